@@ -1,0 +1,149 @@
+//! Time as the service counts it: whole seconds for keys and tokens, and a
+//! monotonic reading for quotas. A leaf: it may touch nothing else of ours.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Whole seconds since 1970-01-01T00:00:00Z, as `NumericDate` of RFC 7519
+/// without a fraction and as the column `keys.exp`.
+///
+/// Adding and subtracting a [`Duration`] drops its fraction and saturates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixTime(i64);
+
+impl UnixTime {
+    /// The moment `secs` seconds after the epoch; before it when negative.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs)
+    }
+
+    /// Seconds since the epoch.
+    pub const fn as_secs(self) -> i64 {
+        self.0
+    }
+
+    /// How long it is from now (`self`) until `later`; zero when that is past.
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_secs(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+impl Add<Duration> for UnixTime {
+    type Output = Self;
+
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_add_unsigned(rhs.as_secs()))
+    }
+}
+
+impl Sub<Duration> for UnixTime {
+    type Output = Self;
+
+    fn sub(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_sub_unsigned(rhs.as_secs()))
+    }
+}
+
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where the edges of the service read the time. Rules take it as an argument.
+pub trait Clock: Send + Sync + 'static {
+    /// The time of day. It may jump either way at any moment.
+    fn now(&self) -> UnixTime;
+
+    /// Time since the clock was made; it never goes back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The clock of the machine.
+#[derive(Debug)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic reading starts at zero.
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixTime {
+        let secs = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => UnixTime(secs(since)),
+            Err(before) => UnixTime(-secs(before.duration())),
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// A clock that moves only by hand, for tests.
+#[derive(Debug)]
+pub struct ManualClock {
+    reading: Mutex<(UnixTime, Duration)>,
+}
+
+impl ManualClock {
+    /// A clock that stands at `now`.
+    pub fn new(now: UnixTime) -> Self {
+        Self {
+            reading: Mutex::new((now, Duration::ZERO)),
+        }
+    }
+
+    /// Lets time pass: both readings move on. Fractions of a second count in
+    /// the monotonic reading only.
+    pub fn advance(&self, by: Duration) {
+        self.change(|(now, mono)| (now + by, mono + by));
+    }
+
+    /// Sets the time of day, as an operator or a time server does; the
+    /// monotonic reading stays.
+    pub fn step_to(&self, now: UnixTime) {
+        self.change(|(_, mono)| (now, mono));
+    }
+
+    fn change(&self, f: impl FnOnce((UnixTime, Duration)) -> (UnixTime, Duration)) {
+        let mut reading = self
+            .reading
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *reading = f(*reading);
+    }
+
+    fn read(&self) -> (UnixTime, Duration) {
+        *self
+            .reading
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> UnixTime {
+        self.read().0
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.read().1
+    }
+}

@@ -1,0 +1,3 @@
+//! A small token issuer.
+
+pub mod clock;

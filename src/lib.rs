@@ -1,3 +1,4 @@
 //! A small token issuer.
 
 pub mod clock;
+pub mod crypto;

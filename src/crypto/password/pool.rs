@@ -1,0 +1,265 @@
+//! The hashing threads: as many as there are cores, below normal priority, each
+//! with its own memory. In front of them stand two bounded queues, one for
+//! sign-ins and one for new accounts, that take turns, so neither can starve
+//! the other. Work that could not start in time is refused at once.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+
+use super::{Costs, Verdict, Workspace};
+
+/// Work that would have to wait longer than this is refused.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Whatever the estimate says, no queue grows past this.
+const MAX_QUEUED: usize = 1024;
+/// How nice the threads are (see setpriority(2)): the key set and the rest of
+/// HTTP come first when cores are short.
+const NICENESS: i32 = 10;
+
+/// Says whether it did anything, see [`Pace::note`].
+type Work = Box<dyn FnOnce(&mut Workspace) -> bool + Send>;
+
+/// Hashes passwords without ever blocking its caller's thread.
+#[derive(Clone, Debug)]
+pub struct PasswordHasher {
+    sign_ins: Sender<Job>,
+    sign_ups: Sender<Job>,
+    pace: Arc<Pace>,
+    costs: Costs,
+}
+
+/// Why there is no answer from the hashing threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// The queue is longer than could start within about two seconds.
+    #[error("too many passwords are being checked at once")]
+    Overloaded,
+    /// The work came to nothing: no randomness or no memory.
+    #[error("the password could not be hashed")]
+    Failed,
+}
+
+#[derive(Debug)]
+struct Job {
+    work: JobWork,
+    queued_at: Instant,
+}
+
+/// Keeps `Job: Debug` without showing what runs.
+struct JobWork(Work);
+
+impl std::fmt::Debug for JobWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("work")
+    }
+}
+
+impl PasswordHasher {
+    /// Starts `threads` hashing threads (at least one); new hashes get `costs`.
+    /// The threads end when the last clone is dropped.
+    pub fn start(costs: Costs, threads: usize) -> std::io::Result<Self> {
+        let threads = threads.max(1);
+        let (sign_ins, sign_in_jobs) = bounded(MAX_QUEUED);
+        let (sign_ups, sign_up_jobs) = bounded(MAX_QUEUED);
+        let pace = Arc::new(Pace::new(costs, threads));
+        for n in 0..threads {
+            let (sign_in_jobs, sign_up_jobs) = (sign_in_jobs.clone(), sign_up_jobs.clone());
+            let pace = Arc::clone(&pace);
+            std::thread::Builder::new()
+                .name(format!("argon2-{n}"))
+                .spawn(move || run(&sign_in_jobs, &sign_up_jobs, &pace, costs))?;
+        }
+        Ok(Self {
+            sign_ins,
+            sign_ups,
+            pace,
+            costs,
+        })
+    }
+
+    /// Hashes the password of a new account into a PHC string.
+    pub async fn hash(&self, password: SecretString) -> Result<String, HashError> {
+        let costs = self.costs;
+        self.run(&self.sign_ups, move |space| space.hash(&password, costs))
+            .await?
+            .ok_or(HashError::Failed)
+    }
+
+    /// Hashes a password anew that was just verified.
+    pub async fn rehash(&self, password: SecretString) -> Result<String, HashError> {
+        let costs = self.costs;
+        self.run(&self.sign_ins, move |space| space.hash(&password, costs))
+            .await?
+            .ok_or(HashError::Failed)
+    }
+
+    /// Holds a password against the PHC string `stored`. With `None`, for a
+    /// name that has no account, the same work is done for a [`Verdict::Mismatch`].
+    pub async fn verify(
+        &self,
+        password: SecretString,
+        stored: Option<String>,
+    ) -> Result<Verdict, HashError> {
+        let costs = self.costs;
+        self.run(&self.sign_ins, move |space| match stored {
+            Some(stored) => space.verify(&password, &stored, costs),
+            None => {
+                space.burn(&password, costs);
+                Verdict::Mismatch
+            }
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        lane: &Sender<Job>,
+        work: impl FnOnce(&mut Workspace) -> T + Send + 'static,
+    ) -> Result<T, HashError> {
+        if self
+            .pace
+            .wait(lane.len(), self.sign_ins.len() + self.sign_ups.len())
+            > MAX_WAIT
+        {
+            return Err(HashError::Overloaded);
+        }
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            work: JobWork(Box::new(move |space| {
+                // Nobody waits any more: the place in the queue was held until
+                // its turn, and the turn costs nothing.
+                if answer.is_closed() {
+                    return false;
+                }
+                let _ = answer.send(work(space));
+                true
+            })),
+            queued_at: Instant::now(),
+        };
+        lane.try_send(job).map_err(|e| match e {
+            TrySendError::Full(_) => HashError::Overloaded,
+            TrySendError::Disconnected(_) => HashError::Failed,
+        })?;
+        let queued_at = Instant::now();
+        answered.await.map_err(|_| {
+            // Dropped unanswered: too old when its turn came, or it panicked.
+            if queued_at.elapsed() >= MAX_WAIT {
+                HashError::Overloaded
+            } else {
+                HashError::Failed
+            }
+        })
+    }
+}
+
+/// How long a hash has taken lately.
+#[derive(Debug)]
+struct Pace {
+    threads: u32,
+    mean_micros: AtomicU64,
+}
+
+impl Pace {
+    fn new(costs: Costs, threads: usize) -> Self {
+        // A guess until the first hash is measured: a microsecond for two KiB and pass.
+        let micros = u64::from(costs.memory_kib) * u64::from(costs.passes) / 2;
+        Self {
+            threads: u32::try_from(threads).unwrap_or(u32::MAX),
+            mean_micros: AtomicU64::new(micros),
+        }
+    }
+
+    /// When a job that joins a lane of `ahead` would start, given that the
+    /// lanes take turns and hold `queued` jobs together.
+    fn wait(&self, ahead: usize, queued: usize) -> Duration {
+        let before = u32::try_from(queued.min(2 * ahead)).unwrap_or(u32::MAX);
+        let mean = Duration::from_micros(self.mean_micros.load(Ordering::Relaxed));
+        mean.saturating_mul(before) / self.threads
+    }
+
+    fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let mean = self.mean_micros.load(Ordering::Relaxed);
+        // A lost update among threads does no harm to an estimate.
+        let next = (mean.saturating_mul(7).saturating_add(took)) / 8;
+        self.mean_micros.store(next, Ordering::Relaxed);
+    }
+}
+
+fn run(sign_ins: &Receiver<Job>, sign_ups: &Receiver<Job>, pace: &Pace, costs: Costs) {
+    // Without the right to be nice, hashing is merely less polite.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+    let mut space = Workspace::default();
+    loop {
+        // `select!` picks at random among lanes that have work, so both move.
+        let job = select! {
+            recv(sign_ins) -> job => job,
+            recv(sign_ups) -> job => job,
+        };
+        let Ok(job) = job else { return };
+        if job.queued_at.elapsed() > MAX_WAIT {
+            continue;
+        }
+        let began = Instant::now();
+        let work = job.work.0;
+        match catch_unwind(AssertUnwindSafe(|| work(&mut space))) {
+            Ok(true) => pace.note(began.elapsed()),
+            Ok(false) => {}
+            Err(_) => space = Workspace::default(),
+        }
+        space.trim(costs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_is_cut_to_what_can_start_in_time_and_the_other_lane_goes_on() {
+        let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
+        let flood: Vec<_> = (0..2 * MAX_QUEUED)
+            .map(|_| {
+                let hasher = hasher.clone();
+                tokio::spawn(async move { hasher.hash("p".to_owned().into()).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        let verdict = hasher.verify("p".to_owned().into(), None).await;
+        assert_eq!(verdict, Ok(Verdict::Mismatch));
+        // Refusals must not wait for their turn; what was let in is answered.
+        let mut refused = 0;
+        for call in flood {
+            match call.await.unwrap() {
+                Ok(_) => {}
+                Err(e) => {
+                    assert_eq!(e, HashError::Overloaded);
+                    refused += 1;
+                }
+            }
+        }
+        assert!(
+            refused >= MAX_QUEUED,
+            "{refused} refused in {:?}",
+            began.elapsed()
+        );
+    }
+
+    #[test]
+    fn the_estimate_counts_both_lanes_but_only_as_far_as_they_take_turns() {
+        let pace = Pace {
+            threads: 2,
+            mean_micros: AtomicU64::new(20_000),
+        };
+        assert_eq!(pace.wait(0, 500), Duration::ZERO);
+        assert_eq!(pace.wait(10, 1000), Duration::from_millis(200));
+        assert_eq!(pace.wait(10, 10), Duration::from_millis(100));
+    }
+}

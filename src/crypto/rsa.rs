@@ -1,0 +1,162 @@
+//! RSA keys: made and read with the `rsa` crate, which is quickest at it, and
+//! signing with aws-lc-rs, whose private operations run in constant time
+//! (RUSTSEC-2023-0071 concerns those of `rsa`). All of it is slow: call it on
+//! a blocking thread.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rsa::pkcs1::DecodeRsaPrivateKey as _;
+use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
+use rsa::traits::PublicKeyParts as _;
+use zeroize::Zeroizing;
+
+use super::signer::KeptKey;
+
+/// The size of a key that this service makes.
+const MODULUS_BITS: usize = 2048;
+
+/// A private key that can sign. `Debug` shows the public half only.
+pub struct PrivateKey {
+    pem: Zeroizing<String>,
+    public: PublicKey,
+    signer: KeptKey,
+}
+
+/// The public half, in the members of RFC 7518 section 6.3.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    /// Modulus: base64url, no padding, no leading zero byte.
+    pub n: String,
+    /// Exponent, in the same form.
+    pub e: String,
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Not a PEM file of an RSA private key, in PKCS#8 or PKCS#1.
+    #[error("not an RSA private key in PEM")]
+    Unreadable,
+    /// A key that RS256 must not use (RFC 7518 section 3.3), or with wrong numbers in it.
+    #[error("not usable for RS256: {0}")]
+    Unusable(String),
+    /// The system had no randomness, or the key could not be encoded.
+    #[error("a key could not be made: {0}")]
+    NotMade(String),
+}
+
+/// Where new keys come from.
+pub trait KeySource: Send + Sync + 'static {
+    /// Makes one key. Slow: tens of milliseconds and more.
+    fn generate(&self) -> Result<PrivateKey, KeyError>;
+}
+
+/// Makes RSA-2048 keys from the system's randomness.
+#[derive(Debug, Clone, Copy)]
+pub struct Rsa2048;
+
+impl KeySource for Rsa2048 {
+    fn generate(&self) -> Result<PrivateKey, KeyError> {
+        let key = rsa::PrivateKey::new(&mut rand::rngs::SysRng, MODULUS_BITS)
+            .map_err(|e| KeyError::NotMade(e.to_string()))?;
+        PrivateKey::from_rsa(&key)
+    }
+}
+
+impl PrivateKey {
+    /// Reads a PEM file: PKCS#8, as this service writes it, or PKCS#1.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        let text = std::str::from_utf8(pem).map_err(|_| KeyError::Unreadable)?;
+        let key = rsa::PrivateKey::from_pkcs8_pem(text)
+            .ok()
+            .or_else(|| rsa::PrivateKey::from_pkcs1_pem(text).ok())
+            .ok_or(KeyError::Unreadable)?;
+        Self::from_rsa(&key)
+    }
+
+    /// The key as PKCS#8 PEM (RFC 7468 section 10). Secret: seal it.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        self.pem.clone()
+    }
+
+    /// The half that may be shown to anyone.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The handle that `jsonwebtoken` signs with.
+    pub(crate) fn encoding_key(&self) -> &jsonwebtoken::EncodingKey {
+        self.signer.encoding_key()
+    }
+
+    fn from_rsa(key: &rsa::PrivateKey) -> Result<Self, KeyError> {
+        let not_made = |e: rsa::pkcs8::Error| KeyError::NotMade(e.to_string());
+        let der = key.to_pkcs8_der().map_err(not_made)?;
+        Ok(Self {
+            pem: key.to_pkcs8_pem(LineEnding::LF).map_err(not_made)?,
+            public: PublicKey {
+                n: URL_SAFE_NO_PAD.encode(key.n().to_be_bytes_trimmed_vartime()),
+                e: URL_SAFE_NO_PAD.encode(key.e().to_be_bytes_trimmed_vartime()),
+            },
+            signer: KeptKey::from_pkcs8(der.as_bytes()).map_err(KeyError::Unusable)?,
+        })
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PrivateKey").field(&self.public).finish()
+    }
+}
+
+impl PublicKey {
+    /// The SHA-256 thumbprint of RFC 7638.
+    pub fn thumbprint(&self) -> [u8; 32] {
+        // Section 3.2: the required members in lexical order, no white space.
+        // Base64url needs no escaping in JSON.
+        let members = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, self.e, self.n);
+        let mut print = [0; 32];
+        print.copy_from_slice(digest::digest(&digest::SHA256, members.as_bytes()).as_ref());
+        print
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fifty_keys_have_a_modulus_of_256_bytes_with_its_top_bit_set() {
+        for _ in 0..50 {
+            let key = Rsa2048.generate().unwrap();
+            let n = URL_SAFE_NO_PAD.decode(&key.public().n).unwrap();
+            assert_eq!((key.public().n.len(), n.len()), (342, 256));
+            assert!(n[0] >= 0x80);
+            assert_eq!(key.public().e, "AQAB");
+        }
+    }
+
+    #[test]
+    fn a_key_survives_its_pem() {
+        let key = Rsa2048.generate().unwrap();
+        let again = PrivateKey::from_pem(key.to_pem().as_bytes()).unwrap();
+        assert_eq!(again.public(), key.public());
+        assert_eq!(again.to_pem(), key.to_pem());
+    }
+
+    /// The example of RFC 7638 section 3.1.
+    #[test]
+    fn the_thumbprint_is_that_of_the_standard() {
+        let public = PublicKey {
+            n: "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw".into(),
+            e: "AQAB".into(),
+        };
+        assert_eq!(
+            URL_SAFE_NO_PAD.encode(public.thumbprint()),
+            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+        );
+    }
+}

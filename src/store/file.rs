@@ -1,0 +1,111 @@
+//! The database file: its mode from birth, and what every connection to it sets.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::{BUSY_TIMEOUT, OpenError};
+
+/// What would end a path, or start an escape, in SQLite's file URIs.
+const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
+const OWNER_ONLY: u32 = 0o600;
+
+/// Makes sure that there is a file which only its owner can read. SQLite gives
+/// its side files the mode of the main file.
+pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(OWNER_ONLY)
+        .open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => restrict(path),
+        Err(e) => Err(OpenError::File(e)),
+    }
+}
+
+/// Takes away what others may do with a file that something else made.
+fn restrict(path: &Path) -> Result<(), OpenError> {
+    let meta = fs::metadata(path).map_err(OpenError::File)?;
+    if !meta.is_file() {
+        return Err(OpenError::File(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        )));
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
+        for side in ["", "-wal", "-shm", "-journal"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(side);
+            let changed = fs::set_permissions(&name, fs::Permissions::from_mode(OWNER_ONLY));
+            match changed {
+                Ok(()) => {}
+                Err(e) if !side.is_empty() && e.kind() == io::ErrorKind::NotFound => {}
+                // Somebody else's file: usable, but worth a word.
+                Err(e) => tracing::warn!(
+                    "others may read the database, and its mode could not be changed: {e}"
+                ),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The file as SQLite URI that never makes a file, so that a database that was
+/// deleted under the service is an error and not an empty database.
+pub(super) fn uri(path: &Path) -> String {
+    let escaped = percent_encode(path.as_os_str().as_bytes(), NOT_IN_URI);
+    // "//" at the start would be read as an authority.
+    let rooted = if path.is_absolute() { "//" } else { "" };
+    format!("file:{rooted}{escaped}?mode=rw")
+}
+
+/// Connects for writing.
+pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(uri(path), flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    // A transaction that turns from reading to writing fails at once when
+    // another process wrote meanwhile; one that starts as a writer waits.
+    conn.set_transaction_behavior(TransactionBehavior::Immediate);
+    to_wal(&conn)?;
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    Ok(conn)
+}
+
+/// Sets up a connection of the pool.
+pub(super) fn set_up_reader(conn: &mut Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.execute_batch("PRAGMA query_only = ON;")
+}
+
+/// Switches the file to write-ahead logging. While another process does the
+/// same, SQLite reports "busy" without asking the busy handler, so the
+/// time-out is kept here.
+fn to_wal(conn: &Connection) -> Result<(), OpenError> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        let mode: rusqlite::Result<String> =
+            conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+        match mode {
+            Ok(mode) if mode.eq_ignore_ascii_case("wal") => return Ok(()),
+            Ok(mode) => return Err(OpenError::NoWal(mode)),
+            Err(e)
+                if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The schema: migrations, and what a file must look like before they touch it.
+
+use std::io;
+use std::path::Path;
+
+use refinery::error::Kind;
+use rusqlite::{Connection, OpenFlags};
+
+use super::keys::{self, KeyRow};
+use super::{BUSY_TIMEOUT, file};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// The tables that other programs read, with their columns in order.
+const CONTRACT: [(&str, &str); 3] = [
+    ("keys", "kid,key,exp"),
+    (
+        "users",
+        "id,username,password_hash,email,date_registered,last_login",
+    ),
+    ("auth_logs", "id,request_ip,request_timestamp,user_id"),
+];
+
+/// How often a migration is looked at again when it fails: another process may
+/// have done the same step at the same time, once a step.
+const ATTEMPTS: usize = 5;
+
+/// Why a database could not be opened. Each says what to do where that is known.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file could not be made or read.
+    #[error("it cannot be opened: {0}")]
+    File(#[source] io::Error),
+    /// SQLite could not make sense of it, or it is locked.
+    #[error("SQLite cannot use it: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file system cannot carry write-ahead logging.
+    #[error("it cannot be switched to write-ahead logging (its journal mode stays {0})")]
+    NoWal(String),
+    /// A later release of this service has changed the schema.
+    #[error("a newer version of this service has changed it ({0}); run that version")]
+    Newer(String),
+    /// A table of the contract has other columns.
+    #[error("its table {table} has the columns ({found}) where this service needs ({needed})")]
+    OtherShape {
+        /// The table.
+        table: &'static str,
+        /// The columns that are there.
+        found: String,
+        /// The columns of the contract.
+        needed: &'static str,
+    },
+    /// A migration failed.
+    #[error("its schema cannot be brought up to date: {0}")]
+    Migration(String),
+    /// The writer's thread could not be started.
+    #[error("the writing thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Brings the schema up to date, whatever other processes do meanwhile.
+pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+    check_shapes(conn)?;
+    let runner = embedded::migrations::runner()
+        .set_abort_missing(true)
+        .set_abort_divergent(true);
+    let mut attempt = 1;
+    loop {
+        match runner.run(conn) {
+            Ok(_) => return check_shapes(conn),
+            Err(e) => match e.kind() {
+                Kind::MissingVersion(found) => return Err(OpenError::Newer(found.to_string())),
+                Kind::Connection(..) if attempt < ATTEMPTS => attempt += 1,
+                _ => return Err(OpenError::Migration(chain(&e))),
+            },
+        }
+    }
+}
+
+/// See [`Store::peek_keys`](super::Store::peek_keys).
+pub(super) fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
+    match path.metadata() {
+        Ok(meta) if meta.is_file() && meta.len() > 0 => {}
+        // Missing and empty files hold no keys; all else is told when it is opened.
+        _ => return Ok(Vec::new()),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(file::uri(path), flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    check_shapes(&conn)?;
+    if columns(&conn, "keys")?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let has_times = !columns(&conn, "key_times")?.is_empty();
+    Ok(keys::all(&conn, has_times)?)
+}
+
+fn check_shapes(conn: &Connection) -> Result<(), OpenError> {
+    for (table, needed) in CONTRACT {
+        let found = columns(conn, table)?;
+        if !found.is_empty() && found != needed {
+            return Err(OpenError::OtherShape {
+                table,
+                found,
+                needed,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The names of a table's columns, in order; empty when there is no such table.
+fn columns(conn: &Connection, table: &str) -> rusqlite::Result<String> {
+    let sql = "SELECT coalesce(group_concat(name), '') FROM (SELECT name FROM pragma_table_info(?) ORDER BY cid)";
+    conn.query_row(sql, [table], |row| row.get(0))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,190 @@
+//! The one writer. What callers ask for while a commit is on its way is
+//! gathered and becomes the next transaction (group commit), so the number of
+//! writes a second does not depend on how long the disk takes to sync. Each
+//! caller is answered after the commit of its own write.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::StoreError;
+
+/// Writes that may wait at once; more callers wait for a place.
+const QUEUE: usize = 1024;
+/// Writes in one transaction. A bound on how much one failed commit takes down.
+const BATCH: usize = 64;
+
+/// The sending end; clones share the one thread.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Message>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    /// What was queued before is done, what comes after is refused.
+    Close,
+}
+
+/// A step of some statements with a caller who waits for what became of it.
+trait Job: Send {
+    /// Whether nobody waits any more.
+    fn is_abandoned(&self) -> bool;
+    /// Runs the statements. On an error they are rolled back, those of others are not.
+    fn run(&mut self, tx: &Connection) -> Result<(), ()>;
+    /// Answers the caller: with the step's own result when its transaction was
+    /// committed, with `failure` when it was not.
+    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>);
+}
+
+impl Writer {
+    /// Starts the thread that owns `conn`.
+    pub(super) fn start(conn: Connection) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(conn, queue))?;
+        Ok(Self {
+            jobs,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// Runs `step` in a transaction and returns when that is on disk. A caller
+    /// that goes away before its turn is as if it had never asked.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Step {
+            state: State::Waiting(step),
+            answer,
+        });
+        let gone = || StoreError::Unavailable("the database is closed".into());
+        self.jobs
+            .send(Message::Job(job))
+            .await
+            .map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Does what is queued, refuses what comes later, and ends
+    /// the thread, which closes the file.
+    pub(super) async fn close(self) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // It may be closed already.
+        let _ = self.jobs.send(Message::Close).await;
+        if let Some(thread) = thread {
+            // Its panic, if any, has been reported by the panic hook.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+struct Step<F, T> {
+    state: State<F, T>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+enum State<F, T> {
+    Waiting(F),
+    Done(Result<T, StoreError>),
+    Taken,
+}
+
+impl<F, T> Job for Step<F, T>
+where
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    T: Send,
+{
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    fn run(&mut self, tx: &Connection) -> Result<(), ()> {
+        let State::Waiting(step) = std::mem::replace(&mut self.state, State::Taken) else {
+            return Err(());
+        };
+        let result = step(tx);
+        let outcome = result.as_ref().map(drop).map_err(drop);
+        self.state = State::Done(result);
+        outcome
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>) {
+        let result = match (self.state, failure) {
+            // What a step found out for itself stands, also when the commit of
+            // the others failed: nothing of it was to be written.
+            (State::Done(Err(own)), _) => Err(own),
+            (State::Done(Ok(value)), None) => Ok(value),
+            (_, Some(e)) => Err(StoreError::Unavailable(e.to_string())),
+            (_, None) => Err(StoreError::Unavailable("the step was not run".into())),
+        };
+        let _ = self.answer.send(result);
+    }
+}
+
+fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>) {
+    let mut messages = Vec::with_capacity(BATCH);
+    while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
+        let mut batch = Vec::with_capacity(messages.len());
+        for message in messages.drain(..) {
+            match message {
+                Message::Job(job) if job.is_abandoned() => {}
+                Message::Job(job) => batch.push(job),
+                Message::Close => queue.close(),
+            }
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        let failure = commit(&mut conn, &mut batch).err();
+        for job in batch {
+            job.answer(failure.as_ref());
+        }
+    }
+    finish(conn);
+}
+
+fn commit(conn: &mut Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    let mut tx = conn.transaction()?;
+    for job in batch {
+        run_one(&mut tx, job.as_mut())?;
+    }
+    tx.commit()
+}
+
+fn run_one(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<()> {
+    let own = tx.savepoint()?;
+    match job.run(&own) {
+        Ok(()) => own.commit(),
+        // Some errors (a full disk, an I/O error) have rolled the whole
+        // transaction back already; then this fails, and so does the batch.
+        Err(()) => own.finish(),
+    }
+}
+
+/// Leaves the database file complete without its side files.
+fn finish(conn: Connection) {
+    if let Err(e) = conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);") {
+        tracing::warn!("the write-ahead log stays beside the database: {e}");
+    }
+    if let Err((_, e)) = conn.close() {
+        tracing::warn!("the database was not closed cleanly: {e}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The rules: when keys live and sign, who has an account, what a token says.
+//! Knows no HTTP and no SQL; may call store and crypto.
+
+pub mod accounts;
+pub mod keys;
+pub mod lifecycle;
+pub mod rotation;
+pub mod tokens;

@@ -1,0 +1,214 @@
+//! The loop that keeps keys coming. A tick looks at the database, makes what is
+//! due and deletes what is over; it may run late, twice, or in several
+//! processes at once on one file.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::keys::KeyRing;
+use super::lifecycle::{self, Policy};
+use crate::clock::{Clock, UnixTime};
+use crate::crypto::fernet::{Sealed, SealingKeys};
+use crate::crypto::rsa::{KeyError, KeySource};
+use crate::store::{KeySpan, KeyTimes, Kid, Store, StoreError};
+
+/// The loop looks at the database at least this often, for what other
+/// processes have done and for a clock that was set.
+const MAX_SLEEP: Duration = Duration::from_secs(30);
+/// How soon a tick that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often one tick looks again when its work does not show: with each look
+/// it knows one more row that cannot be used.
+const MAX_LOOKS: usize = 16;
+
+/// Keeps the key ring and the database in the state that the policy wants.
+pub struct Rotation {
+    store: Store,
+    ring: Arc<KeyRing>,
+    secrets: Arc<SealingKeys>,
+    source: Arc<dyn KeySource>,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    /// Rows that gave no key; each is logged once and never counted on.
+    bad: HashSet<Kid>,
+}
+
+/// Why a tick was not finished. What it did before is done.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Work on a blocking thread was cut off.
+    #[error("a key was not made: {0}")]
+    CutOff(#[from] tokio::task::JoinError),
+    /// Rows that cannot be used hide what was done.
+    #[error("there are too many keys in the database that cannot be used")]
+    NoProgress,
+}
+
+/// Which key is missing.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Signing,
+    Expired,
+}
+
+impl Due {
+    /// The first thing that is due, the live key before the expired one.
+    fn first(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Self> {
+        if lifecycle::due_signing_key(keys, policy, now).is_some() {
+            Some(Self::Signing)
+        } else if lifecycle::due_expired_key(keys, now).is_some() {
+            Some(Self::Expired)
+        } else {
+            None
+        }
+    }
+
+    fn span(self, keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<KeySpan> {
+        match self {
+            Self::Signing => lifecycle::due_signing_key(keys, policy, now),
+            Self::Expired => lifecycle::due_expired_key(keys, now),
+        }
+    }
+}
+
+impl Rotation {
+    /// A rotation that has not looked at anything yet.
+    pub fn new(
+        store: Store,
+        ring: Arc<KeyRing>,
+        secrets: Arc<SealingKeys>,
+        source: Arc<dyn KeySource>,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            ring,
+            secrets,
+            source,
+            policy,
+            clock,
+            bad: HashSet::new(),
+        }
+    }
+
+    /// Ticks until `stop`. A tick that fails is logged and tried again.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let pause = match self.tick().await {
+                Ok(next) => self.pause_until(next),
+                Err(e) => {
+                    tracing::error!("key rotation failed, next try in a second: {e}");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Brings keys and snapshot up to date and returns when a key is due next.
+    ///
+    /// The clock is read again after each slow step, so that a key's times
+    /// count from the moment it is there and not from when its making began.
+    pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
+        for _ in 0..MAX_LOOKS {
+            let now = self.clock.now();
+            self.look(now).await?;
+            let Some(due) = Due::first(self.ring.snapshot().times(), &self.policy, now) else {
+                self.prune(now).await?;
+                return Ok(lifecycle::next_due(
+                    self.ring.snapshot().times(),
+                    &self.policy,
+                    now,
+                ));
+            };
+            self.make(due).await?;
+        }
+        Err(RotationError::NoProgress)
+    }
+
+    /// Loads what is in the database at `now` and swaps the snapshot.
+    async fn look(&mut self, now: UnixTime) -> Result<(), RotationError> {
+        let rows = self.store.keys_around(now, self.expired_rows()).await?;
+        let (ring, secrets) = (Arc::clone(&self.ring), Arc::clone(&self.secrets));
+        let bad = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
+        for (kid, reason) in bad {
+            if self.bad.insert(kid) {
+                tracing::error!(%kid, "a key in the database cannot be used and is left alone: {reason}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a key and inserts it, unless it is no longer due by then.
+    async fn make(&self, due: Due) -> Result<(), RotationError> {
+        let (source, secrets) = (Arc::clone(&self.source), Arc::clone(&self.secrets));
+        let made = tokio::task::spawn_blocking(move || -> Result<(Kid, Sealed), KeyError> {
+            let key = source.generate()?;
+            let kid = Kid::from_thumbprint(&key.public().thumbprint());
+            Ok((kid, secrets.seal(key.to_pem().as_bytes())))
+        });
+        let (kid, sealed) = made.await??;
+        let now = self.clock.now();
+        let (policy, bad) = (self.policy, self.bad.clone());
+        let still_due = move |times: &[KeyTimes]| {
+            let good: Vec<_> = times
+                .iter()
+                .filter(|t| !bad.contains(&t.kid))
+                .copied()
+                .collect();
+            due.span(&good, &policy, now)
+        };
+        let inserted = self
+            .store
+            .insert_key_if_due(
+                kid,
+                sealed.into_bytes(),
+                now,
+                self.expired_rows(),
+                still_due,
+            )
+            .await?;
+        if inserted {
+            tracing::info!(%kid, "a new {} key is in the database", match due {
+                Due::Signing => "signing",
+                Due::Expired => "expired",
+            });
+        }
+        Ok(())
+    }
+
+    async fn prune(&self, now: UnixTime) -> Result<(), StoreError> {
+        let before = self.policy.delete_before(now);
+        let keep = self.ring.snapshot().last_expired(now).map(|key| key.kid());
+        if self.store.can_prune_keys(before, keep).await? {
+            let gone = self.store.prune_keys(before, keep).await?;
+            tracing::info!("{gone} keys that expired before {before} were deleted");
+        }
+        Ok(())
+    }
+
+    /// Of the expired keys only the last matters; as many more are asked for
+    /// as are known to be unusable.
+    fn expired_rows(&self) -> usize {
+        self.bad.len() + 1
+    }
+
+    fn pause_until(&self, next: UnixTime) -> Duration {
+        // Other processes must see a new key well before it signs.
+        let most = MAX_SLEEP.min(self.policy.lead() / 4).max(RETRY);
+        self.clock.now().until(next).min(most)
+    }
+}

@@ -1,0 +1,378 @@
+//! The configuration: what may be set, within which bounds, and what is said
+//! when it is not. The one reader of the environment; may touch the other
+//! rooms only for the types of its values.
+
+mod settings;
+mod values;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::crypto::fernet::SealingKeys;
+use crate::crypto::password::Costs;
+use crate::domain::accounts::Username;
+use crate::domain::lifecycle::{Policy, PolicyParts};
+pub use settings::{FILE, Settings};
+
+/// How a new key is made, for messages.
+const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
+
+/// Everything that can be set, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// `NOT_MY_KEY`, required: Fernet keys separated by commas.
+    pub secrets: Arc<SealingKeys>,
+    /// `HOST`, by default `localhost`: an address, or a name that is looked up.
+    pub host: String,
+    /// `PORT`, by default 8080; 0 picks one.
+    pub port: u16,
+    /// `APP_ENV`, or `FLASK_ENV` of the earlier server; by default development.
+    pub mode: Mode,
+    /// `DATABASE_URL`, by default `sqlite:totally_not_my_privateKeys.db`.
+    pub database: PathBuf,
+    /// `TRUSTED_PROXIES`, by default none: networks whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `ISSUER`, by default none: the claim `iss`.
+    pub issuer: Option<String>,
+    /// `AUDIENCE`, by default none: the claim `aud`.
+    pub audience: Option<String>,
+    /// `KEY_LIFETIME` 1h, `TOKEN_LIFETIME` 30m, `KEY_LEAD` 10m, `CLOCK_SKEW`
+    /// 60s, `KEY_RETENTION` 7d.
+    pub policy: Policy,
+    /// `JWKS_MAX_AGE`, by default 5m and never over `KEY_LEAD`.
+    pub jwks_max_age: Duration,
+    /// `ARGON2_MEMORY_KIB` 19456, `ARGON2_PASSES` 2, `ARGON2_LANES` 1.
+    pub costs: Costs,
+    /// `AUTH_RATE`, by default 10: sign-ins a second and client address.
+    pub auth_rate: NonZeroU32,
+    /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by blanks.
+    pub demo_users: Vec<DemoUser>,
+    /// `RUST_LOG`, by default by [`Mode`].
+    pub log_filter: Option<String>,
+    /// What is worth a line in the log once there is one.
+    pub notices: Vec<String>,
+}
+
+/// What the service is run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A log for people, our own code at level debug.
+    Development,
+    /// A log of JSON lines at level info.
+    Production,
+}
+
+/// An account with a password that was chosen for it, for demonstrations.
+#[derive(Clone, Debug)]
+pub struct DemoUser {
+    /// Its name.
+    pub username: Username,
+    /// Its password.
+    pub password: SecretString,
+}
+
+/// What is wrong with the configuration, in one line that names the variable
+/// and the mend. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    /// An error of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks all settings.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let mut notices: Vec<_> = settings
+            .empty()
+            .map(|name| format!("{name} is empty, which counts as not set"))
+            .collect();
+        let (policy, jwks_max_age) = policy(settings)?;
+        Ok(Self {
+            secrets: Arc::new(secrets(settings)?),
+            host: settings.get("HOST").unwrap_or("localhost").to_owned(),
+            port: values::number(settings, "PORT", 8080, 0..=65_535)?,
+            mode: mode(settings, &mut notices)?,
+            database: values::database(settings)?,
+            trusted_proxies: values::networks(settings)?,
+            issuer: settings.get("ISSUER").map(str::to_owned),
+            audience: settings.get("AUDIENCE").map(str::to_owned),
+            policy,
+            jwks_max_age,
+            costs: values::costs(settings)?,
+            auth_rate: values::auth_rate(settings)?,
+            demo_users: settings
+                .get("DEMO_USER")
+                .into_iter()
+                .flat_map(str::split_whitespace)
+                .map(|entry| {
+                    demo_user(entry).map_err(|e| ConfigError::new(format!("DEMO_USER: {e}")))
+                })
+                .collect::<Result<_, _>>()?,
+            log_filter: settings.get("RUST_LOG").map(str::to_owned),
+            notices,
+        })
+    }
+}
+
+/// The database that `settings` name, also when nothing else is set.
+pub fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
+    values::database(settings)
+}
+
+/// Reads NAME:PASSWORD.
+pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
+    let (name, password) = text
+        .split_once(':')
+        .filter(|(_, password)| !password.is_empty())
+        .ok_or_else(|| ConfigError::new("a demo user is given as NAME:PASSWORD"))?;
+    Ok(DemoUser {
+        username: Username::parse(name).map_err(|e| ConfigError::new(e.to_string()))?,
+        password: password.to_owned().into(),
+    })
+}
+
+fn secrets(settings: &Settings) -> Result<SealingKeys, ConfigError> {
+    let Some(text) = settings.get("NOT_MY_KEY") else {
+        return Err(ConfigError::new(format!(
+            "NOT_MY_KEY is not set: start with --init to have {FILE} made with a fresh key, or {HOW_TO_MAKE_A_KEY} and put NOT_MY_KEY=<key> into {FILE}"
+        )));
+    };
+    SealingKeys::parse(text).map_err(|e| {
+        ConfigError::new(format!(
+            "NOT_MY_KEY is not a Fernet key, which is 32 bytes in url-safe base64, or several separated by commas: {e}; {HOW_TO_MAKE_A_KEY}"
+        ))
+    })
+}
+
+fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigError> {
+    match settings.get("APP_ENV") {
+        Some("development") => return Ok(Mode::Development),
+        Some("production") => return Ok(Mode::Production),
+        Some(other) => {
+            return Err(ConfigError::new(format!(
+                "APP_ENV={other:?} is not understood: it is development or production"
+            )));
+        }
+        None => {}
+    }
+    match settings.get("FLASK_ENV") {
+        Some("production") => return Ok(Mode::Production),
+        None | Some("development") => {}
+        // Flask let it be any word.
+        Some(other) => notices.push(format!(
+            "FLASK_ENV={other:?} is not understood and taken as development; set APP_ENV to development or production"
+        )),
+    }
+    Ok(Mode::Development)
+}
+
+fn policy(settings: &Settings) -> Result<(Policy, Duration), ConfigError> {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    let time = |name, default, least, most| {
+        values::duration(
+            settings,
+            name,
+            Duration::from_secs(default),
+            Duration::from_secs(least)..=Duration::from_secs(most),
+        )
+    };
+    let lead = time("KEY_LEAD", 10 * MINUTE, 0, 30 * DAY)?;
+    let policy = Policy::new(PolicyParts {
+        key_lifetime: time("KEY_LIFETIME", HOUR, MINUTE, 365 * DAY)?,
+        token_lifetime: time("TOKEN_LIFETIME", 30 * MINUTE, 1, 30 * DAY)?,
+        lead,
+        skew: time("CLOCK_SKEW", MINUTE, 0, HOUR)?,
+        retention: time("KEY_RETENTION", 7 * DAY, 0, 3650 * DAY)?,
+    })
+    .map_err(|e| {
+        ConfigError::new(format!(
+            "KEY_LIFETIME, KEY_LEAD, TOKEN_LIFETIME and CLOCK_SKEW do not fit together: {e}; lengthen KEY_LIFETIME or shorten the others"
+        ))
+    })?;
+    let default_age = (5 * MINUTE).min(lead.as_secs());
+    let max_age = time("JWKS_MAX_AGE", default_age, 0, 30 * DAY)?;
+    if max_age > lead {
+        return Err(ConfigError::new(format!(
+            "JWKS_MAX_AGE is {} s, longer than KEY_LEAD with {} s: a verifier could hold a key set without the key that signs; shorten JWKS_MAX_AGE or lengthen KEY_LEAD",
+            max_age.as_secs(),
+            lead.as_secs()
+        )));
+    }
+    Ok((policy, max_age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(file: &str) -> Result<Config, ConfigError> {
+        let key = SealingKeys::generate();
+        let text = format!("NOT_MY_KEY={}\n{file}", key.as_str());
+        Config::from_settings(&Settings::from_parts([], Some(&text)).unwrap())
+    }
+
+    fn refusal(file: &str) -> String {
+        config(file)
+            .err()
+            .unwrap_or_else(|| panic!("{file}"))
+            .to_string()
+    }
+
+    #[test]
+    fn nothing_but_a_key_is_needed() {
+        let config = config("").unwrap();
+        assert_eq!((config.host.as_str(), config.port), ("localhost", 8080));
+        assert_eq!(config.mode, Mode::Development);
+        assert_eq!(
+            config.database,
+            PathBuf::from("totally_not_my_privateKeys.db")
+        );
+        assert_eq!(config.jwks_max_age.as_secs(), 300);
+        assert_eq!(config.costs, Costs::DEFAULT);
+        assert_eq!(config.auth_rate.get(), 10);
+        assert!(config.trusted_proxies.is_empty() && config.demo_users.is_empty());
+        assert!(config.notices.is_empty());
+    }
+
+    #[test]
+    fn the_earlier_servers_names_keep_working() {
+        assert_eq!(
+            config("FLASK_ENV=production").unwrap().mode,
+            Mode::Production
+        );
+        let odd = config("FLASK_ENV=testing").unwrap();
+        assert_eq!((odd.mode, odd.notices.len()), (Mode::Development, 1));
+        let both = config("FLASK_ENV=production\nAPP_ENV=development").unwrap();
+        assert_eq!(both.mode, Mode::Development);
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
+        for (file, text) in [
+            (
+                "PORT=abc",
+                "PORT=\"abc\" is not a whole number from 0 to 65535",
+            ),
+            (
+                "PORT=70000",
+                "PORT=\"70000\" is not a whole number from 0 to 65535",
+            ),
+            (
+                "PORT=-1",
+                "PORT=\"-1\" is not a whole number from 0 to 65535",
+            ),
+            (
+                "PORT=8080abc",
+                "PORT=\"8080abc\" is not a whole number from 0 to 65535",
+            ),
+            (
+                "APP_ENV=prod",
+                "APP_ENV=\"prod\" is not understood: it is development or production",
+            ),
+            (
+                "AUTH_RATE=0",
+                "AUTH_RATE=\"0\" is not a whole number from 1 to 1000",
+            ),
+            (
+                "ARGON2_PASSES=1",
+                "ARGON2_PASSES=\"1\" is not a whole number from 2 to 1000",
+            ),
+            (
+                "ARGON2_MEMORY_KIB=19455",
+                "ARGON2_MEMORY_KIB=\"19455\" is not a whole number from 19456 to 524288",
+            ),
+            (
+                "KEY_LIFETIME=3600",
+                "KEY_LIFETIME=\"3600\" is not a time with a unit, such as 90s, 10m, 1h or 7d",
+            ),
+            (
+                "KEY_LIFETIME=1s",
+                "KEY_LIFETIME=\"1s\" is out of range: 1m to 365days",
+            ),
+            (
+                "TOKEN_LIFETIME=1500ms",
+                "TOKEN_LIFETIME=\"1500ms\" is not in whole seconds",
+            ),
+            (
+                "TRUSTED_PROXIES=10.0.0.0/8,x",
+                "TRUSTED_PROXIES: \"x\" is not a network such as 10.0.0.0/8 or an address",
+            ),
+        ] {
+            let refused = refusal(file);
+            assert!(refused.starts_with(text), "{file}: {refused}");
+        }
+    }
+
+    #[test]
+    fn times_that_do_not_fit_together_are_refused_with_the_numbers() {
+        let text = refusal("KEY_LIFETIME=40m");
+        assert!(text.contains("2400 s") && text.contains("2520 s"), "{text}");
+        let text = refusal("JWKS_MAX_AGE=11m");
+        assert!(text.contains("660 s") && text.contains("600 s"), "{text}");
+        let minute = "KEY_LIFETIME=80s\nKEY_LEAD=5s\nTOKEN_LIFETIME=10s\nCLOCK_SKEW=5s";
+        assert_eq!(config(minute).unwrap().jwks_max_age.as_secs(), 5);
+    }
+
+    #[test]
+    fn databases_are_paths_after_a_scheme() {
+        for (url, path) in [
+            ("sqlite:a.db", "a.db"),
+            ("sqlite://a.db", "a.db"),
+            ("sqlite:///tmp/a.db", "/tmp/a.db"),
+            ("sqlite:/tmp/a b%.db", "/tmp/a b%.db"),
+        ] {
+            let config = config(&format!("DATABASE_URL='{url}'")).unwrap();
+            assert_eq!(config.database, PathBuf::from(path), "{url}");
+        }
+        for url in [
+            "sqlite:",
+            "sqlite::memory:",
+            "postgres://x",
+            "a.db",
+            "sqlite:a.db?mode=ro",
+        ] {
+            assert!(
+                refusal(&format!("DATABASE_URL={url}")).starts_with("DATABASE_URL="),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn demo_users_are_read_and_their_passwords_not_shown() {
+        let config = config("DEMO_USER=\"userABC:password123 bob:a:b\"").unwrap();
+        let names: Vec<_> = config
+            .demo_users
+            .iter()
+            .map(|u| u.username.as_str())
+            .collect();
+        assert_eq!(names, ["userABC", "bob"]);
+        assert!(!format!("{config:?}").contains("password123"));
+        for bad in ["x", "x:", ":y"] {
+            assert!(
+                refusal(&format!("DEMO_USER={bad}")).starts_with("DEMO_USER: "),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Readers for single values, each with its bounds and its words.
+
+use std::fmt::Display;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{ConfigError, Settings};
+use crate::crypto::password::{Costs, MIN_MEMORY_KIB, MIN_PASSES};
+
+pub(super) fn number<T>(
+    settings: &Settings,
+    name: &str,
+    default: T,
+    allowed: RangeInclusive<T>,
+) -> Result<T, ConfigError>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let Some(text) = settings.get(name) else {
+        return Ok(default);
+    };
+    text.parse()
+        .ok()
+        .filter(|value| allowed.contains(value))
+        .ok_or_else(|| {
+            ConfigError::new(format!(
+                "{name}={text:?} is not a whole number from {} to {}",
+                allowed.start(),
+                allowed.end()
+            ))
+        })
+}
+
+pub(super) fn duration(
+    settings: &Settings,
+    name: &str,
+    default: Duration,
+    allowed: RangeInclusive<Duration>,
+) -> Result<Duration, ConfigError> {
+    let Some(text) = settings.get(name) else {
+        return Ok(default);
+    };
+    let refuse = |why: String| ConfigError::new(format!("{name}={text:?} is {why}"));
+    let value = humantime::parse_duration(text)
+        .map_err(|_| refuse("not a time with a unit, such as 90s, 10m, 1h or 7d".to_owned()))?;
+    if value.subsec_nanos() != 0 {
+        return Err(refuse("not in whole seconds".to_owned()));
+    }
+    if !allowed.contains(&value) {
+        return Err(refuse(format!(
+            "out of range: {} to {}",
+            humantime::format_duration(*allowed.start()),
+            in_days(*allowed.end())
+        )));
+    }
+    Ok(value)
+}
+
+/// `sqlite:PATH` or `sqlite://PATH`; the path is taken as it is.
+pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
+    let url = settings
+        .get("DATABASE_URL")
+        .unwrap_or("sqlite:totally_not_my_privateKeys.db");
+    let path = url
+        .strip_prefix("sqlite:")
+        .map(|rest| rest.strip_prefix("//").unwrap_or(rest))
+        .filter(|path| !path.is_empty() && *path != ":memory:" && !path.contains('?'));
+    path.map(PathBuf::from).ok_or_else(|| {
+        // It may hold a password for another kind of database.
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        ConfigError::new(format!(
+            "DATABASE_URL={scheme:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db"
+        ))
+    })
+}
+
+pub(super) fn networks(settings: &Settings) -> Result<Vec<IpNet>, ConfigError> {
+    let list = settings.get("TRUSTED_PROXIES").unwrap_or_default();
+    list.split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(|entry| {
+            let net = entry.parse().ok();
+            net.or_else(|| entry.parse::<std::net::IpAddr>().map(IpNet::from).ok())
+                .ok_or_else(|| {
+                    ConfigError::new(format!(
+                        "TRUSTED_PROXIES: {entry:?} is not a network such as 10.0.0.0/8 or an address"
+                    ))
+                })
+        })
+        .collect()
+}
+
+pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {
+    let default = Costs::DEFAULT;
+    let costs = Costs {
+        memory_kib: number(
+            settings,
+            "ARGON2_MEMORY_KIB",
+            default.memory_kib,
+            MIN_MEMORY_KIB..=512 * 1024,
+        )?,
+        passes: number(settings, "ARGON2_PASSES", default.passes, MIN_PASSES..=1000)?,
+        lanes: number(settings, "ARGON2_LANES", default.lanes, 1..=64)?,
+    };
+    if !costs.are_acceptable() {
+        return Err(ConfigError::new(
+            "ARGON2_MEMORY_KIB times ARGON2_PASSES is over 1048576 (1 GiB in one pass); lower one of them",
+        ));
+    }
+    Ok(costs)
+}
+
+pub(super) fn auth_rate(settings: &Settings) -> Result<NonZeroU32, ConfigError> {
+    const DEFAULT: NonZeroU32 = NonZeroU32::new(10).unwrap();
+    number(
+        settings,
+        "AUTH_RATE",
+        DEFAULT,
+        NonZeroU32::MIN..=const { NonZeroU32::new(1000).unwrap() },
+    )
+}
+
+fn in_days(most: Duration) -> String {
+    let days = most.as_secs() / 86_400;
+    if days > 0 {
+        format!("{days}days")
+    } else {
+        humantime::format_duration(most).to_string()
+    }
+}

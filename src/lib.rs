@@ -1,7 +1,10 @@
 //! A small token issuer.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod http;
+pub mod server;
 pub mod store;

@@ -1,0 +1,202 @@
+//! The parts put together: what handlers share, and a run from the first look
+//! at the database to the last drained connection.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::crypto::password::pool::PasswordHasher;
+use crate::crypto::rsa::KeySource;
+use crate::domain::accounts::Accounts;
+use crate::domain::keys::KeyRing;
+use crate::domain::rotation::Rotation;
+use crate::domain::tokens::TokenIssuer;
+use crate::http::client::TrustedProxies;
+use crate::http::{self, SlidingLog};
+use crate::server;
+use crate::store::Store;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How often clients that have been quiet are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// What all handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The keys.
+    pub keys: Arc<KeyRing>,
+    /// Sign-up and sign-in.
+    pub accounts: Accounts,
+    /// Tokens.
+    pub tokens: TokenIssuer,
+    /// The quota on `/auth`.
+    pub quota: SlidingLog,
+    /// Whose `X-Forwarded-For` counts.
+    pub proxies: Arc<TrustedProxies>,
+    /// `Cache-Control` of the key set.
+    pub key_set_caching: HeaderValue,
+}
+
+/// A service that is ready to run: its handlers' state and its rotation.
+pub struct App {
+    /// What handlers share.
+    pub state: AppState,
+    /// The loop that makes keys, not started yet.
+    pub rotation: Rotation,
+    store: Store,
+}
+
+impl App {
+    /// Wires the parts. `hashing_threads`: how many passwords are hashed at once.
+    pub fn new(
+        config: Config,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        source: Arc<dyn KeySource>,
+        hashing_threads: usize,
+    ) -> io::Result<Self> {
+        let keys = Arc::new(KeyRing::default());
+        let hasher = PasswordHasher::start(config.costs, hashing_threads)?;
+        let state = AppState {
+            accounts: Accounts::new(store.clone(), hasher),
+            tokens: TokenIssuer::new(
+                Arc::clone(&keys),
+                config.policy,
+                config.issuer,
+                config.audience,
+            ),
+            quota: SlidingLog::new(config.auth_rate, Arc::clone(&clock)),
+            proxies: Arc::new(TrustedProxies::new(config.trusted_proxies)),
+            key_set_caching: http::key_set_caching(config.jwks_max_age),
+            keys: Arc::clone(&keys),
+            clock: Arc::clone(&clock),
+        };
+        let rotation = Rotation::new(
+            store.clone(),
+            keys,
+            config.secrets,
+            source,
+            config.policy,
+            clock,
+        );
+        Ok(Self {
+            state,
+            rotation,
+            store,
+        })
+    }
+
+    /// Serves until `stop`, with the keys rotating beside it. When it returns,
+    /// connections are drained, all tasks have ended and the database file is
+    /// complete. An error means that a part that must not end has ended.
+    pub async fn run(
+        self,
+        listeners: Vec<TcpListener>,
+        stop: CancellationToken,
+    ) -> Result<(), DiedEarly> {
+        let serving = CancellationToken::new();
+        let behind = CancellationToken::new();
+        let mut server = tokio::spawn(server::serve(
+            listeners,
+            http::service(&self.state),
+            serving.clone(),
+        ));
+        let mut rotation = tokio::spawn(self.rotation.run(behind.clone()));
+        let mut sweeper = tokio::spawn(sweep(self.state.quota.clone(), behind.clone()));
+        drop(self.state);
+        let died = tokio::select! {
+            () = stop.cancelled() => None,
+            _ = &mut server => Some("the server"),
+            _ = &mut rotation => Some("the key rotation"),
+            _ = &mut sweeper => Some("the sweeping of quotas"),
+        };
+        // Keys go on rotating until the last request is answered.
+        serving.cancel();
+        if died != Some("the server") {
+            let _ = server.await;
+        }
+        behind.cancel();
+        if died != Some("the key rotation") {
+            let _ = rotation.await;
+        }
+        if died != Some("the sweeping of quotas") {
+            let _ = sweeper.await;
+        }
+        self.store.close().await;
+        died.map_or(Ok(()), |part| Err(DiedEarly(part)))
+    }
+}
+
+/// A part of the service ended before it was told to; the log says why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has ended unexpectedly")]
+pub struct DiedEarly(&'static str);
+
+/// Opens sockets for `host`: an address, or a name all of whose addresses are
+/// taken. `localhost` means both loopback addresses, as far as the machine has
+/// them. Port 0 picks one for all.
+///
+/// Must be called within a Tokio runtime. Looking a name up blocks.
+pub fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if bare.eq_ignore_ascii_case("localhost") {
+        return bind_loopback(port);
+    }
+    let mut listeners = Vec::new();
+    let mut port = port;
+    for mut addr in (bare, port).to_socket_addrs()? {
+        addr.set_port(port);
+        let listener = listen(addr)?;
+        port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn bind_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+    /// Ports that the system picks for IPv4 may be taken for IPv6.
+    const PICKS: usize = 16;
+    let mut picks = if port == 0 { PICKS } else { 1 };
+    loop {
+        picks -= 1;
+        let v4 = listen(SocketAddr::from(([127, 0, 0, 1], port)))?;
+        let both = v4.local_addr()?.port();
+        match listen(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], both))) {
+            Ok(v6) => return Ok(vec![v4, v6]),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && picks > 0 => {}
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(e),
+            // A machine without IPv6.
+            Err(_) => return Ok(vec![v4]),
+        }
+    }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+async fn sweep(quota: SlidingLog, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => quota.sweep(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `POST /auth`: credentials in, a token out; with `?expired` one that is
+//! expired, of an expired key.
+
+use axum::body::Bytes;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, header, request::Parts};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+
+use super::body;
+use super::client::ClientAddr;
+use super::error::ApiError;
+use crate::app::AppState;
+use crate::domain::accounts::{Credentials, SignInError};
+use crate::domain::tokens::TokenKind;
+
+const METHODS: &str = "POST";
+
+#[derive(Serialize)]
+struct Issued {
+    token: String,
+}
+
+pub(super) fn routes(state: &AppState) -> Router<AppState> {
+    Router::new().route(
+        "/auth",
+        // `route_layer` leaves the fallback alone: a wrong method is no sign-in.
+        post(auth)
+            .route_layer(state.quota.layer())
+            .fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
+    )
+}
+
+async fn auth(
+    State(state): State<AppState>,
+    Extension(ClientAddr(client)): Extension<ClientAddr>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let credentials = credentials(&head, &body::read(body).await?)?;
+    let kind = token_kind(&head);
+    let name = credentials.username().to_owned();
+    let account = state.accounts.verify(credentials).await.inspect_err(|e| {
+        if matches!(e, SignInError::BadCredentials) {
+            tracing::info!(%client, username = ?shortened(&name), "sign-in refused");
+        }
+    })?;
+    let issued = state
+        .tokens
+        .issue(kind, account.username.clone(), &*state.clock)
+        .await;
+    let (token, now) = issued?;
+    let user_id = account.id;
+    state.accounts.record(account, client, now).await?;
+    tracing::info!(%client, %user_id, "signed in");
+    let no_store = HeaderValue::from_static("no-store");
+    Ok(([(header::CACHE_CONTROL, no_store)], Json(Issued { token })).into_response())
+}
+
+/// A body beats a header; a scheme other than Basic is not for us.
+fn credentials(head: &Parts, body: &Bytes) -> Result<Credentials, ApiError> {
+    let (username, password) = if body.is_empty() {
+        basic(&head.headers)?.ok_or_else(|| {
+            ApiError::BadRequest(
+                "no credentials: send username and password as JSON, as a form or by HTTP Basic"
+                    .into(),
+            )
+        })?
+    } else {
+        let mut fields = body::parse(&head.headers, body)?;
+        (fields.username()?, fields.password()?)
+    };
+    Ok(Credentials::new(username, password.into())?)
+}
+
+/// HTTP Basic (RFC 7617), in UTF-8.
+fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, ApiError> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let Some((scheme, encoded)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return Ok(None);
+    };
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Ok(None);
+    }
+    let decoded = STANDARD.decode(encoded.trim()).ok();
+    decoded
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| {
+            let (name, password) = text.split_once(':')?;
+            Some(Some((name.to_owned(), password.to_owned())))
+        })
+        .ok_or_else(|| {
+            ApiError::BadRequest(
+                "the Basic credentials are not base64 of username:password in UTF-8".into(),
+            )
+        })
+}
+
+/// The parameter counts when it is there, with any value, once or often.
+fn token_kind(head: &Parts) -> TokenKind {
+    let query = head.uri.query().unwrap_or_default();
+    let asked = query.split('&').any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        percent_decode_str(name).eq(*b"expired")
+    });
+    if asked {
+        TokenKind::Expired
+    } else {
+        TokenKind::Live
+    }
+}
+
+/// Enough of a name to recognise it in the log, where it is escaped.
+fn shortened(name: &str) -> String {
+    name.chars().take(64).collect()
+}

@@ -1,0 +1,214 @@
+//! Request bodies: JSON objects and forms, both as a few text fields. Every
+//! refusal is ours, with its own status, and says which field is wrong.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use mime::Mime;
+use percent_encoding::percent_decode;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::error::ApiError;
+
+/// Bytes that a body may have.
+pub(super) const MAX_BODY: usize = 16 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The fields that the routes know; others are ignored.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    username: Field,
+    password: Field,
+    email: Field,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Field {
+    #[default]
+    Missing,
+    Text(String),
+    NotText,
+    Twice,
+}
+
+/// Which format a body is in.
+enum Format {
+    Json,
+    Form,
+}
+
+impl Fields {
+    pub(super) fn username(&mut self) -> Result<String, ApiError> {
+        std::mem::take(&mut self.username).into_text("username")
+    }
+
+    pub(super) fn password(&mut self) -> Result<String, ApiError> {
+        std::mem::take(&mut self.password).into_text("password")
+    }
+
+    pub(super) fn email(&mut self) -> Result<String, ApiError> {
+        std::mem::take(&mut self.email).into_text("email")
+    }
+
+    fn by_name(&mut self, name: &str) -> Option<&mut Field> {
+        match name {
+            "username" => Some(&mut self.username),
+            "password" => Some(&mut self.password),
+            "email" => Some(&mut self.email),
+            _ => None,
+        }
+    }
+}
+
+impl Field {
+    fn set(&mut self, value: Self) {
+        *self = match self {
+            Self::Missing => value,
+            _ => Self::Twice,
+        };
+    }
+
+    fn into_text(self, name: &'static str) -> Result<String, ApiError> {
+        let why = match self {
+            Self::Text(text) => return Ok(text),
+            Self::Missing => "is missing",
+            Self::NotText => "must be a string",
+            Self::Twice => "is given more than once",
+        };
+        Err(ApiError::BadRequest(format!("{name} {why}").into()))
+    }
+}
+
+/// Reads a body as a whole: at most 16 KiB, within ten seconds.
+pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
+    let whole = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(ApiError::TooLarge(MAX_BODY)),
+        Ok(Err(_)) => Err(ApiError::BadRequest("the body did not arrive whole".into())),
+        Err(_) => Err(ApiError::TooSlow),
+    }
+}
+
+/// The fields of a body that is not empty.
+///
+/// `curl -d '{...}'` labels its body a form, and some clients label it not at
+/// all, so what starts with a brace is JSON then. No form starts with one.
+pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Fields, ApiError> {
+    match format(headers, body)? {
+        Format::Json => parse_json(body),
+        Format::Form => parse_form(body),
+    }
+}
+
+fn format(headers: &HeaderMap, body: &[u8]) -> Result<Format, ApiError> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let looks_like_json = body.trim_ascii_start().starts_with(b"{");
+    let Some(label) = headers.get(header::CONTENT_TYPE).filter(|v| !v.is_empty()) else {
+        return if looks_like_json {
+            Ok(Format::Json)
+        } else {
+            Err(ApiError::UnsupportedMediaType)
+        };
+    };
+    let label: Mime = label
+        .to_str()
+        .ok()
+        // RFC 9110 allows blanks before the semicolon, the parser does not.
+        .and_then(|text| text.split(';').next()?.trim().parse().ok())
+        .ok_or(ApiError::UnsupportedMediaType)?;
+    match (label.type_(), label.subtype(), label.suffix()) {
+        (mime::APPLICATION, mime::JSON, None) | (mime::APPLICATION, _, Some(mime::JSON)) => {
+            Ok(Format::Json)
+        }
+        (mime::APPLICATION, mime::WWW_FORM_URLENCODED, None) => Ok(if looks_like_json {
+            Format::Json
+        } else {
+            Format::Form
+        }),
+        _ => Err(ApiError::UnsupportedMediaType),
+    }
+}
+
+fn parse_json(body: &[u8]) -> Result<Fields, ApiError> {
+    // Told apart from other mistakes for the sake of the message.
+    let text = std::str::from_utf8(body)
+        .map_err(|_| ApiError::BadRequest("the body is not UTF-8 text".into()))?;
+    serde_json::from_str(text).map_err(|e| {
+        ApiError::BadRequest(match e.classify() {
+            serde_json::error::Category::Data => "the body must be a JSON object".into(),
+            _ => "the body is not valid JSON".into(),
+        })
+    })
+}
+
+/// `application/x-www-form-urlencoded` as the URL standard defines it, but
+/// strict: what is not UTF-8 is refused and not replaced.
+fn parse_form(body: &[u8]) -> Result<Fields, ApiError> {
+    let mut fields = Fields::default();
+    for pair in body.split(|&b| b == b'&') {
+        let at = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
+        let name = decode(&pair[..at])?;
+        let value = decode(pair.get(at + 1..).unwrap_or_default())?;
+        if let Some(field) = fields.by_name(&name) {
+            field.set(Field::Text(value));
+        }
+    }
+    Ok(fields)
+}
+
+fn decode(part: &[u8]) -> Result<String, ApiError> {
+    let spaced: Vec<u8> = part
+        .iter()
+        .map(|&b| if b == b'+' { b' ' } else { b })
+        .collect();
+    let decoded = percent_decode(&spaced).decode_utf8();
+    decoded
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| ApiError::BadRequest("the form is not UTF-8 text".into()))
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    match fields.by_name(&name) {
+                        Some(field) => field.set(map.next_value()?),
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => Self::Text(text),
+            _ => Self::NotText,
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! The one file where a failure becomes a status and a body: always
+//! `{"error": "..."}`, in words for the person who sent the request, without
+//! internals and without a copy of what was sent.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::crypto::password::pool::HashError;
+use crate::domain::accounts::{Invalid, SignInError, SignUpError};
+use crate::domain::tokens::TokenError;
+use crate::store::StoreError;
+
+/// What a 401 names as the way to authenticate (RFC 9110 section 11.6.1).
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Basic realm="jwks-server", charset="UTF-8""#);
+
+/// When a client may try again after a failure of ours.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// A failure as a client sees it.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// 400: the request is malformed.
+    BadRequest(Cow<'static, str>),
+    /// 401: unknown name or wrong password.
+    BadCredentials,
+    /// 404.
+    NotFound,
+    /// 405, with the value of `Allow`.
+    MethodNotAllowed(&'static str),
+    /// 408: the body did not come in time.
+    TooSlow,
+    /// 409: the name or the address is taken.
+    Taken,
+    /// 413: the body is too large; the limit in bytes.
+    TooLarge(usize),
+    /// 415: neither JSON nor a form.
+    UnsupportedMediaType,
+    /// 429, with the time after which the next call is let in.
+    TooManyRequests(Duration),
+    /// 500: our fault; the cause is in the log.
+    Internal,
+    /// 503: it may work in a moment.
+    Unavailable(&'static str, Duration),
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+}
+
+impl ApiError {
+    /// A 503 that is worth another try soon.
+    pub(super) fn busy(why: &'static str) -> Self {
+        Self::Unavailable(why, RETRY_AFTER)
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadCredentials => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Taken => StatusCode::CONFLICT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn text(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::BadRequest(why) => return why.clone(),
+            Self::BadCredentials => "unknown username or wrong password",
+            Self::NotFound => {
+                "there is nothing at this path; see GET /.well-known/jwks.json, POST /register and POST /auth"
+            }
+            Self::MethodNotAllowed(allow) => {
+                return format!("this path answers only {allow}").into();
+            }
+            Self::TooSlow => "the body did not arrive in time",
+            Self::Taken => "the username or the email is already registered",
+            Self::TooLarge(limit) => return format!("the body is over {limit} bytes").into(),
+            Self::UnsupportedMediaType => {
+                "send the body as application/json or application/x-www-form-urlencoded, without Content-Encoding"
+            }
+            Self::TooManyRequests(_) => {
+                "too many sign-ins from this address; wait as long as Retry-After says"
+            }
+            Self::Internal => "something went wrong on the server",
+            Self::Unavailable(why, _) => why,
+        })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        // Serialising one string into a vector does not fail.
+        let body = serde_json::to_vec(&ErrorBody {
+            error: &self.text(),
+        })
+        .unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        match self {
+            Self::BadCredentials => {
+                headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+            }
+            Self::MethodNotAllowed(allow) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::TooManyRequests(wait) | Self::Unavailable(_, wait) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+            }
+            Self::TooSlow => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Rounded up, at least 1: a client that waits so long has waited long enough.
+fn whole_seconds(wait: Duration) -> u64 {
+    let part = u64::from(wait.subsec_nanos() > 0);
+    (wait.as_secs() + part).max(1)
+}
+
+impl From<Invalid> for ApiError {
+    fn from(what: Invalid) -> Self {
+        Self::BadRequest(what.to_string().into())
+    }
+}
+
+impl From<SignUpError> for ApiError {
+    fn from(error: SignUpError) -> Self {
+        match error {
+            SignUpError::AlreadyExists => Self::Taken,
+            SignUpError::Hash(e) => e.into(),
+            SignUpError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<SignInError> for ApiError {
+    fn from(error: SignInError) -> Self {
+        match error {
+            SignInError::BadCredentials => Self::BadCredentials,
+            SignInError::Hash(e) => e.into(),
+            SignInError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<HashError> for ApiError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Overloaded => Self::busy("too many passwords are being checked at once"),
+            HashError::Failed => {
+                tracing::error!("{error}");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        match error {
+            StoreError::Unavailable(_) => Self::busy("the database is not available at the moment"),
+            _ => Self::Internal,
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        tracing::error!("{error}");
+        match error {
+            TokenError::NoKey => Self::busy("no key is ready to sign at the moment"),
+            TokenError::Signing(_) => Self::Internal,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Speaks HTTP: routes, bodies, headers, statuses. Holds no rule, no SQL and no
+//! cipher; calls the domain.
+
+mod auth;
+mod body;
+pub mod client;
+mod error;
+mod jwks;
+mod observe;
+mod rate_limit;
+mod register;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use tower::Layer as _;
+
+use crate::app::AppState;
+use error::ApiError;
+pub use jwks::caching as key_set_caching;
+pub use observe::Observe;
+pub use rate_limit::SlidingLog;
+
+/// How long a request may take as a whole.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The whole service over one connection or many: every request goes through
+/// [`Observe`] and then the routes.
+pub fn service(state: &AppState) -> Observe<Router> {
+    observe::ObserveLayer::new(Arc::clone(&state.proxies)).layer(routes(state.clone()))
+}
+
+fn routes(state: AppState) -> Router {
+    let slow = Router::new()
+        .merge(register::routes())
+        .merge(auth::routes(&state))
+        .route_layer(middleware::from_fn(within_time));
+    Router::new()
+        .merge(slow)
+        .merge(jwks::routes())
+        .fallback(|| async { ApiError::NotFound.into_response() })
+        .with_state(state)
+}
+
+async fn within_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::busy("the request took too long").into_response(),
+    }
+}

@@ -1,0 +1,273 @@
+//! The quota on `POST /auth`: no stretch of one second holds more calls of one
+//! client than the rate, and a client that stays within the rate is never
+//! refused. A token bucket cannot do that: filled, it lets in up to twice its
+//! rate. So the log of the calls that were let in decides, as the key extractor
+//! of a `tower_governor` layer; the layer's own bucket behind it never refuses.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::{IntoResponse as _, Response};
+use governor::middleware::NoOpMiddleware;
+use tower_governor::governor::GovernorConfigBuilder;
+use tower_governor::key_extractor::KeyExtractor;
+use tower_governor::{GovernorError, GovernorLayer};
+
+use super::client::{ClientAddr, ClientKey};
+use super::error::ApiError;
+use crate::clock::Clock;
+
+const WINDOW: Duration = Duration::from_secs(1);
+/// Locks among which clients are spread.
+const SHARDS: usize = 16;
+/// A shard is not swept before it holds this many clients.
+const SWEEP_FROM: usize = 64;
+
+/// When each client's latest calls were let in; clones share it.
+#[derive(Clone)]
+pub struct SlidingLog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    rate: usize,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Default)]
+struct Shard {
+    calls: HashMap<ClientKey, VecDeque<Duration>>,
+    /// The number of clients at which idle ones are looked for.
+    sweep_at: usize,
+}
+
+impl SlidingLog {
+    /// A log that lets in `rate` calls a second of each client.
+    pub fn new(rate: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                shards: Default::default(),
+                hasher: RandomState::new(),
+                rate: usize::try_from(rate.get()).unwrap_or(usize::MAX),
+                clock,
+            }),
+        }
+    }
+
+    /// Lets a call in, or says how long until one would be.
+    pub fn admit(&self, client: ClientKey) -> Result<(), Duration> {
+        let mut shard = self
+            .shard(client)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock, so that the log is in order of time.
+        let now = self.shared.clock.monotonic();
+        shard.sweep_if_grown(now);
+        let calls = shard.calls.entry(client).or_default();
+        while calls
+            .front()
+            .is_some_and(|&at| now.saturating_sub(at) >= WINDOW)
+        {
+            calls.pop_front();
+        }
+        match calls.front() {
+            Some(&oldest) if calls.len() >= self.shared.rate => {
+                Err((oldest + WINDOW).saturating_sub(now))
+            }
+            _ => {
+                calls.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets clients that have been quiet for a second, and their memory.
+    pub fn sweep(&self) {
+        let now = self.shared.clock.monotonic();
+        for shard in &self.shared.shards {
+            shard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .sweep(now);
+        }
+    }
+
+    /// How many clients are remembered.
+    pub fn clients(&self) -> usize {
+        let held = |shard: &Mutex<Shard>| {
+            shard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .calls
+                .len()
+        };
+        self.shared.shards.iter().map(held).sum()
+    }
+
+    /// The layer for the route that the quota is on. It looks for a
+    /// [`ClientAddr`] in the request's extensions.
+    pub(super) fn layer(&self) -> GovernorLayer<Self, NoOpMiddleware, Body> {
+        let config = GovernorConfigBuilder::const_default()
+            .key_extractor(self.clone())
+            .per_nanosecond(1)
+            .burst_size(u32::MAX)
+            .finish();
+        match config {
+            Some(config) => GovernorLayer::new(config).error_handler(refuse),
+            // Only a period or a burst of zero gives no configuration.
+            None => unreachable!("a quota of nothing"),
+        }
+    }
+
+    fn shard(&self, client: ClientKey) -> &Mutex<Shard> {
+        let hash = self.shared.hasher.hash_one(client);
+        &self.shared.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
+    }
+}
+
+impl Shard {
+    fn sweep_if_grown(&mut self, now: Duration) {
+        if self.calls.len() >= self.sweep_at.max(SWEEP_FROM) {
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&mut self, now: Duration) {
+        self.calls.retain(|_, calls| {
+            calls
+                .back()
+                .is_some_and(|&at| now.saturating_sub(at) < WINDOW)
+        });
+        self.calls.shrink_to(SWEEP_FROM);
+        self.sweep_at = 2 * self.calls.len();
+    }
+}
+
+impl KeyExtractor for SlidingLog {
+    /// All that were let in are one to the bucket behind.
+    type Key = ();
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<(), GovernorError> {
+        let Some(client) = request.extensions().get::<ClientAddr>() else {
+            return Err(GovernorError::UnableToExtractKey);
+        };
+        self.admit(client.key())
+            .map_err(|wait| GovernorError::TooManyRequests {
+                // The field counts whole seconds; waiting too short would be refused again.
+                wait_time: wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
+                headers: None,
+            })
+    }
+}
+
+fn refuse(error: GovernorError) -> Response {
+    match error {
+        GovernorError::TooManyRequests { wait_time, .. } => {
+            ApiError::TooManyRequests(Duration::from_secs(wait_time))
+        }
+        other => {
+            tracing::error!("the quota has no client address to count by: {other}");
+            ApiError::Internal
+        }
+    }
+    .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::{ManualClock, UnixTime};
+
+    fn log(rate: u32) -> (SlidingLog, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(UnixTime::from_secs(0)));
+        let rate = NonZeroU32::new(rate).unwrap();
+        (SlidingLog::new(rate, Arc::clone(&clock) as _), clock)
+    }
+
+    fn client(n: u32) -> ClientKey {
+        ClientAddr(IpAddr::V4(Ipv4Addr::from_bits(n))).key()
+    }
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn ten_spaced_a_tenth_apart_are_let_in_and_an_eleventh_at_once_is_not() {
+        let (log, clock) = log(10);
+        for _ in 0..9 {
+            assert_eq!(log.admit(client(1)), Ok(()));
+            clock.advance(ms(100));
+        }
+        assert_eq!(log.admit(client(1)), Ok(()));
+        assert_eq!(log.admit(client(1)), Err(ms(100)));
+        clock.advance(ms(99));
+        assert_eq!(log.admit(client(1)), Err(ms(1)));
+        assert_eq!(log.admit(client(2)), Ok(()));
+        clock.advance(ms(1));
+        assert_eq!(log.admit(client(1)), Ok(()));
+    }
+
+    #[test]
+    fn of_many_at_once_exactly_the_rate_is_let_in() {
+        let (log, _clock) = log(10);
+        let admitted: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..100).filter(|_| log.admit(client(1)).is_ok()).count()))
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        });
+        assert_eq!(admitted, 10);
+    }
+
+    #[test]
+    fn idle_clients_are_forgotten_with_and_without_traffic() {
+        let (log, clock) = log(10);
+        for n in 0..100_000 {
+            log.admit(client(n)).unwrap();
+        }
+        assert_eq!(log.clients(), 100_000);
+        clock.advance(WINDOW);
+        for n in 0..100_000 {
+            log.admit(client(1 << 20 | n)).unwrap();
+            clock.advance(Duration::from_micros(100));
+        }
+        assert!(log.clients() < 40_000, "{}", log.clients());
+        clock.advance(WINDOW);
+        log.sweep();
+        assert_eq!(log.clients(), 0);
+    }
+
+    proptest! {
+        /// Against the definition, call by call: let in if and only if fewer
+        /// than the rate were let in during the second before.
+        #[test]
+        fn it_agrees_with_the_definition(gaps in prop::collection::vec(0_u64..400, 1..300), rate in 1_u32..12) {
+            let (log, clock) = log(rate);
+            let mut admitted: Vec<Duration> = Vec::new();
+            for gap in gaps {
+                clock.advance(ms(gap));
+                let now = clock.monotonic();
+                let within: Vec<_> = admitted.iter().filter(|&&at| now - at < WINDOW).collect();
+                let expected = if within.len() < rate as usize {
+                    admitted.push(now);
+                    Ok(())
+                } else {
+                    Err(**within.first().unwrap() + WINDOW - now)
+                };
+                prop_assert_eq!(log.admit(client(1)), expected);
+            }
+        }
+    }
+}

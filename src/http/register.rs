@@ -1,0 +1,61 @@
+//! `POST /register`: a name and an address in, a password out.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+
+use super::body;
+use super::error::ApiError;
+use crate::app::AppState;
+use crate::domain::accounts::{Email, Username};
+
+const METHODS: &str = "POST";
+
+/// What the client must keep: the service does not.
+#[derive(Serialize)]
+struct Registered<'a> {
+    password: &'a str,
+}
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new().route(
+        "/register",
+        post(register).fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
+    )
+}
+
+async fn register(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let bytes = body::read(body).await?;
+    if bytes.is_empty() {
+        return Err(ApiError::BadRequest(
+            "the body is empty: send username and email".into(),
+        ));
+    }
+    let mut fields = body::parse(&head.headers, &bytes)?;
+    let username = Username::parse(&fields.username()?)?;
+    let email = Email::parse(&fields.email()?)?;
+    let password = state
+        .accounts
+        .sign_up(username, email, state.clock.now())
+        .await?;
+    tracing::info!("registered an account");
+    Ok(show_once(&password))
+}
+
+fn show_once(password: &SecretString) -> Response {
+    let shown = Registered {
+        password: password.expose_secret(),
+    };
+    let no_store = HeaderValue::from_static("no-store");
+    (
+        StatusCode::CREATED,
+        [(header::CACHE_CONTROL, no_store)],
+        Json(shown),
+    )
+        .into_response()
+}

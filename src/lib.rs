@@ -1,6 +1,7 @@
 //! A small token issuer.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crypto;

@@ -1,0 +1,11 @@
+//! `keygen`: prints a key.
+
+use std::io::Write as _;
+
+use super::Failure;
+use crate::crypto::fernet::SealingKeys;
+
+pub(super) fn run() -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{}", SealingKeys::generate().as_str())
+        .map_err(|e| Failure::broken(format!("the key cannot be printed: {e}")))
+}

@@ -1,0 +1,43 @@
+//! The log: lines on standard error, written by a thread of their own, so that
+//! neither a slow nor a closed reader holds up or stops the service. When the
+//! writer cannot keep up, lines are dropped.
+
+use std::io::IsTerminal as _;
+
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
+
+use crate::config::{Config, ConfigError, Mode};
+
+/// Starts the log. What is left is written when the guard is dropped.
+pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
+    let default = match config.mode {
+        Mode::Development => "info,refinery_core=warn,jwks_server=debug",
+        Mode::Production => "info,refinery_core=warn",
+    };
+    let filter = config.log_filter.as_deref().unwrap_or(default);
+    let filter: Targets = filter.parse().map_err(|_| {
+        ConfigError::new(format!(
+            "RUST_LOG={filter:?} is not understood: it is a level such as info, or a list such as info,jwks_server=debug"
+        ))
+    })?;
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let lines = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(std::io::stderr().is_terminal())
+        // It would be reported on standard error, which is what has failed.
+        .log_internal_errors(false);
+    let lines = match config.mode {
+        Mode::Development => lines.boxed(),
+        Mode::Production => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init()
+        .map_err(|e| ConfigError::new(format!("the log cannot be started: {e}")))?;
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Ok(guard)
+}

@@ -1,0 +1,97 @@
+//! The command line: what may be typed, and a file for each command.
+
+mod init;
+mod keygen;
+mod log;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::ConfigError;
+
+/// The exit code for a start that was refused: nothing was made.
+const REFUSED: u8 = 2;
+
+/// A small JWT issuer: publishes a JSON Web Key Set whose keys rotate by
+/// themselves, registers users and signs them in.
+#[derive(Debug, Parser)]
+#[command(name = "jwks-server", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service; this is what happens without a command
+    Serve(ServeArgs),
+    /// Print a fresh key for NOT_MY_KEY
+    Keygen,
+}
+
+#[derive(Debug, Default, Args)]
+struct ServeArgs {
+    /// Make .env with a fresh NOT_MY_KEY first, if none is set and there is no database yet
+    #[arg(long)]
+    init: bool,
+    /// Create this user with this password if there is none of that name; may be repeated. For demonstrations only
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    demo_user: Vec<String>,
+}
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::run(args),
+        Command::Keygen => keygen::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command has failed, in one line, and its exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    /// The start is refused; nothing was made.
+    fn refused(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            code: REFUSED,
+        }
+    }
+
+    /// Something went wrong later.
+    fn broken(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            code: 1,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+/// One line on standard error, which may be closed.
+fn say(text: &str) {
+    let line = text.replace('\n', " ");
+    let _ = writeln!(std::io::stderr(), "jwks-server: {line}");
+}

@@ -1,0 +1,175 @@
+//! `serve`: everything that can be refused is checked first; then the sockets
+//! are opened, the database after them, and the service runs until a signal.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, ServeArgs, init, log, say};
+use crate::app::{self, App};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, DemoUser, FILE, Settings};
+use crate::crypto::fernet::SealingKeys;
+use crate::crypto::rsa::Rsa2048;
+use crate::domain::keys;
+use crate::store::Store;
+
+/// Threads for reads of the database, signatures and the making of keys.
+const BLOCKING_THREADS: usize = 32;
+/// Open files that ten thousand connections need.
+const OPEN_FILES: u64 = 16 * 1024;
+/// What a second signal ends the process with.
+const IMPATIENT: i32 = 1;
+
+pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let here = Path::new(".");
+    let mut settings = Settings::load(here)?;
+    let made_env = args.init && init::make_env_file(here, &settings)?;
+    if made_env {
+        settings = Settings::load(here)?;
+    }
+    let mut config = Config::from_settings(&settings)?;
+    for text in &args.demo_user {
+        config.demo_users.push(config::demo_user(text)?);
+    }
+    let _writes_the_rest = log::start(&config)?;
+    if made_env {
+        tracing::warn!("made {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
+    }
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    raise_file_limit();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(|e| Failure::broken(format!("the service cannot be started: {e}")))?
+        .block_on(serve(config))
+}
+
+async fn serve(mut config: Config) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let stop = stop_on_signal()?;
+    let listeners = app::bind(&config.host, config.port).map_err(|e| {
+        Failure::refused(format!(
+            "HOST={} PORT={} cannot be listened on: {e}",
+            config.host, config.port
+        ))
+    })?;
+    report(&listeners);
+    let demo_users = std::mem::take(&mut config.demo_users);
+    let store = open(&config.database, &config.secrets, &*clock).await?;
+    let threads = available_parallelism().map_or(1, usize::from);
+    let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
+        .map_err(|e| Failure::broken(format!("the hashing threads cannot be started: {e}")))?;
+    for user in demo_users {
+        make_demo_user(&app, user).await?;
+    }
+    app.run(listeners, stop)
+        .await
+        .map_err(|e| Failure::broken(e.to_string()))
+}
+
+/// Opens the database after a look at it: with the wrong `NOT_MY_KEY` nothing
+/// of it is changed.
+async fn open(
+    path: &Path,
+    secrets: &Arc<SealingKeys>,
+    clock: &dyn Clock,
+) -> Result<Store, Failure> {
+    let (path, secrets, now) = (PathBuf::from(path), Arc::clone(secrets), clock.now());
+    let named = format!("the database {}", path.display());
+    let opened = tokio::task::spawn_blocking(move || {
+        let refused = |e| Failure::refused(format!("{named} cannot be used: {e}"));
+        let rows = Store::peek_keys(&path).map_err(refused)?;
+        if !keys::secrets_fit(rows, &secrets, now) {
+            return Err(Failure::refused(format!(
+                "NOT_MY_KEY opens none of the keys in {named}: set the one that it was made with, or move the database away to begin anew"
+            )));
+        }
+        Store::open(&path).map_err(refused)
+    });
+    opened
+        .await
+        .map_err(|e| Failure::broken(format!("the database was not opened: {e}")))?
+}
+
+async fn make_demo_user(app: &App, user: DemoUser) -> Result<(), Failure> {
+    let name = user.username.as_str().to_owned();
+    let made = app
+        .state
+        .accounts
+        .ensure(user.username, user.password, app.state.clock.now())
+        .await
+        .map_err(|e| Failure::broken(format!("the demo user {name} cannot be made: {e}")))?;
+    if made {
+        tracing::warn!(
+            "DEMO USER {name} was made with a password that is no secret; never do this in production"
+        );
+    } else {
+        tracing::warn!(
+            "DEMO USER {name} is there already and keeps its password; never do this in production"
+        );
+    }
+    Ok(())
+}
+
+fn report(listeners: &[TcpListener]) {
+    for listener in listeners {
+        match listener.local_addr() {
+            Ok(addr) => tracing::info!("listening on http://{addr}"),
+            Err(e) => tracing::warn!("listening on an unknown address: {e}"),
+        }
+    }
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; the second ends the process. The
+/// handlers are set explicitly, since process 1 has no default ones.
+fn stop_on_signal() -> Result<CancellationToken, Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|e| Failure::broken(format!("signals cannot be handled: {e}")));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!("stopping; a second signal stops at once");
+        stopping.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        say("stopped at once by a second signal");
+        std::process::exit(IMPATIENT);
+    });
+    Ok(stop)
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Asks for as many open files as the bound on connections needs; with fewer,
+/// accepting pauses when they run out.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit
+        .maximum
+        .map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if limit.current.is_some_and(|now| now < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            ..limit
+        };
+        if let Err(e) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("the limit of open files stays at {:?}: {e}", limit.current);
+        }
+    }
+}

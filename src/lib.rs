@@ -1,4 +1,5 @@
 //! A small token issuer.
+#![warn(unreachable_pub)]
 
 pub mod app;
 pub mod cli;

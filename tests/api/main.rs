@@ -1,0 +1,6 @@
+//! The service through its front door: the real router over a real SQLite file,
+//! in one process, with a clock that moves by hand.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod support;
+mod walk;

@@ -1,0 +1,5 @@
+//! The binary as its users run it: real processes, sockets, signals and files.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod start;
+mod support;

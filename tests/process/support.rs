@@ -1,0 +1,297 @@
+//! `Server`: a running binary in a folder of its own; and an HTTP/1.1 client
+//! small enough to send anything, from any loopback address.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+
+pub const JWKS: &str = "/.well-known/jwks.json";
+pub const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
+pub const DATABASE: &str = "totally_not_my_privateKeys.db";
+
+/// No answer may take longer than this; it ends a test that would hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test, with an empty environment, in `dir`.
+pub fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jwks-server"));
+    command.current_dir(dir).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A folder whose `.env` has a key and `PORT=0`.
+pub fn folder(env: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Command::new(env!("CARGO_BIN_EXE_jwks-server"))
+        .arg("keygen")
+        .output()
+        .unwrap();
+    let key = String::from_utf8(key.stdout).unwrap();
+    fs::write(
+        dir.path().join(".env"),
+        format!("NOT_MY_KEY={key}PORT=0\n{env}\n"),
+    )
+    .unwrap();
+    dir
+}
+
+/// A running server; killed when it is dropped.
+pub struct Server {
+    pub child: Child,
+    pub addr: SocketAddr,
+    /// The log, line by line, from the line after "listening" on.
+    pub log: mpsc::Receiver<String>,
+}
+
+impl Server {
+    /// Starts the binary in `dir` and waits until it listens.
+    pub fn start(dir: &Path, args: &[&str]) -> Self {
+        Self::start_command(command(dir).args(args))
+    }
+
+    pub fn start_command(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (lines, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let mut seen = Vec::new();
+        loop {
+            let line = log
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|e| panic!("not listening ({e}): {seen:#?}"));
+            if let Some((_, addr)) = line.split_once("listening on http://127.0.0.1:") {
+                let digits: String = addr.chars().take_while(char::is_ascii_digit).collect();
+                let addr = SocketAddr::from(([127, 0, 0, 1], digits.parse().unwrap()));
+                return Self { child, addr, log };
+            }
+            seen.push(line);
+        }
+    }
+
+    /// Waits for a line of the log that has `text` in it.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        loop {
+            let line = self
+                .log
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|e| panic!("no line with {text:?} in the log: {e}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .unwrap();
+    }
+
+    /// Asks it to stop, waits, and returns how it ended.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.child.wait().unwrap()
+    }
+
+    /// One request on a connection of its own.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        Connection::open(self.addr).send(method, path, headers, body)
+    }
+
+    pub fn key_set(&self) -> Reply {
+        self.send("GET", JWKS, &[], b"")
+    }
+
+    /// Registers a name and returns the password.
+    pub fn register(&self, name: &str) -> String {
+        let body = format!(r#"{{"username":"{name}","email":"{name}@example.com"}}"#);
+        let reply = self.send("POST", "/register", &[JSON], body.as_bytes());
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        reply.json()["password"].as_str().unwrap().to_owned()
+    }
+
+    pub fn sign_in(&self, path: &str, name: &str, password: &str) -> Reply {
+        let body = serde_json::json!({"username": name, "password": password}).to_string();
+        self.send("POST", path, &[JSON], body.as_bytes())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A run of the binary that is expected to end by itself.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stderr: String,
+}
+
+/// Runs the binary until it ends, within the patience of a test.
+pub fn run(command: &mut Command) -> Ended {
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let (done, output) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stderr.read_to_string(&mut text);
+        let _ = done.send(text);
+    });
+    let Ok(stderr) = output.recv_timeout(PATIENCE) else {
+        let _ = child.kill();
+        panic!("it goes on running");
+    };
+    Ended {
+        code: child.wait().unwrap().code(),
+        stderr,
+    }
+}
+
+/// Another program's connection to the database in `dir`.
+pub fn sql(dir: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(database(dir)).unwrap()
+}
+
+pub fn database(dir: &Path) -> PathBuf {
+    dir.join(DATABASE)
+}
+
+/// A connection that stays open between requests.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub fn open(addr: SocketAddr) -> Self {
+        Self::from_address(addr, Ipv4Addr::LOCALHOST)
+    }
+
+    /// A connection that comes from `source`, any of 127.0.0.0/8.
+    pub fn from_address(addr: SocketAddr, source: Ipv4Addr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket
+            .bind(&SocketAddr::new(IpAddr::V4(source), 0).into())
+            .unwrap();
+        socket.connect(&addr.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
+        self.write_request(method, path, headers, body);
+        self.read_reply(method)
+    }
+
+    /// Sends a request without reading its answer.
+    pub fn write_request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !body.is_empty() || method == "POST" {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        let request = [head.as_bytes(), b"\r\n", body].concat();
+        self.write(&request);
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    pub fn read_reply(&mut self, method: &str) -> Reply {
+        self.try_read_reply(method).expect("an answer")
+    }
+
+    /// `None` when the connection ends before an answer.
+    pub fn try_read_reply(&mut self, method: &str) -> Option<Reply> {
+        let status = self.line()?.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':')?;
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut reply = Reply {
+            status,
+            headers,
+            body: Vec::new(),
+        };
+        if method != "HEAD" && status != 204 && status != 304 {
+            let length = reply.header("content-length").parse().unwrap_or(0);
+            reply.body = vec![0; length];
+            self.stream.read_exact(&mut reply.body).ok()?;
+        }
+        Some(reply)
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line) {
+            Ok(n) if n > 0 => Some(line.trim_end().to_owned()),
+            _ => None,
+        }
+    }
+}
+
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(n, _)| n == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+}

@@ -1,4 +1,26 @@
-//! A small token issuer.
+//! A small token issuer: a JSON Web Key Set whose keys rotate by themselves,
+//! accounts, and sign-in, on one SQLite file.
+//!
+//! ```text
+//! main ── cli ──────── what may be typed; reads the configuration, opens, runs
+//!          │
+//!         app ──────── the parts put together; start, serve, drain
+//!          │
+//! server ─ http ────── connections; routes, bodies, errors, quota
+//!          │
+//!        domain ────── the rules: lifecycle (pure), keys, rotation, accounts, tokens
+//!        │    │
+//!     store  crypto ── all the SQL; all the ciphers
+//! ```
+//!
+//! Nothing points up. [`store`] sees sealed keys and password hashes only, and
+//! [`crypto`] sees no database, so a private key can reach the disk only through
+//! `Store::insert_key_if_due`, which takes what [`crypto::fernet`] sealed. The
+//! two leaves are [`clock`], which everything may use, and [`config`], which
+//! alone reads the environment.
+//!
+//! Where a request goes: [`http`] names the routes, one file each. Where a key
+//! comes from: [`domain::rotation`] asks [`domain::lifecycle`] what is due.
 #![warn(unreachable_pub)]
 
 pub mod app;

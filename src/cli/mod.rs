@@ -18,7 +18,12 @@ const REFUSED: u8 = 2;
 /// A small JWT issuer: publishes a JSON Web Key Set whose keys rotate by
 /// themselves, registers users and signs them in.
 #[derive(Debug, Parser)]
-#[command(name = "jwks-server", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "jwks-server",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Settings come from the environment and from the file .env of the working directory; README.md lists them."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -44,7 +44,7 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
-/// The service that [`ObserveLayer`] makes. Requests must carry a [`Peer`].
+/// The service around all routes. Requests must carry a [`Peer`].
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,

@@ -1,7 +1,7 @@
 //! All the SQL. It sees sealed keys and password hashes, never a private key or
 //! a password. Callers get whole steps: what is more than one statement here is
 //! one transaction. Reads use a pool of connections; all writes go through the
-//! one writer of [`writer`].
+//! one writer, a thread that commits what has gathered.
 
 mod accounts;
 mod file;

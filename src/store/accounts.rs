@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Store, StoreError};
+use super::key_events::{self, KeyEventKind};
+use super::{Kid, Store, StoreError};
 use crate::clock::UnixTime;
 
 /// The number of an account: the column `users.id`.
@@ -52,6 +53,8 @@ pub struct SignInRecord {
     pub at: UnixTime,
     /// A hash that takes the place of an outdated one: (old, new).
     pub new_hash: Option<(String, String)>,
+    /// The key of the token, if it may be the first that the key has signed.
+    pub first_use: Option<Kid>,
 }
 
 impl Store {
@@ -121,6 +124,9 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<(), StoreEr
             "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?",
         )?
         .execute(params![new, id, old])?;
+    }
+    if let Some(kid) = record.first_use {
+        key_events::note(conn, kid, KeyEventKind::FirstSigned, record.at, None)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::key_events::{self, KeyEventKind};
 use super::{Store, StoreError};
 use crate::clock::UnixTime;
 
@@ -52,6 +53,8 @@ pub struct KeyTimes {
     pub signs_from: Option<UnixTime>,
     /// The first second in which it is no longer published.
     pub expires_at: UnixTime,
+    /// Whether it was taken out of the set for good.
+    pub revoked: bool,
 }
 
 /// A row of `keys` with its times.
@@ -107,6 +110,7 @@ impl Store {
                     return Ok(false);
                 };
                 insert(conn, kid, &sealed, span)?;
+                key_events::note(conn, kid, KeyEventKind::Created, now, None)?;
                 Ok(true)
             })
             .await
@@ -118,18 +122,27 @@ impl Store {
         &self,
         before: UnixTime,
         keep: Option<Kid>,
+        now: UnixTime,
     ) -> Result<usize, StoreError> {
         self.writer
             .write(move |conn| {
-                let gone = conn.execute(
-                    "DELETE FROM keys WHERE exp < ? AND kid IS NOT ?",
-                    params![before.as_secs(), keep.map(Kid::as_i64)],
+                let mut query = conn.prepare_cached(
+                    "DELETE FROM keys WHERE exp < ? AND kid IS NOT ? RETURNING kid",
                 )?;
+                let gone: Vec<i64> = query
+                    .query_map(params![before.as_secs(), keep.map(Kid::as_i64)], |row| {
+                        row.get(0)
+                    })?
+                    .collect::<Result<_, _>>()?;
+                for &kid in &gone {
+                    key_events::note(conn, Kid(kid), KeyEventKind::Deleted, now, None)?;
+                }
                 conn.execute(
                     "DELETE FROM key_times WHERE kid NOT IN (SELECT kid FROM keys)",
                     [],
                 )?;
-                Ok(gone)
+                key_events::prune(conn)?;
+                Ok(gone.len())
             })
             .await
     }
@@ -153,28 +166,32 @@ impl Store {
     }
 }
 
-/// Every key of a database whose schema may be older.
-pub(super) fn all(conn: &Connection, has_times: bool) -> rusqlite::Result<Vec<KeyRow>> {
-    let sql = if has_times {
-        "SELECT k.kid, k.key, k.exp, t.signs_from, t.serial FROM keys k LEFT JOIN key_times t USING (kid) ORDER BY k.exp, k.kid"
-    } else {
-        "SELECT kid, key, exp, NULL, NULL FROM keys ORDER BY exp, kid"
-    };
-    let mut query = conn.prepare(sql)?;
+/// Every key of a database whose schema may be older, so without its times.
+pub(super) fn all_without_times(conn: &Connection) -> rusqlite::Result<Vec<KeyRow>> {
+    let mut query =
+        conn.prepare("SELECT kid, key, exp, NULL, NULL, 0 FROM keys ORDER BY exp, kid")?;
     let rows = query.query_map([], |row| Ok(read(row)))?;
     // A row that cannot be read is no reason to refuse the others here.
     rows.filter_map(|row| row.map(Result::ok).transpose())
         .collect()
 }
 
-fn around(conn: &Connection, now: UnixTime, expired: usize) -> Result<Vec<KeyRow>, StoreError> {
-    let mut query = conn.prepare_cached(
-        "SELECT k.kid, k.key, k.exp, t.signs_from, t.serial FROM (
+/// The columns that [`read`] takes, of `keys k` joined with its times.
+pub(super) const COLUMNS: &str = "k.kid, k.key, k.exp, t.signs_from, t.serial,
+    EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked')";
+
+pub(super) fn around(
+    conn: &Connection,
+    now: UnixTime,
+    expired: usize,
+) -> Result<Vec<KeyRow>, StoreError> {
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM (
              SELECT * FROM keys WHERE exp > ?1
              UNION ALL
              SELECT * FROM (SELECT * FROM keys WHERE exp <= ?1 ORDER BY exp DESC, kid DESC LIMIT ?2)
-         ) k LEFT JOIN key_times t USING (kid) ORDER BY k.exp, k.kid",
-    )?;
+         ) k LEFT JOIN key_times t USING (kid) ORDER BY k.exp, k.kid"
+    ))?;
     let rows = query.query_map(
         params![now.as_secs(), i64::try_from(expired).unwrap_or(i64::MAX)],
         |row| Ok(read(row)),
@@ -182,7 +199,7 @@ fn around(conn: &Connection, now: UnixTime, expired: usize) -> Result<Vec<KeyRow
     rows.map(|row| row?).collect()
 }
 
-fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
+pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kid: i64 = row.get(0)?;
     let bad = |column| StoreError::BadRow {
         table: "keys",
@@ -199,12 +216,19 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
             serial: row.get::<_, Option<i64>>(4)?.unwrap_or(0),
             signs_from: row.get::<_, Option<i64>>(3)?.map(UnixTime::from_secs),
             expires_at: UnixTime::from_secs(row.get(2).map_err(|_| bad("exp"))?),
+            revoked: row.get(5)?,
         },
         sealed,
     })
 }
 
-fn insert(conn: &Connection, kid: Kid, sealed: &[u8], span: KeySpan) -> rusqlite::Result<()> {
+/// Inserts a key with its times and the event.
+pub(super) fn insert(
+    conn: &Connection,
+    kid: Kid,
+    sealed: &[u8],
+    span: KeySpan,
+) -> rusqlite::Result<()> {
     // Readers of the source look for this statement on one line.
     conn.prepare_cached("INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)")?
         .execute(params![kid.as_i64(), sealed, span.expires_at.as_secs()])?;

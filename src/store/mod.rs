@@ -5,6 +5,8 @@
 
 mod accounts;
 mod file;
+mod key_admin;
+mod key_events;
 mod keys;
 mod schema;
 mod writer;
@@ -16,6 +18,8 @@ use deadpool_sqlite::{Config, Hook, HookError, Pool, PoolConfig, Runtime, Timeou
 use rusqlite::{Connection, ErrorCode};
 
 pub use accounts::{AccountId, AccountRow, NewAccountRow, SignInRecord};
+pub use key_admin::{FullKeyRow, Reseal, Resealed};
+pub use key_events::{KeyEvent, KeyEventKind};
 pub use keys::{KeyRow, KeySpan, KeyTimes, Kid};
 pub use schema::OpenError;
 use writer::Writer;

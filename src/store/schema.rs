@@ -95,8 +95,7 @@ pub(super) fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
     if columns(&conn, "keys")?.is_empty() {
         return Ok(Vec::new());
     }
-    let has_times = !columns(&conn, "key_times")?.is_empty();
-    Ok(keys::all(&conn, has_times)?)
+    Ok(keys::all_without_times(&conn)?)
 }
 
 fn check_shapes(conn: &Connection) -> Result<(), OpenError> {

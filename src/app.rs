@@ -43,8 +43,8 @@ pub struct AppState {
     pub quota: SlidingLog,
     /// Whose `X-Forwarded-For` counts.
     pub proxies: Arc<TrustedProxies>,
-    /// `Cache-Control` of the key set.
-    pub key_set_caching: HeaderValue,
+    /// `Cache-Control` of the key set and of what belongs to it.
+    pub document_caching: HeaderValue,
 }
 
 /// A service that is ready to run: its handlers' state and its rotation.
@@ -77,7 +77,7 @@ impl App {
             ),
             quota: SlidingLog::new(config.auth_rate, Arc::clone(&clock)),
             proxies: Arc::new(TrustedProxies::new(config.trusted_proxies)),
-            key_set_caching: http::key_set_caching(config.jwks_max_age),
+            document_caching: http::caching(config.jwks_max_age),
             keys: Arc::clone(&keys),
             clock: Arc::clone(&clock),
         };

@@ -64,11 +64,16 @@ impl SealingKeys {
 
     /// Opens what any of the keys sealed; `None` when none did or it was changed.
     pub fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.open_and_tell(sealed).map(|(_, plain)| plain)
+    }
+
+    /// The same, with the place of the key that opened it; 0 is the one that seals.
+    pub fn open_and_tell(&self, sealed: &[u8]) -> Option<(usize, Zeroizing<Vec<u8>>)> {
         let token = std::str::from_utf8(sealed).ok()?;
         self.all
             .iter()
-            .find_map(|key| key.decrypt(token).ok())
-            .map(Zeroizing::new)
+            .enumerate()
+            .find_map(|(n, key)| Some((n, Zeroizing::new(key.decrypt(token).ok()?))))
     }
 }
 

@@ -7,6 +7,7 @@ use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use precis_profiles::{OpaqueString, UsernameCasePreserved};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::tokens::IssuedToken;
 use crate::clock::UnixTime;
 use crate::crypto::password::pool::{HashError, PasswordHasher};
 use crate::crypto::password::{self, MAX_PASSWORD_LEN, Verdict};
@@ -227,14 +228,15 @@ impl Accounts {
         &self,
         account: SignedIn,
         client: IpAddr,
-        at: UnixTime,
+        issued: &IssuedToken,
     ) -> Result<(), StoreError> {
         self.store
             .record_sign_in(SignInRecord {
                 account: account.id,
                 client,
-                at,
+                at: issued.at,
                 new_hash: account.new_hash,
+                first_use: issued.first_use,
             })
             .await
     }

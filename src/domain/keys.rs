@@ -3,6 +3,7 @@
 //! The one place where sealed rows become keys.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,7 +26,9 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 pub struct OpenedKey {
     times: KeyTimes,
     sealed: Vec<u8>,
-    private: PrivateKey,
+    private: Arc<PrivateKey>,
+    /// Whether this process has signed with it.
+    used: Arc<AtomicBool>,
 }
 
 /// Why a row gives no key.
@@ -55,8 +58,24 @@ impl OpenedKey {
         Ok(Self {
             times: row.times,
             sealed: row.sealed,
-            private,
+            private: Arc::new(private),
+            used: Arc::default(),
         })
+    }
+
+    /// The same key with what its row says now.
+    fn with_row(&self, row: KeyRow) -> Self {
+        Self {
+            times: row.times,
+            sealed: row.sealed,
+            private: Arc::clone(&self.private),
+            used: Arc::clone(&self.used),
+        }
+    }
+
+    /// `true` at the first call for a key in this process.
+    pub fn is_first_use(&self) -> bool {
+        !self.used.swap(true, Ordering::Relaxed)
     }
 
     /// Which key.
@@ -107,15 +126,38 @@ impl<'a> Jwk<'a> {
     }
 }
 
-/// A key set, ready to be sent.
+/// A JSON document, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishedSet {
-    /// The JSON document.
+pub struct Document {
+    /// The JSON text.
     pub body: Bytes,
     /// Its strong entity tag with the quotes (RFC 9110 section 8.8.3): equal
     /// bytes have equal tags, over restarts too.
     pub etag: Bytes,
-    /// The first second in which it must not be given out any more.
+}
+
+impl Document {
+    /// The JSON of `value`.
+    pub fn new(value: &impl Serialize) -> Self {
+        // What is made a document here are structs of strings and numbers,
+        // which always have a JSON form.
+        let body = serde_json::to_vec(value).unwrap_or_default();
+        let digest = digest::digest(&digest::SHA256, &body);
+        let hex: String = digest.as_ref()[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            body: Bytes::from(body),
+            etag: Bytes::from(format!("\"{hex}\"")),
+        }
+    }
+}
+
+/// A key set and the first second in which it must not be given out any more.
+#[derive(Debug)]
+struct PublishedSet {
+    document: Document,
     until: UnixTime,
 }
 
@@ -132,9 +174,10 @@ pub struct Snapshot {
 impl Snapshot {
     fn new(mut keys: Vec<Arc<OpenedKey>>) -> Self {
         keys.sort_by_key(|key| (key.times.expires_at, key.times.kid));
-        let sets = (0..keys.len())
-            .filter(|&i| i == 0 || keys[i - 1].times.expires_at < keys[i].times.expires_at)
-            .map(|i| publish(&keys[i..]))
+        let shown: Vec<_> = keys.iter().filter(|key| !key.times.revoked).collect();
+        let sets = (0..shown.len())
+            .filter(|&i| i == 0 || shown[i - 1].times.expires_at < shown[i].times.expires_at)
+            .map(|i| publish(&shown[i..]))
             .collect();
         Self {
             times: keys.iter().map(|key| key.times).collect(),
@@ -144,8 +187,9 @@ impl Snapshot {
     }
 
     /// The key set at `now`; none when no key is left.
-    pub fn published(&self, now: UnixTime) -> Option<&PublishedSet> {
-        self.sets.iter().find(|set| now < set.until)
+    pub fn published(&self, now: UnixTime) -> Option<&Document> {
+        let set = self.sets.iter().find(|set| now < set.until);
+        set.map(|set| &set.document)
     }
 
     /// The key that signs at `now`.
@@ -221,30 +265,49 @@ impl KeyRing {
     }
 
     /// Takes over the rows of the database: opens what is new, keeps what is
-    /// known, and swaps the snapshot. Returns the rows that gave no key.
+    /// known, and swaps the snapshot. Returns the rows that did not open.
+    ///
+    /// A key that is known stays in use also when its row no longer opens, as
+    /// when another process has encrypted it anew under a key that this one
+    /// was not given: its tokens are out there.
     /// Slow: call it on a blocking thread.
-    pub fn load(&self, rows: Vec<KeyRow>, secrets: &SealingKeys) -> Vec<(Kid, BadKey)> {
+    pub fn load(&self, rows: Vec<KeyRow>, secrets: &SealingKeys) -> Vec<Unopened> {
         let known = self.current.load_full();
-        let mut bad = Vec::new();
+        let mut unopened = Vec::new();
         let mut keys = Vec::with_capacity(rows.len());
         for row in rows {
-            let same = known
-                .by_kid(row.times.kid)
-                .filter(|key| key.times == row.times && key.sealed == row.sealed);
-            if let Some(key) = same {
+            let before = known.by_kid(row.times.kid);
+            if let Some(key) = before.filter(|k| k.times == row.times && k.sealed == row.sealed) {
                 keys.push(Arc::clone(key));
                 continue;
             }
-            let kid = row.times.kid;
-            match OpenedKey::open(row, secrets) {
+            match OpenedKey::open(row.clone(), secrets) {
                 Ok(key) => keys.push(Arc::new(key)),
-                Err(reason) => bad.push((kid, reason)),
+                Err(reason) => {
+                    unopened.push(Unopened {
+                        kid: row.times.kid,
+                        reason,
+                        still_used: before.is_some(),
+                    });
+                    keys.extend(before.map(|key| Arc::new(key.with_row(row))));
+                }
             }
         }
         self.current.store(Arc::new(Snapshot::new(keys)));
         self.changed.send_replace(());
-        bad
+        unopened
     }
+}
+
+/// A row that gave no key.
+#[derive(Debug)]
+pub struct Unopened {
+    /// Which.
+    pub kid: Kid,
+    /// Why.
+    pub reason: BadKey,
+    /// Whether the key is in use all the same, from an earlier look.
+    pub still_used: bool,
 }
 
 /// Whether the unexpired rows, if any, can be used at all: `false` when not one
@@ -260,23 +323,15 @@ pub fn secrets_fit(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> b
             .any(|row| OpenedKey::open(row, secrets).is_ok())
 }
 
-fn publish(keys: &[Arc<OpenedKey>]) -> PublishedSet {
+fn publish(keys: &[&Arc<OpenedKey>]) -> PublishedSet {
     let set = JwkSet {
         keys: keys
             .iter()
             .map(|key| Jwk::new(key.kid(), key.private.public()))
             .collect(),
     };
-    // Structs of strings always have a JSON form.
-    let body = serde_json::to_vec(&set).unwrap_or_default();
-    let digest = digest::digest(&digest::SHA256, &body);
-    let hex: String = digest.as_ref()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
     PublishedSet {
-        body: Bytes::from(body),
-        etag: Bytes::from(format!("\"{hex}\"")),
+        document: Document::new(&set),
         until: keys[0].times.expires_at,
     }
 }

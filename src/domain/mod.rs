@@ -4,5 +4,6 @@
 pub mod accounts;
 pub mod keys;
 pub mod lifecycle;
+pub mod operations;
 pub mod rotation;
 pub mod tokens;

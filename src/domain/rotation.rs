@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::keys::KeyRing;
+use super::keys::{KeyRing, Unopened};
 use super::lifecycle::{self, Policy};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::{Sealed, SealingKeys};
@@ -16,8 +16,10 @@ use crate::crypto::rsa::{KeyError, KeySource};
 use crate::store::{KeySpan, KeyTimes, Kid, Store, StoreError};
 
 /// The loop looks at the database at least this often, for what other
-/// processes have done and for a clock that was set.
+/// programs have done and for a clock that was set.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
+/// How often it asks whether another process has done something to the keys.
+const NEWS_EVERY: Duration = Duration::from_millis(500);
 /// How soon a tick that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often one tick looks again when its work does not show: with each look
@@ -32,8 +34,12 @@ pub struct Rotation {
     source: Arc<dyn KeySource>,
     policy: Policy,
     clock: Arc<dyn Clock>,
-    /// Rows that gave no key; each is logged once and never counted on.
+    /// Rows that give no key and are never counted on.
     bad: HashSet<Kid>,
+    /// Rows that were complained of, once each.
+    noted: HashSet<Kid>,
+    /// The last event that the snapshot knows of.
+    seen_event: i64,
 }
 
 /// Why a tick was not finished. What it did before is done.
@@ -98,6 +104,8 @@ impl Rotation {
             policy,
             clock,
             bad: HashSet::new(),
+            noted: HashSet::new(),
+            seen_event: 0,
         }
     }
 
@@ -105,7 +113,7 @@ impl Rotation {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let pause = match self.tick().await {
-                Ok(next) => self.pause_until(next),
+                Ok(next) => self.clock.now().until(next).min(MAX_SLEEP),
                 Err(e) => {
                     tracing::error!("key rotation failed, next try in a second: {e}");
                     RETRY
@@ -114,6 +122,22 @@ impl Rotation {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                () = self.news() => {}
+            }
+        }
+    }
+
+    /// Returns when another process has done something to the keys: what it
+    /// has announced must be published here too, well before it signs, and
+    /// what it has revoked must go at once.
+    async fn news(&self) {
+        loop {
+            tokio::time::sleep(NEWS_EVERY).await;
+            // A database that does not answer is the next tick's to report.
+            if let Ok(last) = self.store.last_key_event().await
+                && last != self.seen_event
+            {
+                return;
             }
         }
     }
@@ -141,12 +165,31 @@ impl Rotation {
 
     /// Loads what is in the database at `now` and swaps the snapshot.
     async fn look(&mut self, now: UnixTime) -> Result<(), RotationError> {
+        // Asked before the rows, so that no event comes between unseen.
+        let event = self.store.last_key_event().await?;
         let rows = self.store.keys_around(now, self.expired_rows()).await?;
         let (ring, secrets) = (Arc::clone(&self.ring), Arc::clone(&self.secrets));
-        let bad = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
-        for (kid, reason) in bad {
-            if self.bad.insert(kid) {
-                tracing::error!(%kid, "a key in the database cannot be used and is left alone: {reason}");
+        let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
+        self.seen_event = event;
+        for times in self.ring.snapshot().times() {
+            self.bad.remove(&times.kid);
+        }
+        for Unopened {
+            kid,
+            reason,
+            still_used,
+        } in unopened
+        {
+            if !still_used {
+                self.bad.insert(kid);
+            }
+            if self.noted.insert(kid) {
+                let what = if still_used {
+                    "is used as it was before"
+                } else {
+                    "cannot be used and is left alone"
+                };
+                tracing::error!(%kid, "a key in the database {what}: {reason}");
             }
         }
         Ok(())
@@ -154,19 +197,13 @@ impl Rotation {
 
     /// Makes a key and inserts it, unless it is no longer due by then.
     async fn make(&self, due: Due) -> Result<(), RotationError> {
-        let (source, secrets) = (Arc::clone(&self.source), Arc::clone(&self.secrets));
-        let made = tokio::task::spawn_blocking(move || -> Result<(Kid, Sealed), KeyError> {
-            let key = source.generate()?;
-            let kid = Kid::from_thumbprint(&key.public().thumbprint());
-            Ok((kid, secrets.seal(key.to_pem().as_bytes())))
-        });
-        let (kid, sealed) = made.await??;
+        let (kid, sealed) = make_sealed(&self.source, &self.secrets).await?;
         let now = self.clock.now();
         let (policy, bad) = (self.policy, self.bad.clone());
         let still_due = move |times: &[KeyTimes]| {
             let good: Vec<_> = times
                 .iter()
-                .filter(|t| !bad.contains(&t.kid))
+                .filter(|times| !bad.contains(&times.kid))
                 .copied()
                 .collect();
             due.span(&good, &policy, now)
@@ -182,10 +219,11 @@ impl Rotation {
             )
             .await?;
         if inserted {
-            tracing::info!(%kid, "a new {} key is in the database", match due {
+            let kind = match due {
                 Due::Signing => "signing",
                 Due::Expired => "expired",
-            });
+            };
+            tracing::info!(%kid, "a new {kind} key is in the database");
         }
         Ok(())
     }
@@ -194,7 +232,7 @@ impl Rotation {
         let before = self.policy.delete_before(now);
         let keep = self.ring.snapshot().last_expired(now).map(|key| key.kid());
         if self.store.can_prune_keys(before, keep).await? {
-            let gone = self.store.prune_keys(before, keep).await?;
+            let gone = self.store.prune_keys(before, keep, now).await?;
             tracing::info!("{gone} keys that expired before {before} were deleted");
         }
         Ok(())
@@ -205,10 +243,18 @@ impl Rotation {
     fn expired_rows(&self) -> usize {
         self.bad.len() + 1
     }
+}
 
-    fn pause_until(&self, next: UnixTime) -> Duration {
-        // Other processes must see a new key well before it signs.
-        let most = MAX_SLEEP.min(self.policy.lead() / 4).max(RETRY);
-        self.clock.now().until(next).min(most)
-    }
+/// A new key, sealed, and its kid.
+pub(super) async fn make_sealed(
+    source: &Arc<dyn KeySource>,
+    secrets: &Arc<SealingKeys>,
+) -> Result<(Kid, Sealed), RotationError> {
+    let (source, secrets) = (Arc::clone(source), Arc::clone(secrets));
+    let made = tokio::task::spawn_blocking(move || -> Result<_, KeyError> {
+        let key = source.generate()?;
+        let kid = Kid::from_thumbprint(&key.public().thumbprint());
+        Ok((kid, secrets.seal(key.to_pem().as_bytes())))
+    });
+    Ok(made.await??)
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::keys::{KeyRing, OpenedKey};
 use super::lifecycle::{self, Policy};
 use crate::clock::{Clock, UnixTime};
+use crate::store::Kid;
 
 /// Which token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,17 @@ struct Claims<'a> {
     jti: String,
 }
 
+/// A token and what is to be written down of it.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// The compact form (RFC 7515 section 7.1).
+    pub token: String,
+    /// The moment it was made at.
+    pub at: UnixTime,
+    /// Its key, when this process signs with it for the first time.
+    pub first_use: Option<Kid>,
+}
+
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
@@ -71,13 +83,13 @@ impl TokenIssuer {
         }
     }
 
-    /// A signed token for `subject`, and the moment it was made at.
+    /// Makes a signed token for `subject`.
     pub async fn issue(
         &self,
         kind: TokenKind,
         subject: String,
         clock: &dyn Clock,
-    ) -> Result<(String, UnixTime), TokenError> {
+    ) -> Result<IssuedToken, TokenError> {
         let policy = self.policy;
         let picked = self.keys.wait_for(clock, |snapshot, now| match kind {
             TokenKind::Live => snapshot.signing(&policy, now).cloned(),
@@ -85,6 +97,7 @@ impl TokenIssuer {
         });
         let (key, now) = picked.await.ok_or(TokenError::NoKey)?;
         let names = Arc::clone(&self.names);
+        let first_use = (kind == TokenKind::Live && key.is_first_use()).then(|| key.kid());
         let token = tokio::task::spawn_blocking(move || {
             let (iat, exp) = match kind {
                 TokenKind::Live => lifecycle::token_times(key.times(), &policy, now),
@@ -94,7 +107,11 @@ impl TokenIssuer {
         })
         .await
         .map_err(|e| TokenError::Signing(e.to_string()))??;
-        Ok((token, now))
+        Ok(IssuedToken {
+            token,
+            at: now,
+            first_use,
+        })
     }
 }
 

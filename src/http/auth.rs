@@ -53,10 +53,10 @@ async fn auth(
     let issued = state
         .tokens
         .issue(kind, account.username.clone(), &*state.clock)
-        .await;
-    let (token, now) = issued?;
+        .await?;
     let user_id = account.id;
-    state.accounts.record(account, client, now).await?;
+    state.accounts.record(account, client, &issued).await?;
+    let token = issued.token;
     tracing::info!(%client, %user_id, "signed in");
     let no_store = HeaderValue::from_static("no-store");
     Ok(([(header::CACHE_CONTROL, no_store)], Json(Issued { token })).into_response())

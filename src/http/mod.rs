@@ -4,6 +4,7 @@
 mod auth;
 mod body;
 pub mod client;
+mod document;
 mod error;
 mod jwks;
 mod observe;
@@ -20,8 +21,8 @@ use axum::response::{IntoResponse as _, Response};
 use tower::Layer as _;
 
 use crate::app::AppState;
+pub use document::caching;
 use error::ApiError;
-pub use jwks::caching as key_set_caching;
 pub use observe::Observe;
 pub use rate_limit::SlidingLog;
 

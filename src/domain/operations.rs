@@ -1,0 +1,208 @@
+//! What operators do to keys by hand. Each step works on the database alone,
+//! beside running servers, which notice within a second.
+
+use std::sync::Arc;
+
+use super::keys::{BadKey, OpenedKey};
+use super::lifecycle::{self, Policy, Stage};
+use super::rotation::{self, RotationError};
+use crate::clock::{Clock, UnixTime};
+use crate::crypto::fernet::SealingKeys;
+use crate::crypto::rsa::KeySource;
+use crate::store::{FullKeyRow, KeyEvent, KeyTimes, Kid, Reseal, Resealed, Store, StoreError};
+
+/// The operations over one database.
+pub struct KeyOperations {
+    store: Store,
+    secrets: Arc<SealingKeys>,
+    source: Arc<dyn KeySource>,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+}
+
+/// Everything that can be said of a key.
+#[derive(Debug)]
+pub struct KeyStatus {
+    /// Which.
+    pub kid: Kid,
+    /// Where it stands.
+    pub stage: Stage,
+    /// When it was made; none for keys of the earlier server.
+    pub created_at: Option<UnixTime>,
+    /// From when it signs; none for keys of the earlier server, which may at once.
+    pub signs_from: Option<UnixTime>,
+    /// When another takes over, as things stand; none when it never signs again.
+    pub stops_signing: Option<UnixTime>,
+    /// When it leaves, or has left, the set.
+    pub unpublished_at: UnixTime,
+    /// When its row is deleted.
+    pub deleted_at: UnixTime,
+    /// The entry of `NOT_MY_KEY` that opens it, counted from 0, or why none does.
+    pub opened_by: Result<usize, BadKey>,
+}
+
+/// Why a key was not revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// There is no such key.
+    #[error("there is no key {0}; `keys list` shows all")]
+    Unknown(Kid),
+    /// It is not published any more.
+    #[error("key {0} is not published any more")]
+    NotPublished(Kid),
+    /// No other key could sign then.
+    #[error(
+        "key {0} is the only one that can sign, and nothing would be left: use `keys rotate --now`, which puts a new one in its place"
+    )]
+    LastOne(Kid),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl KeyOperations {
+    /// Operations on `store`; new keys come from `source`.
+    pub fn new(
+        store: Store,
+        secrets: Arc<SealingKeys>,
+        source: Arc<dyn KeySource>,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            store,
+            secrets,
+            source,
+            policy,
+            clock,
+        }
+    }
+
+    /// All keys, in the order of their making, as they stand at `now`. A
+    /// program that lists them opens each one: slow, but nothing is assumed.
+    pub async fn list(&self, now: UnixTime) -> Result<Vec<KeyStatus>, RotationError> {
+        let rows = self.store.all_keys().await?;
+        let (secrets, policy) = (Arc::clone(&self.secrets), self.policy);
+        let statuses = tokio::task::spawn_blocking(move || {
+            let opened: Vec<_> = rows.iter().map(|row| open(row, &secrets)).collect();
+            // A server counts only on keys that open.
+            let usable: Vec<_> = rows
+                .iter()
+                .zip(&opened)
+                .filter(|(_, opened)| opened.is_ok())
+                .map(|(row, _)| row.key.times)
+                .collect();
+            rows.into_iter()
+                .zip(opened)
+                .map(|(row, opened_by)| status(&row, opened_by, &usable, &policy, now))
+                .collect()
+        });
+        Ok(statuses.await?)
+    }
+
+    /// Publishes a new key, which signs after the usual lead. Returns its times.
+    pub async fn rotate(&self) -> Result<(Kid, UnixTime), RotationError> {
+        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets).await?;
+        let now = self.clock.now();
+        let span = lifecycle::rotated_key(&self.policy, now);
+        self.store
+            .insert_key_if_due(kid, sealed.into_bytes(), now, 0, move |_| Some(span))
+            .await?;
+        Ok((kid, span.signs_from))
+    }
+
+    /// Takes all keys out of the set and puts a new one in, which signs at
+    /// once. Returns the new one and those that went.
+    pub async fn replace_all(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
+        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets).await?;
+        let span = lifecycle::emergency_key(&self.policy, self.clock.now());
+        let gone = self
+            .store
+            .replace_keys(kid, sealed.into_bytes(), span, reason)
+            .await?;
+        Ok((kid, gone))
+    }
+
+    /// Takes one key out of the set, unless no other could sign then.
+    pub async fn revoke(&self, kid: Kid, reason: String) -> Result<(), RevokeError> {
+        if !self.store.has_key(kid).await? {
+            return Err(RevokeError::Unknown(kid));
+        }
+        let (policy, now) = (self.policy, self.clock.now());
+        let allowed = move |keys: &[KeyTimes]| may_revoke(kid, keys, &policy, now);
+        self.store.revoke_key(kid, now, reason, allowed).await?
+    }
+
+    /// Encrypts every key anew that is not under the first entry of
+    /// `NOT_MY_KEY`, and opens each again before anything is committed.
+    pub async fn reencrypt(&self) -> Result<Resealed, StoreError> {
+        let secrets = Arc::clone(&self.secrets);
+        let reseal = move |_, sealed: &[u8]| match secrets.open_and_tell(sealed) {
+            Some((0, _)) => Reseal::Keep,
+            Some((_, plain)) => {
+                let anew = secrets.seal(&plain).into_bytes();
+                match secrets.open_and_tell(&anew) {
+                    Some((0, again)) if again == plain => Reseal::Replace(anew),
+                    _ => Reseal::Unreadable,
+                }
+            }
+            None => Reseal::Unreadable,
+        };
+        self.store.reseal_keys(self.clock.now(), reseal).await
+    }
+
+    /// The latest events of keys.
+    pub async fn history(&self, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
+        self.store.key_history(limit).await
+    }
+}
+
+fn open(row: &FullKeyRow, secrets: &SealingKeys) -> Result<usize, BadKey> {
+    let (entry, _) = secrets
+        .open_and_tell(&row.key.sealed)
+        .ok_or(BadKey::NotOpened)?;
+    OpenedKey::open(row.key.clone(), secrets)?;
+    Ok(entry)
+}
+
+fn status(
+    row: &FullKeyRow,
+    opened_by: Result<usize, BadKey>,
+    usable: &[KeyTimes],
+    policy: &Policy,
+    now: UnixTime,
+) -> KeyStatus {
+    let times = &row.key.times;
+    let stage = lifecycle::stage(times, usable, policy, now);
+    let will_sign = matches!(stage, Stage::Published | Stage::Signing);
+    KeyStatus {
+        kid: times.kid,
+        stage,
+        created_at: row.created_at,
+        signs_from: times.signs_from,
+        stops_signing: will_sign.then(|| lifecycle::stops_signing(times, usable, policy)),
+        unpublished_at: times.expires_at,
+        deleted_at: lifecycle::deleted_at(times, policy),
+        opened_by,
+    }
+}
+
+fn may_revoke(
+    kid: Kid,
+    keys: &[KeyTimes],
+    policy: &Policy,
+    now: UnixTime,
+) -> Result<(), RevokeError> {
+    let mut rest = keys.to_vec();
+    rest.retain(|key| key.kid != kid);
+    let was_there = keys
+        .iter()
+        .any(|key| key.kid == kid && lifecycle::is_published(key, now));
+    if !was_there {
+        Err(RevokeError::NotPublished(kid))
+    } else if lifecycle::signer(&rest, policy, now).is_none() {
+        Err(RevokeError::LastOne(kid))
+    } else {
+        Ok(())
+    }
+}

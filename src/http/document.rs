@@ -1,0 +1,91 @@
+//! Documents for everyone: their caching headers, conditional requests, and
+//! leave for scripts on other pages (CORS) to read them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::MethodRouter;
+
+use super::error::ApiError;
+use crate::app::AppState;
+use crate::domain::keys::Document;
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    HeaderValue::from_static("*"),
+);
+
+/// Adds to a route with GET what documents have besides.
+pub(super) fn with_cors(get: MethodRouter<AppState>) -> MethodRouter<AppState> {
+    get.options(preflight)
+        .fallback(|| async { ([ANY_ORIGIN], ApiError::MethodNotAllowed(METHODS)) })
+}
+
+async fn preflight() -> Response {
+    (
+        StatusCode::NO_CONTENT,
+        [
+            ANY_ORIGIN,
+            (header::ALLOW, HeaderValue::from_static(METHODS)),
+            (
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                HeaderValue::from_static(METHODS),
+            ),
+            (
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                HeaderValue::from_static("*"),
+            ),
+            (
+                header::ACCESS_CONTROL_MAX_AGE,
+                HeaderValue::from_static("86400"),
+            ),
+        ],
+    )
+        .into_response()
+}
+
+/// Sends the document, or 304 when the client has it.
+pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderValue) -> Response {
+    let unchanged = request
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .any(|value| names(value, &document.etag));
+    let mut response = if unchanged {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(Body::from(document.body.clone()));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        response
+    };
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_maybe_shared(document.etag.clone()) {
+        headers.insert(header::ETAG, etag);
+    }
+    headers.insert(header::CACHE_CONTROL, caching.clone());
+    headers.insert(ANY_ORIGIN.0, ANY_ORIGIN.1);
+    response
+}
+
+/// Whether `If-None-Match` names the tag: weak comparison, as RFC 9110 section
+/// 13.1.2 asks, and `*` names every one. Our tags have no commas in them.
+fn names(value: &HeaderValue, etag: &[u8]) -> bool {
+    value.as_bytes().split(|&b| b == b',').any(|tag| {
+        let tag = tag.trim_ascii();
+        tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag
+    })
+}
+
+/// The value of `Cache-Control` on documents.
+pub fn caching(max_age: Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("public, max-age={}", max_age.as_secs()))
+        .unwrap_or(HeaderValue::from_static("no-cache"))
+}

@@ -15,7 +15,9 @@ use crate::config::Config;
 use crate::crypto::password::pool::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
+use crate::domain::issuer::Issuer;
 use crate::domain::keys::KeyRing;
+use crate::domain::lifecycle::Policy;
 use crate::domain::rotation::Rotation;
 use crate::domain::tokens::TokenIssuer;
 use crate::http::client::TrustedProxies;
@@ -43,6 +45,12 @@ pub struct AppState {
     pub quota: SlidingLog,
     /// Whose `X-Forwarded-For` counts.
     pub proxies: Arc<TrustedProxies>,
+    /// The times that keys follow.
+    pub policy: Policy,
+    /// Who issues, if that is configured.
+    pub issuer: Option<Issuer>,
+    /// Whether tokens carry `aud`.
+    pub has_audience: bool,
     /// `Cache-Control` of the key set and of what belongs to it.
     pub document_caching: HeaderValue,
 }
@@ -72,9 +80,15 @@ impl App {
             tokens: TokenIssuer::new(
                 Arc::clone(&keys),
                 config.policy,
-                config.issuer,
-                config.audience,
+                config
+                    .issuer
+                    .as_ref()
+                    .map(|issuer| issuer.as_str().to_owned()),
+                config.audience.clone(),
             ),
+            policy: config.policy,
+            has_audience: config.audience.is_some(),
+            issuer: config.issuer,
             quota: SlidingLog::new(config.auth_rate, Arc::clone(&clock)),
             proxies: Arc::new(TrustedProxies::new(config.trusted_proxies)),
             document_caching: http::caching(config.jwks_max_age),

@@ -6,6 +6,8 @@ use std::ops::{Add, Sub};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+
 /// Whole seconds since 1970-01-01T00:00:00Z, as `NumericDate` of RFC 7519
 /// without a fraction and as the column `keys.exp`.
 ///
@@ -22,6 +24,15 @@ impl UnixTime {
     /// Seconds since the epoch.
     pub const fn as_secs(self) -> i64 {
         self.0
+    }
+
+    /// The moment in RFC 3339, in UTC, such as `2027-01-15T08:00:00Z`; moments
+    /// outside the years 1970 to 9999 as the nearest one within.
+    pub fn rfc3339(self) -> String {
+        const LAST: u64 = 253_402_300_799;
+        let secs = u64::try_from(self.0).unwrap_or(0).min(LAST);
+        let time = UNIX_EPOCH + Duration::from_secs(secs);
+        humantime::format_rfc3339_seconds(time).to_string()
     }
 
     /// How long it is from now (`self`) until `later`; zero when that is past.
@@ -49,6 +60,22 @@ impl Sub<Duration> for UnixTime {
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A moment as documents give it: for people (RFC 3339) and for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Moment {
+    time: String,
+    epoch: i64,
+}
+
+impl From<UnixTime> for Moment {
+    fn from(at: UnixTime) -> Self {
+        Self {
+            time: at.rfc3339(),
+            epoch: at.as_secs(),
+        }
     }
 }
 

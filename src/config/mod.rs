@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::password::Costs;
 use crate::domain::accounts::Username;
+use crate::domain::issuer::Issuer;
 use crate::domain::lifecycle::{Policy, PolicyParts};
 pub use settings::{FILE, Settings};
 
@@ -38,8 +39,8 @@ pub struct Config {
     pub database: PathBuf,
     /// `TRUSTED_PROXIES`, by default none: networks whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
-    /// `ISSUER`, by default none: the claim `iss`.
-    pub issuer: Option<String>,
+    /// `ISSUER`, by default none: the claim `iss` and the discovery documents.
+    pub issuer: Option<Issuer>,
     /// `AUDIENCE`, by default none: the claim `aud`.
     pub audience: Option<String>,
     /// `KEY_LIFETIME` 1h, `TOKEN_LIFETIME` 30m, `KEY_LEAD` 10m, `CLOCK_SKEW`
@@ -112,7 +113,7 @@ impl Config {
             mode: mode(settings, &mut notices)?,
             database: values::database(settings)?,
             trusted_proxies: values::networks(settings)?,
-            issuer: settings.get("ISSUER").map(str::to_owned),
+            issuer: issuer(settings)?,
             audience: settings.get("AUDIENCE").map(str::to_owned),
             policy,
             jwks_max_age,
@@ -160,6 +161,18 @@ fn secrets(settings: &Settings) -> Result<SealingKeys, ConfigError> {
             "NOT_MY_KEY is not a Fernet key, which is 32 bytes in url-safe base64, or several separated by commas: {e}; {HOW_TO_MAKE_A_KEY}"
         ))
     })
+}
+
+fn issuer(settings: &Settings) -> Result<Option<Issuer>, ConfigError> {
+    let text = settings.get("ISSUER");
+    text.map(|text| {
+        Issuer::parse(text).map_err(|why| {
+            ConfigError::new(format!(
+                "ISSUER={text:?} is no issuer identifier, such as https://issuer.example: {why}"
+            ))
+        })
+    })
+    .transpose()
 }
 
 fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigError> {

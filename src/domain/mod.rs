@@ -2,6 +2,7 @@
 //! Knows no HTTP and no SQL; may call store and crypto.
 
 pub mod accounts;
+pub mod issuer;
 pub mod keys;
 pub mod lifecycle;
 pub mod operations;

@@ -174,13 +174,14 @@ fn status(
 ) -> KeyStatus {
     let times = &row.key.times;
     let stage = lifecycle::stage(times, usable, policy, now);
-    let will_sign = matches!(stage, Stage::Published | Stage::Signing);
     KeyStatus {
         kid: times.kid,
         stage,
         created_at: row.created_at,
         signs_from: times.signs_from,
-        stops_signing: will_sign.then(|| lifecycle::stops_signing(times, usable, policy)),
+        stops_signing: stage
+            .will_sign()
+            .then(|| lifecycle::stops_signing(times, usable, policy)),
         unpublished_at: times.expires_at,
         deleted_at: lifecycle::deleted_at(times, policy),
         opened_by,

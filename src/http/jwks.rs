@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 
 use super::document::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
@@ -14,7 +14,12 @@ use crate::app::AppState;
 /// The path, which verifiers know by heart.
 pub(super) const PATH: &str = "/.well-known/jwks.json";
 pub(super) fn routes() -> Router<AppState> {
-    Router::new().route(PATH, with_cors(get(key_set)))
+    Router::new().route(PATH, method_router())
+}
+
+/// What the path answers, for issuers that have the key set at another one too.
+pub(super) fn method_router() -> MethodRouter<AppState> {
+    with_cors(get(key_set))
 }
 
 async fn key_set(State(state): State<AppState>, headers: HeaderMap) -> Response {

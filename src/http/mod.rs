@@ -4,12 +4,14 @@
 mod auth;
 mod body;
 pub mod client;
+mod discovery;
 mod document;
 mod error;
 mod jwks;
 mod observe;
 mod rate_limit;
 mod register;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,9 +42,14 @@ fn routes(state: AppState) -> Router {
         .merge(register::routes())
         .merge(auth::routes(&state))
         .route_layer(middleware::from_fn(within_time));
+    let discovery = state.issuer.as_ref().map_or_else(Router::new, |issuer| {
+        discovery::routes(issuer, state.has_audience)
+    });
     Router::new()
         .merge(slow)
         .merge(jwks::routes())
+        .merge(schedule::routes())
+        .merge(discovery)
         .fallback(|| async { ApiError::NotFound.into_response() })
         .with_state(state)
 }

@@ -134,7 +134,7 @@ where
 
 impl Seen {
     fn is_key_set(&self) -> bool {
-        self.uri.path() == jwks::PATH
+        self.uri.path().ends_with(jwks::PATH)
     }
 
     /// Fetches of the key set that went well are the bulk of all requests, and

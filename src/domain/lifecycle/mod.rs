@@ -121,6 +121,24 @@ pub enum Stage {
     Revoked,
 }
 
+impl Stage {
+    /// Its name in documents and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Signing => "signing",
+            Self::Retiring => "retiring",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Whether a key there signs, or will.
+    pub const fn will_sign(self) -> bool {
+        matches!(self, Self::Published | Self::Signing)
+    }
+}
+
 /// Where `key`, one of `keys`, stands at `now`.
 pub fn stage(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Stage {
     if key.revoked {
@@ -136,16 +154,16 @@ pub fn stage(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy, now: UnixTime) 
     }
 }
 
-/// The first second in which `key` does not sign any more, as things stand: a
-/// newer key takes over, or too little is left of it for full tokens. Where no
-/// newer key comes in time it goes on with shorter ones.
+/// The first second in which `key` does not sign any more, as things stand: the
+/// next key takes over then, which is there already or will be made in time.
+/// Should none come, it goes on with shorter tokens.
 pub fn stops_signing(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy) -> UnixTime {
     let successor = keys
         .iter()
         .filter(|other| !other.revoked && may_ever_sign(other) && other.signs_from > key.signs_from)
         .filter_map(|other| other.signs_from)
         .min();
-    let own = policy.signs_full_until(key) + Duration::from_secs(1);
+    let own = policy.covers_until(key);
     successor.map_or(own, |from| from.min(own))
 }
 
@@ -175,18 +193,13 @@ pub fn emergency_key(policy: &Policy, now: UnixTime) -> KeySpan {
 /// whose times this policy would not give: a key from a clock that was ahead
 /// must not keep the next one from being made.
 fn covered_until(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<UnixTime> {
-    let longest_signing = policy.key_lifetime - policy.token_lifetime - policy.skew;
     keys.iter()
         .filter(|key| is_published(key, now) && may_ever_sign(key))
         .filter(|key| match key.signs_from {
             Some(from) => from <= now + policy.lead,
             None => key.expires_at <= now + policy.key_lifetime,
         })
-        .map(|key| {
-            let full = policy.signs_full_until(key);
-            key.signs_from
-                .map_or(full, |from| full.min(from + longest_signing))
-        })
+        .map(|key| policy.covers_until(key))
         .max()
 }
 

@@ -105,4 +105,12 @@ impl Policy {
     pub(super) fn signs_full_until(&self, key: &KeyTimes) -> UnixTime {
         key.expires_at - self.token_lifetime - self.skew
     }
+
+    /// The last second for which `key` is counted on: no longer than this
+    /// policy would have a key sign, should it have been made under another.
+    pub(super) fn covers_until(&self, key: &KeyTimes) -> UnixTime {
+        let longest = self.key_lifetime - self.token_lifetime - self.skew;
+        let full = self.signs_full_until(key);
+        key.signs_from.map_or(full, |from| full.min(from + longest))
+    }
 }

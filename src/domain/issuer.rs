@@ -1,0 +1,132 @@
+//! Who issues the tokens: an issuer identifier (RFC 8414 section 2) that
+//! discovery can work with.
+
+use std::net::IpAddr;
+
+/// A URL: https, or http on a loopback address; without query and fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    url: String,
+    /// Empty, or begins with a slash and does not end with one.
+    path: String,
+}
+
+impl Issuer {
+    /// Checks an identifier. The error says what it must be.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.contains(['?', '#']) {
+            return Err("it must have no query and no fragment");
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("it must be a URL")?;
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let host = host(authority).ok_or("it must name a host, with no user before it")?;
+        match scheme {
+            "https" => {}
+            "http" if is_loopback(host) => {}
+            "http" => return Err("http is for loopback addresses only; use https"),
+            _ => return Err("it must begin with https://"),
+        }
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if !path.is_empty() && !path[1..].split('/').all(is_plain_segment) {
+            return Err("its path may have letters, digits and -._~ between single slashes");
+        }
+        Ok(Self {
+            url: text.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The identifier, as it stands in `iss`.
+    pub fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// Its path, without a slash at the end.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The URL of a path below it that begins with a slash.
+    pub fn join(&self, below: &str) -> String {
+        format!("{}{below}", self.url.trim_end_matches('/'))
+    }
+}
+
+/// The host of an authority, if that is a host with perhaps a port.
+fn host(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let port_is_fine = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    (!host.is_empty() && host.chars().all(fine) && port_is_fine).then_some(host)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn is_plain_segment(segment: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    !matches!(segment, "" | "." | "..") && segment.chars().all(fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_anywhere_and_http_on_loopback_are_issuers() {
+        for (text, path, key_set) in [
+            ("https://a.example", "", "https://a.example/k"),
+            ("https://a.example/", "", "https://a.example/k"),
+            (
+                "https://a.example:8443/t/1",
+                "/t/1",
+                "https://a.example:8443/t/1/k",
+            ),
+            ("http://localhost:8080", "", "http://localhost:8080/k"),
+            (
+                "http://127.0.0.1:8080/x/",
+                "/x",
+                "http://127.0.0.1:8080/x/k",
+            ),
+            ("http://[::1]:8080", "", "http://[::1]:8080/k"),
+        ] {
+            let issuer = Issuer::parse(text).unwrap();
+            assert_eq!(
+                (issuer.as_str(), issuer.path(), issuer.join("/k").as_str()),
+                (text, path, key_set)
+            );
+        }
+    }
+
+    #[test]
+    fn other_texts_are_not() {
+        for text in [
+            "",
+            "a.example",
+            "http://a.example",
+            "ftp://a.example",
+            "https://",
+            "https:///x",
+            "https://u@a.example",
+            "https://a.example?x",
+            "https://a.example/#x",
+            "https://a.example//x",
+            "https://a.example/../x",
+            "https://a.example/{x}",
+            "https://a.example:99999",
+            "https://a b.example",
+            "http://127.0.0.1.example",
+        ] {
+            assert!(Issuer::parse(text).is_err(), "{text}");
+        }
+    }
+}

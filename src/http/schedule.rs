@@ -1,0 +1,102 @@
+//! `GET /.well-known/jwks-schedule.json`: when keys come, sign and go, and what
+//! a verifier may count on, for people and programs that plan ahead.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use super::document::{ANY_ORIGIN, answer, with_cors};
+use super::error::ApiError;
+use crate::app::AppState;
+use crate::clock::{Moment, UnixTime};
+use crate::domain::keys::{Document, Snapshot};
+use crate::domain::lifecycle::{self, Policy};
+use crate::store::KeyTimes;
+
+const PATH: &str = "/.well-known/jwks-schedule.json";
+
+#[derive(Serialize)]
+struct Schedule {
+    keys: Vec<ScheduledKey>,
+    /// When the next key will be published.
+    next_rotation: Moment,
+    contract: Contract,
+}
+
+#[derive(Serialize)]
+struct ScheduledKey {
+    kid: String,
+    state: &'static str,
+    /// Left out for keys of the earlier server, which may sign at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signs_from: Option<Moment>,
+    /// Left out once it has stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stops_signing: Option<Moment>,
+    unpublished_at: Moment,
+}
+
+/// What verifiers may count on while no key is revoked. Seconds.
+#[derive(Serialize)]
+struct Contract {
+    /// A key set that is not older than this has the key of every valid token.
+    max_cache_seconds: u64,
+    /// A new key is published at least this long before it signs.
+    min_notice_seconds: u64,
+    max_token_lifetime_seconds: u64,
+    /// What a verifier's clock may be off while keys outlast their tokens.
+    clock_skew_seconds: u64,
+}
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new().route(PATH, with_cors(get(schedule)))
+}
+
+async fn schedule(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
+        snapshot.published(now)?;
+        Some(document(snapshot, &state.policy, now))
+    });
+    match awaited.await {
+        Some((document, _)) => answer(&document, &headers, &state.document_caching),
+        None => (
+            [ANY_ORIGIN],
+            ApiError::busy("no key is published at the moment"),
+        )
+            .into_response(),
+    }
+}
+
+/// Only times that stand still, so that equal plans are equal bytes.
+fn document(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Document {
+    let times = snapshot.times();
+    let published = times.iter().filter(|key| lifecycle::is_published(key, now));
+    Document::new(&Schedule {
+        keys: published
+            .map(|key| scheduled(key, times, policy, now))
+            .collect(),
+        next_rotation: lifecycle::next_due(times, policy, now).into(),
+        contract: Contract {
+            max_cache_seconds: policy.lead().as_secs(),
+            min_notice_seconds: policy.lead().as_secs(),
+            max_token_lifetime_seconds: policy.token_lifetime().as_secs(),
+            clock_skew_seconds: policy.skew().as_secs(),
+        },
+    })
+}
+
+fn scheduled(key: &KeyTimes, all: &[KeyTimes], policy: &Policy, now: UnixTime) -> ScheduledKey {
+    let stage = lifecycle::stage(key, all, policy, now);
+    ScheduledKey {
+        kid: key.kid.to_string(),
+        state: stage.name(),
+        signs_from: key.signs_from.map(Moment::from),
+        stops_signing: stage
+            .will_sign()
+            .then(|| lifecycle::stops_signing(key, all, policy).into()),
+        unpublished_at: key.expires_at.into(),
+    }
+}

@@ -1,11 +1,11 @@
 //! `keygen`: prints a key.
 
-use std::io::Write as _;
+use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::crypto::fernet::SealingKeys;
 
 pub(super) fn run() -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{}", SealingKeys::generate().as_str())
-        .map_err(|e| Failure::broken(format!("the key cannot be printed: {e}")))
+    let line = Zeroizing::new(format!("{}\n", SealingKeys::generate().as_str()));
+    print(&line)
 }

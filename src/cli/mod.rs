@@ -1,7 +1,9 @@
 //! The command line: what may be typed, and a file for each command.
 
+mod database;
 mod init;
 mod keygen;
+mod keys;
 mod log;
 mod serve;
 
@@ -37,6 +39,9 @@ enum Command {
     Serve(ServeArgs),
     /// Print a fresh key for NOT_MY_KEY
     Keygen,
+    /// See and change the signing keys; a running server follows within a second
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
 }
 
 #[derive(Debug, Default, Args)]
@@ -55,6 +60,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(args),
         Command::Keygen => keygen::run(),
+        Command::Keys(command) => keys::run(command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,6 +98,18 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::refused(error.to_string())
+    }
+}
+
+/// Prints what a command was asked for. A reader that has seen enough, as
+/// `head` does, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::broken(format!(
+            "the output cannot be written: {e}"
+        ))),
+        _ => Ok(()),
     }
 }
 

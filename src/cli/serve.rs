@@ -1,7 +1,7 @@
 //! `serve`: everything that can be refused is checked first; then the sockets
 //! are opened, the database after them, and the service runs until a signal.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -10,14 +10,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, ServeArgs, init, log, say};
+use super::{Failure, ServeArgs, database, init, log, say};
 use crate::app::{self, App};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, DemoUser, FILE, Settings};
-use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::Rsa2048;
-use crate::domain::keys;
-use crate::store::Store;
 
 /// Threads for reads of the database, signatures and the making of keys.
 const BLOCKING_THREADS: usize = 32;
@@ -64,7 +61,7 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
     })?;
     report(&listeners);
     let demo_users = std::mem::take(&mut config.demo_users);
-    let store = open(&config.database, &config.secrets, &*clock).await?;
+    let store = database::open(&config.database, &config.secrets, &*clock).await?;
     let threads = available_parallelism().map_or(1, usize::from);
     let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
         .map_err(|e| Failure::broken(format!("the hashing threads cannot be started: {e}")))?;
@@ -74,30 +71,6 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
     app.run(listeners, stop)
         .await
         .map_err(|e| Failure::broken(e.to_string()))
-}
-
-/// Opens the database after a look at it: with the wrong `NOT_MY_KEY` nothing
-/// of it is changed.
-async fn open(
-    path: &Path,
-    secrets: &Arc<SealingKeys>,
-    clock: &dyn Clock,
-) -> Result<Store, Failure> {
-    let (path, secrets, now) = (PathBuf::from(path), Arc::clone(secrets), clock.now());
-    let named = format!("the database {}", path.display());
-    let opened = tokio::task::spawn_blocking(move || {
-        let refused = |e| Failure::refused(format!("{named} cannot be used: {e}"));
-        let rows = Store::peek_keys(&path).map_err(refused)?;
-        if !keys::secrets_fit(rows, &secrets, now) {
-            return Err(Failure::refused(format!(
-                "NOT_MY_KEY opens none of the keys in {named}: set the one that it was made with, or move the database away to begin anew"
-            )));
-        }
-        Store::open(&path).map_err(refused)
-    });
-    opened
-        .await
-        .map_err(|e| Failure::broken(format!("the database was not opened: {e}")))?
 }
 
 async fn make_demo_user(app: &App, user: DemoUser) -> Result<(), Failure> {

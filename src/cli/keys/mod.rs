@@ -1,0 +1,178 @@
+//! `keys`: operators' commands on the keys of a database, which may be in use.
+
+mod render;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, database, print};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Settings};
+use crate::crypto::rsa::Rsa2048;
+use crate::domain::operations::{KeyOperations, RevokeError};
+use crate::store::Kid;
+
+/// A reason is kept with the event; bytes.
+const MAX_REASON: usize = 500;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// List all keys with their times
+    List(Output),
+    /// Publish a new key, which signs after the usual lead; or, with --now, replace all keys at once
+    Rotate {
+        /// Emergency: every key leaves the set at once and a new one signs; live tokens stop verifying
+        #[arg(long, requires = "reason")]
+        now: bool,
+        /// Why, for the history
+        #[arg(long, value_name = "TEXT", requires = "now")]
+        reason: Option<String>,
+        /// Do not ask
+        #[arg(long, requires = "now")]
+        yes: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take one key out of the set at once; its live tokens stop verifying
+    Revoke {
+        /// The key, as `keys list` shows it
+        kid: i64,
+        /// Why, for the history
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what has happened to keys
+    History {
+        /// How many of the latest events
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Encrypt all keys under the first entry of NOT_MY_KEY
+    Reencrypt(Output),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Output {
+    /// JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
+    if let KeysCommand::Rotate { now: true, yes, .. } = command {
+        confirm(yes)?;
+    }
+    let config = Config::from_settings(&Settings::load(Path::new("."))?)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::broken(e.to_string()))?
+        .block_on(run_on_database(command, config))
+}
+
+async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = database::open_existing(&config.database).await?;
+    let keys = KeyOperations::new(
+        store.clone(),
+        config.secrets,
+        Arc::new(Rsa2048),
+        config.policy,
+        Arc::clone(&clock),
+    );
+    let done = execute(command, &keys, &*clock).await;
+    store.close().await;
+    done
+}
+
+async fn execute(
+    command: KeysCommand,
+    keys: &KeyOperations,
+    clock: &dyn Clock,
+) -> Result<(), Failure> {
+    let failed = |e: &dyn std::error::Error| Failure::broken(e.to_string());
+    match command {
+        KeysCommand::List(output) => {
+            let now = clock.now();
+            let list = keys.list(now).await.map_err(|e| failed(&e))?;
+            print(&render::list(&list, now, output.json))
+        }
+        KeysCommand::Rotate {
+            now: false, output, ..
+        } => {
+            let (kid, signs_from) = keys.rotate().await.map_err(|e| failed(&e))?;
+            print(&render::rotated(kid, signs_from, output.json))
+        }
+        KeysCommand::Rotate { reason, output, .. } => {
+            let reason = checked(reason.unwrap_or_default())?;
+            let (kid, gone) = keys.replace_all(reason).await.map_err(|e| failed(&e))?;
+            print(&render::replaced(kid, &gone, output.json))
+        }
+        KeysCommand::Revoke {
+            kid,
+            reason,
+            output,
+        } => {
+            let kid = Kid::from_row(kid);
+            let revoked = keys.revoke(kid, checked(reason)?).await;
+            revoked.map_err(|e| match e {
+                RevokeError::Store(e) => failed(&e),
+                refusal => Failure::refused(refusal.to_string()),
+            })?;
+            print(&render::revoked(kid, output.json))
+        }
+        KeysCommand::History { limit, output } => {
+            let events = keys.history(limit).await.map_err(|e| failed(&e))?;
+            print(&render::history(&events, output.json))
+        }
+        KeysCommand::Reencrypt(output) => {
+            let done = keys.reencrypt().await.map_err(|e| failed(&e))?;
+            print(&render::resealed(done, output.json))?;
+            if done.unreadable == 0 {
+                return Ok(());
+            }
+            Err(Failure::broken(format!(
+                "{} keys open under no entry of NOT_MY_KEY and were left as they are; `keys list` names them",
+                done.unreadable
+            )))
+        }
+    }
+}
+
+/// Asks the terminal, or wants to have been told.
+fn confirm(yes: bool) -> Result<(), Failure> {
+    const WARNING: &str =
+        "Every key leaves the set at once, and every token that is out there stops verifying.";
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::refused(format!(
+            "{WARNING} Add --yes if that is what you want"
+        )));
+    }
+    let _ = write!(std::io::stderr(), "{WARNING}\nType yes to go on: ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == "yes" {
+        Ok(())
+    } else {
+        Err(Failure::refused("nothing was changed"))
+    }
+}
+
+fn checked(reason: String) -> Result<String, Failure> {
+    if reason.trim().is_empty() || reason.len() > MAX_REASON || reason.contains(char::is_control) {
+        return Err(Failure::refused(format!(
+            "--reason is one line of text, at most {MAX_REASON} bytes"
+        )));
+    }
+    Ok(reason)
+}

@@ -41,7 +41,7 @@ pub enum BadKey {
     #[error(transparent)]
     Unusable(#[from] KeyError),
     /// It opened, but is another key than the row says.
-    #[error("it is not the key that its kid names")]
+    #[error("it was tampered with: it is not the key that its kid names")]
     WrongKid,
 }
 

@@ -173,3 +173,211 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::domain::keys::BadKey;
+    use crate::domain::lifecycle::Stage;
+    use crate::store::KeyEventKind;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn keys() -> Vec<KeyStatus> {
+        let secs = Duration::from_secs;
+        let ours = KeyStatus {
+            kid: Kid::from_row(909_699_718_269_300),
+            stage: Stage::Signing,
+            created_at: Some(NOW - secs(700)),
+            signs_from: Some(NOW - secs(100)),
+            stops_signing: Some(NOW + secs(1040)),
+            unpublished_at: NOW + secs(2900),
+            deleted_at: NOW + secs(607_701),
+            opened_by: Ok(0),
+        };
+        let earlier = KeyStatus {
+            kid: Kid::from_row(1),
+            stage: Stage::Retiring,
+            created_at: None,
+            signs_from: None,
+            stops_signing: None,
+            opened_by: Ok(1),
+            unpublished_at: NOW + secs(60),
+            ..ours
+        };
+        let broken = KeyStatus {
+            kid: Kid::from_row(2),
+            stage: Stage::Expired,
+            unpublished_at: NOW,
+            opened_by: Err(BadKey::WrongKid),
+            ..earlier
+        };
+        vec![broken, earlier, ours]
+    }
+
+    #[test]
+    fn keys_are_listed_in_a_table() {
+        assert_snapshot!(list(&keys(), NOW, false), @r#"
+        KID              STATE     CREATED      SIGNS FROM  STOPS SIGNING  UNPUBLISHED  DELETED       OPENED BY
+        2                expired   -            -           -              0s ago       in 7days 48m  NONE: it was tampered with: it is not the key that its kid names
+        1                retiring  -            -           -              in 1m        in 7days 48m  older (2)
+        909699718269300  signing   11m 40s ago  1m 40s ago  in 17m 20s     in 48m 20s   in 7days 48m  first
+        "#);
+    }
+
+    #[test]
+    fn keys_are_listed_in_json() {
+        assert_snapshot!(list(&keys(), NOW, true), @r#"
+        {
+          "keys": [
+            {
+              "created_at": null,
+              "deleted_at": {
+                "epoch": 1800607701,
+                "time": "2027-01-22T08:48:21Z"
+              },
+              "kid": "2",
+              "opened_by": null,
+              "problem": "it was tampered with: it is not the key that its kid names",
+              "signs_from": null,
+              "state": "expired",
+              "stops_signing": null,
+              "unpublished_at": {
+                "epoch": 1800000000,
+                "time": "2027-01-15T08:00:00Z"
+              }
+            },
+            {
+              "created_at": null,
+              "deleted_at": {
+                "epoch": 1800607701,
+                "time": "2027-01-22T08:48:21Z"
+              },
+              "kid": "1",
+              "opened_by": "older",
+              "problem": null,
+              "signs_from": null,
+              "state": "retiring",
+              "stops_signing": null,
+              "unpublished_at": {
+                "epoch": 1800000060,
+                "time": "2027-01-15T08:01:00Z"
+              }
+            },
+            {
+              "created_at": {
+                "epoch": 1799999300,
+                "time": "2027-01-15T07:48:20Z"
+              },
+              "deleted_at": {
+                "epoch": 1800607701,
+                "time": "2027-01-22T08:48:21Z"
+              },
+              "kid": "909699718269300",
+              "opened_by": "first",
+              "problem": null,
+              "signs_from": {
+                "epoch": 1799999900,
+                "time": "2027-01-15T07:58:20Z"
+              },
+              "state": "signing",
+              "stops_signing": {
+                "epoch": 1800001040,
+                "time": "2027-01-15T08:17:20Z"
+              },
+              "unpublished_at": {
+                "epoch": 1800002900,
+                "time": "2027-01-15T08:48:20Z"
+              }
+            }
+          ],
+          "now": {
+            "epoch": 1800000000,
+            "time": "2027-01-15T08:00:00Z"
+          }
+        }
+        "#);
+    }
+
+    #[test]
+    fn events_are_shown_in_a_table_and_in_json() {
+        let event = |kid, kind, reason: Option<&str>| KeyEvent {
+            kid: Kid::from_row(kid),
+            kind,
+            at: NOW,
+            reason: reason.map(str::to_owned),
+        };
+        let events = [
+            event(909_699_718_269_300, KeyEventKind::Created, None),
+            event(1, KeyEventKind::Revoked, Some("a leak")),
+        ];
+        assert_snapshot!(history(&events, false), @r#"
+        AT                    KID              EVENT    REASON
+        2027-01-15T08:00:00Z  909699718269300  created
+        2027-01-15T08:00:00Z  1                revoked  a leak
+        "#);
+        assert_snapshot!(history(&events[1..], true), @r#"
+        {
+          "events": [
+            {
+              "at": {
+                "epoch": 1800000000,
+                "time": "2027-01-15T08:00:00Z"
+              },
+              "event": "revoked",
+              "kid": "1",
+              "reason": "a leak"
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn what_was_done_is_said() {
+        let (one, two) = (Kid::from_row(1), Kid::from_row(2));
+        let done = Resealed {
+            changed: 3,
+            unchanged: 1,
+            unreadable: 0,
+        };
+        assert_snapshot!(rotated(one, NOW, false), @r#"Key 1 is published and signs from 2027-01-15T08:00:00Z."#);
+        assert_snapshot!(rotated(one, NOW, true), @r#"
+        {
+          "kid": "1",
+          "signs_from": {
+            "epoch": 1800000000,
+            "time": "2027-01-15T08:00:00Z"
+          }
+        }
+        "#);
+        assert_snapshot!(replaced(one, &[two], false), @r#"
+        Key 1 signs. Revoked, and every live token with them: 2.
+        Verifiers accept new tokens once they fetch the key set again.
+        "#);
+        assert_snapshot!(replaced(one, &[two], true), @r#"
+        {
+          "kid": "1",
+          "revoked": [
+            "2"
+          ]
+        }
+        "#);
+        assert_snapshot!(revoked(one, false), @r#"Key 1 is revoked, and every live token with it."#);
+        assert_snapshot!(revoked(one, true), @r#"
+        {
+          "revoked": "1"
+        }
+        "#);
+        assert_snapshot!(resealed(done, false), @r#"3 keys encrypted anew, 1 were under the first entry of NOT_MY_KEY already."#);
+        assert_snapshot!(resealed(done, true), @r#"
+        {
+          "reencrypted": 3,
+          "unchanged": 1,
+          "unreadable": 0
+        }
+        "#);
+    }
+}

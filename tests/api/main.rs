@@ -2,5 +2,9 @@
 //! in one process, with a clock that moves by hand.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod jwks;
+mod log;
+mod methods;
+mod observe;
 mod support;
 mod walk;

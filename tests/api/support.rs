@@ -37,6 +37,13 @@ pub struct Stock {
     taken: AtomicUsize,
 }
 
+impl Stock {
+    /// Leaves out the next keys of the stock.
+    pub fn skip(&self, keys: usize) {
+        self.taken.fetch_add(keys, Ordering::Relaxed);
+    }
+}
+
 impl KeySource for Stock {
     fn generate(&self) -> Result<PrivateKey, KeyError> {
         static MADE: LazyLock<Mutex<Vec<String>>> = LazyLock::new(Mutex::default);
@@ -55,6 +62,7 @@ pub struct TestApp {
     pub rotation: Rotation,
     pub secrets: Arc<SealingKeys>,
     pub store: Store,
+    pub stock: Arc<Stock>,
     dir: TempDir,
 }
 
@@ -79,6 +87,7 @@ impl TestApp {
 
     /// The same with a clock that other apps may share.
     pub fn at(dir: TempDir, env: &str, clock: Arc<ManualClock>) -> Self {
+        crate::log::install();
         let key_file = dir.path().join("key");
         if !key_file.exists() {
             std::fs::write(&key_file, SealingKeys::generate().as_str()).unwrap();
@@ -89,8 +98,10 @@ impl TestApp {
         let secrets = Arc::clone(&config.secrets);
         let store = Store::open(&dir.path().join("keys.db")).unwrap();
         let source = Arc::new(Stock::default());
+        let stock = Arc::clone(&source);
         let app = App::new(config, store.clone(), Arc::clone(&clock) as _, source, 2).unwrap();
         Self {
+            stock,
             clock,
             state: app.state,
             rotation: app.rotation,
@@ -106,6 +117,16 @@ impl TestApp {
         self.dir
     }
 
+    /// Stops it and starts it again on the same database, at the same moment.
+    pub async fn restart(self) -> Self {
+        let clock = Arc::clone(&self.clock);
+        let taken = self.stock.taken.load(Ordering::Relaxed);
+        let mut app = Self::at(self.stop().await, "", clock);
+        app.stock.skip(taken);
+        app.rotate().await;
+        app
+    }
+
     pub fn database(&self) -> PathBuf {
         self.dir.path().join("keys.db")
     }
@@ -113,6 +134,24 @@ impl TestApp {
     /// Another program's connection to the database.
     pub fn sql(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.database()).unwrap()
+    }
+
+    /// The rows of a query as text, the way the `sqlite3` program prints them:
+    /// columns parted by `|`, NULL as nothing.
+    pub fn rows(&self, query: &str) -> Vec<String> {
+        let sql = self.sql();
+        let mut query = sql.prepare(query).unwrap();
+        let columns = query.column_count();
+        let rows = query.query_map([], |row| {
+            let values = (0..columns).map(|i| row.get(i).map(text));
+            Ok(values.collect::<Result<Vec<_>, _>>()?.join("|"))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Changes the database as another program would.
+    pub fn execute(&self, statements: &str) {
+        self.sql().execute_batch(statements).unwrap();
     }
 
     pub async fn rotate(&mut self) -> UnixTime {
@@ -148,18 +187,7 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> Reply {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut request = request.body(body.into()).unwrap();
-        let peer: IpAddr = peer.parse().unwrap();
-        request.extensions_mut().insert(Peer(peer));
-        let answered = jwks_server::http::service(&self.state)
-            .oneshot(request)
-            .await;
-        let Ok(response) = answered;
-        Reply::read(response).await
+        send_to(&self.state, peer, method, path, headers, body).await
     }
 
     pub async fn key_set(&self) -> Reply {
@@ -192,6 +220,38 @@ impl TestApp {
         let reply = self.sign_in(path, name, password).await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
         Token(reply.json()["token"].as_str().unwrap().to_owned())
+    }
+}
+
+/// [`TestApp::send_from`] while the rest of the app is in use.
+pub async fn send_to(
+    state: &AppState,
+    peer: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> Reply {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut request = request.body(body.into()).unwrap();
+    let peer: IpAddr = peer.parse().unwrap();
+    request.extensions_mut().insert(Peer(peer));
+    let answered = jwks_server::http::service(state).oneshot(request).await;
+    let Ok(response) = answered;
+    Reply::read(response).await
+}
+
+fn text(value: rusqlite::types::Value) -> String {
+    use rusqlite::types::Value;
+    match value {
+        Value::Null => String::new(),
+        Value::Integer(number) => number.to_string(),
+        Value::Real(number) => number.to_string(),
+        Value::Text(text) => text,
+        Value::Blob(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! in one process, with a clock that moves by hand.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod auth;
 mod errors;
 mod jwks;
 mod log;

@@ -1,12 +1,18 @@
 //! The service through its front door: the real router over a real SQLite file,
 //! in one process, with a clock that moves by hand.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop"
+)]
 
+mod accounts;
 mod auth;
 mod errors;
 mod jwks;
 mod log;
 mod methods;
 mod observe;
+mod register;
 mod support;
 mod walk;

@@ -1,0 +1,208 @@
+//! Names in their several spellings, and what earlier servers left behind:
+//! names that may no longer be registered, other hashes, broken ones.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use jwks_server::crypto::password::Costs;
+use jwks_server::crypto::password::pool::PasswordHasher;
+
+use crate::support::{JSON, TestApp};
+
+/// More work than new hashes get.
+const OTHER_COSTS: Costs = Costs {
+    memory_kib: 20_000,
+    passes: 3,
+    lanes: 2,
+};
+
+async fn hash(password: &str, costs: Costs) -> String {
+    let hasher = PasswordHasher::start(costs, 1).unwrap();
+    hasher.hash(password.to_owned().into()).await.unwrap()
+}
+
+/// A row as another server wrote it.
+fn insert(app: &TestApp, username: &str, hash: &str) {
+    app.sql()
+        .execute(
+            "INSERT INTO users (username, password_hash) VALUES (?, ?)",
+            [username, hash],
+        )
+        .unwrap();
+}
+
+fn stored_hash(app: &TestApp) -> String {
+    app.rows("SELECT password_hash FROM users").remove(0)
+}
+
+#[tokio::test]
+async fn a_name_signs_in_in_every_spelling_and_the_token_has_the_stored_one() {
+    let app = TestApp::start().await;
+    let password = app.register("ju\u{308}rgen").await;
+    assert_eq!(app.rows("SELECT username FROM users"), ["j\u{fc}rgen"]);
+    for spelling in ["j\u{fc}rgen", "ju\u{308}rgen", "\u{ff4a}\u{fc}rgen"] {
+        let token = app.token("/auth", spelling, &password).await;
+        assert_eq!(token.claims()["sub"], "j\u{fc}rgen");
+    }
+}
+
+#[tokio::test]
+async fn names_that_differ_in_case_are_different_accounts() {
+    let app = TestApp::start().await;
+    for (one, other) in [("alice", "Alice"), ("éva", "Éva"), ("ωmega", "Ωmega")] {
+        let password = app.register(one).await;
+        let others = app.register(other).await;
+        app.advance(Duration::from_secs(1));
+        assert_eq!(
+            app.token("/auth", one, &password).await.claims()["sub"],
+            one
+        );
+        assert_eq!(
+            app.token("/auth", other, &others).await.claims()["sub"],
+            other
+        );
+        let reply = app.sign_in("/auth", other, &password).await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn names_that_may_no_longer_be_registered_still_sign_in_as_they_are() {
+    let app = TestApp::start().await;
+    let known = hash("old password", Costs::DEFAULT).await;
+    for (n, name) in [
+        "bob smith",
+        " padded ",
+        "a\u{200b}b",
+        "tab\there",
+        &"long".repeat(100),
+    ]
+    .iter()
+    .enumerate()
+    {
+        insert(&app, name, &known);
+        let token = app.token("/auth", name, "old password").await;
+        assert_eq!(token.claims()["sub"], *name);
+        let body = serde_json::json!({"username": name, "email": format!("{n}@example.com")});
+        let reply = app
+            .send("POST", "/register", &[JSON], body.to_string())
+            .await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{name}");
+    }
+    // What is padded at sign-in is not what is stored without padding.
+    let reply = app.sign_in("/auth", " bob smith", "old password").await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_name_stored_as_sent_comes_before_its_normal_form() {
+    let app = TestApp::start().await;
+    insert(
+        &app,
+        "alice",
+        &hash("of the plain one", Costs::DEFAULT).await,
+    );
+    insert(
+        &app,
+        "\u{ff41}lice",
+        &hash("of the wide one", Costs::DEFAULT).await,
+    );
+    for (name, password) in [
+        ("alice", "of the plain one"),
+        ("\u{ff41}lice", "of the wide one"),
+    ] {
+        let token = app.token("/auth", name, password).await;
+        assert_eq!(token.claims()["sub"], name);
+    }
+}
+
+#[tokio::test]
+async fn a_corrupt_hash_lets_nobody_in_and_breaks_nothing() {
+    let app = TestApp::start().await;
+    let good = hash("password", Costs::DEFAULT).await;
+    let cases = [
+        String::new(),
+        "password".to_owned(),
+        "$argon2id$".to_owned(),
+        good[..good.len() - 8].to_owned(),
+        good.replace("argon2id", "argon2x"),
+        good.replace("m=19456", "m=4294967295"),
+        good.replace("t=2", "t=4294967295"),
+        good.replace("p=1", "p=0"),
+        good.replace('$', "|"),
+        "$2b$12$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234".to_owned(),
+    ];
+    for (n, stored) in cases.iter().enumerate() {
+        app.advance(Duration::from_millis(100));
+        let name = format!("u{n}");
+        insert(&app, &name, stored);
+        let reply = app.sign_in("/auth", &name, "password").await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{stored}");
+        assert_eq!(reply.error(), "unknown username or wrong password");
+    }
+    app.advance(Duration::from_secs(1));
+    // Not even one that holds a BLOB of no text.
+    app.execute("INSERT INTO users (username, password_hash) VALUES ('blob', x'ff00')");
+    let reply = app.sign_in("/auth", "blob", "password").await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    insert(&app, "good", &good);
+    app.token("/auth", "good", "password").await;
+    assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["1"]);
+}
+
+#[tokio::test]
+async fn an_outdated_hash_is_replaced_after_a_good_sign_in_only() {
+    let app = TestApp::start().await;
+    let old = hash("password", OTHER_COSTS).await;
+    assert!(old.starts_with("$argon2id$v=19$m=20000,t=3,p=2$"), "{old}");
+    insert(&app, "alice", &old);
+    let reply = app.sign_in("/auth", "alice", "wrong").await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(stored_hash(&app), old);
+    app.token("/auth", "alice", "password").await;
+    let new = stored_hash(&app);
+    assert!(new.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{new}");
+    // The password is the same one, and the hash stays from now on.
+    app.token("/auth", "alice", "password").await;
+    assert_eq!(stored_hash(&app), new);
+    let reply = app.sign_in("/auth", "alice", "wrong").await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn costs_that_are_raised_reach_old_accounts_at_their_next_sign_in() {
+    let app =
+        TestApp::with_settings("ARGON2_MEMORY_KIB=20000\nARGON2_PASSES=3\nARGON2_LANES=2").await;
+    insert(&app, "alice", &hash("password", Costs::DEFAULT).await);
+    app.token("/auth", "alice", "password").await;
+    let new = stored_hash(&app);
+    assert!(new.starts_with("$argon2id$v=19$m=20000,t=3,p=2$"), "{new}");
+    app.token("/auth", "alice", "password").await;
+}
+
+#[tokio::test]
+async fn accounts_outlive_a_restart() {
+    let app = TestApp::start().await;
+    let password = app.register("alice").await;
+    let app = app.restart().await;
+    let token = app.token("/auth", "alice", &password).await;
+    assert_eq!(token.claims()["sub"], "alice");
+}
+
+#[tokio::test]
+async fn a_demo_account_without_an_address_leaves_others_theirs() {
+    let app = TestApp::start().await;
+    for name in ["userABC", "userDEF"] {
+        let parsed = jwks_server::domain::accounts::Username::parse(name).unwrap();
+        let accounts = &app.state.accounts;
+        let ensured =
+            || accounts.ensure(parsed.clone(), "password123".to_owned().into(), app.now());
+        assert!(ensured().await.unwrap());
+        assert!(!ensured().await.unwrap());
+        app.token("/auth", name, "password123").await;
+    }
+    assert_eq!(
+        app.rows("SELECT id, username, email FROM users"),
+        ["1|userABC|", "2|userDEF|"]
+    );
+}

@@ -8,11 +8,14 @@
 
 mod accounts;
 mod auth;
+mod database;
 mod errors;
 mod jwks;
 mod log;
 mod methods;
 mod observe;
+mod rate_limit;
 mod register;
+mod rotation;
 mod support;
 mod walk;

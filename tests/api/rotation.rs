@@ -50,7 +50,7 @@ async fn fr_02_a_token_never_outlives_its_key_even_when_that_was_cut_short() {
         app.execute(&format!("UPDATE keys SET exp = {end} WHERE exp > {START}"));
         let mut app = app.restart().await;
         let mut held: Vec<Token> = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..45 {
             let set = app.key_set().await.json();
             held.retain(|token| app.now() < token.time("exp"));
             let token = issue(&app).await;
@@ -62,7 +62,7 @@ async fn fr_02_a_token_never_outlives_its_key_even_when_that_was_cut_short() {
             for token in &held {
                 assert!(token.verifies_against(&set), "{left} s were left");
             }
-            app.advance(Duration::from_secs(20));
+            app.advance(Duration::from_secs(60));
             app.rotate().await;
         }
     }
@@ -82,7 +82,7 @@ async fn fr_09_a_key_is_published_for_ten_minutes_before_it_signs_and_until_it_e
         let token = issue(&app).await;
         assert!(token.verifies_against(&set));
         first_signed.entry(token.kid()).or_insert(app.now());
-        app.advance(Duration::from_secs(10));
+        app.advance(Duration::from_secs(30));
         app.rotate().await;
     }
     let mut leads: Vec<_> = first_signed
@@ -97,7 +97,7 @@ async fn fr_09_a_key_is_published_for_ten_minutes_before_it_signs_and_until_it_e
         .filter(|(_, seen)| **seen + HOUR < app.now())
         .map(|(kid, seen)| seen.until(last_seen[kid]).as_secs())
         .collect();
-    assert_eq!(over, [3590; 7]);
+    assert_eq!(over, [3570; 7]);
 }
 
 #[tokio::test]

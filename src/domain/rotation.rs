@@ -167,7 +167,7 @@ impl Rotation {
     async fn look(&mut self, now: UnixTime) -> Result<(), RotationError> {
         // Asked before the rows, so that no event comes between unseen.
         let event = self.store.last_key_event().await?;
-        let rows = self.store.keys_around(now, self.expired_rows()).await?;
+        let (rows, mistyped) = self.store.keys_around(now, self.expired_rows()).await?;
         let (ring, secrets) = (Arc::clone(&self.ring), Arc::clone(&self.secrets));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
         self.seen_event = event;
@@ -190,6 +190,11 @@ impl Rotation {
                     "cannot be used and is left alone"
                 };
                 tracing::error!(%kid, "a key in the database {what}: {reason}");
+            }
+        }
+        for kid in mistyped {
+            if self.noted.insert(kid) {
+                tracing::error!(%kid, "a row of the table keys holds values of the wrong type and is left alone");
             }
         }
         Ok(())

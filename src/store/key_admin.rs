@@ -52,7 +52,13 @@ impl Store {
                     created_at: created.map(UnixTime::from_secs),
                 }))
             })?;
-            rows.map(|row| row?).collect()
+            rows.filter_map(|row| match row {
+                // Mistyped rows are the server's log's to report.
+                Ok(Err(StoreError::BadRow { .. })) => None,
+                Ok(row) => Some(row),
+                Err(e) => Some(Err(e.into())),
+            })
+            .collect()
         })
         .await
     }

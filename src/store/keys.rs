@@ -79,13 +79,15 @@ pub struct KeySpan {
 
 impl Store {
     /// The keys that have not expired at `now`, and up to `expired` of those
-    /// that have, latest first. In order of their expiry.
+    /// that have, latest first. In order of their expiry. With them, the kids
+    /// of rows that hold values of the wrong type, which count nowhere.
     pub async fn keys_around(
         &self,
         now: UnixTime,
         expired: usize,
-    ) -> Result<Vec<KeyRow>, StoreError> {
-        self.read(move |conn| around(conn, now, expired)).await
+    ) -> Result<(Vec<KeyRow>, Vec<Kid>), StoreError> {
+        self.read(move |conn| Ok((around(conn, now, expired)?, mistyped(conn)?)))
+            .await
     }
 
     /// Inserts a key if `due`, asked inside the transaction about the same
@@ -176,6 +178,20 @@ pub(super) fn all_without_times(conn: &Connection) -> rusqlite::Result<Vec<KeyRo
         .collect()
 }
 
+/// SQLite lets other programs store anything anywhere; a text in `exp` would
+/// even count as later than every time.
+const WELL_TYPED: &str = "typeof(exp) = 'integer' AND typeof(key) IN ('text', 'blob')";
+/// Kids of mistyped rows that are named at most.
+const MOST_MISTYPED: i64 = 16;
+
+fn mistyped(conn: &Connection) -> Result<Vec<Kid>, StoreError> {
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT kid FROM keys WHERE NOT ({WELL_TYPED}) ORDER BY kid LIMIT ?"
+    ))?;
+    let kids = query.query_map([MOST_MISTYPED], |row| row.get(0).map(Kid))?;
+    Ok(kids.collect::<Result<_, _>>()?)
+}
+
 /// The columns that [`read`] takes, of `keys k` joined with its times.
 pub(super) const COLUMNS: &str = "k.kid, k.key, k.exp, t.signs_from, t.serial,
     EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked')";
@@ -187,9 +203,10 @@ pub(super) fn around(
 ) -> Result<Vec<KeyRow>, StoreError> {
     let mut query = conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM (
-             SELECT * FROM keys WHERE exp > ?1
+             SELECT * FROM keys WHERE exp > ?1 AND {WELL_TYPED}
              UNION ALL
-             SELECT * FROM (SELECT * FROM keys WHERE exp <= ?1 ORDER BY exp DESC, kid DESC LIMIT ?2)
+             SELECT * FROM (SELECT * FROM keys WHERE exp <= ?1 AND {WELL_TYPED}
+                            ORDER BY exp DESC, kid DESC LIMIT ?2)
          ) k LEFT JOIN key_times t USING (kid) ORDER BY k.exp, k.kid"
     ))?;
     let rows = query.query_map(

@@ -6,14 +6,17 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::StoreError;
+use super::{BUSY_TIMEOUT, StoreError};
 
 /// Writes that may wait at once; more callers wait for a place.
 const QUEUE: usize = 1024;
+/// How long a batch waits for a lock at least, however late it is.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 /// Writes in one transaction. A bound on how much one failed commit takes down.
 const BATCH: usize = 64;
 
@@ -25,7 +28,8 @@ pub(super) struct Writer {
 }
 
 enum Message {
-    Job(Box<dyn Job>),
+    /// A step, and when it was asked for.
+    Job(Box<dyn Job>, Instant),
     /// What was queued before is done, what comes after is refused.
     Close,
 }
@@ -67,7 +71,7 @@ impl Writer {
         });
         let gone = || StoreError::Unavailable("the database is closed".into());
         self.jobs
-            .send(Message::Job(job))
+            .send(Message::Job(job, Instant::now()))
             .await
             .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
@@ -143,17 +147,21 @@ fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>) {
     let mut messages = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
         let mut batch = Vec::with_capacity(messages.len());
+        let mut oldest = Instant::now();
         for message in messages.drain(..) {
             match message {
-                Message::Job(job) if job.is_abandoned() => {}
-                Message::Job(job) => batch.push(job),
+                Message::Job(job, _) if job.is_abandoned() => {}
+                Message::Job(job, asked_at) => {
+                    oldest = oldest.min(asked_at);
+                    batch.push(job);
+                }
                 Message::Close => queue.close(),
             }
         }
         if batch.is_empty() {
             continue;
         }
-        let failure = commit(&mut conn, &mut batch).err();
+        let failure = commit(&mut conn, &mut batch, oldest).err();
         for job in batch {
             job.answer(failure.as_ref());
         }
@@ -161,7 +169,15 @@ fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>) {
     finish(conn);
 }
 
-fn commit(conn: &mut Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+fn commit(
+    conn: &mut Connection,
+    batch: &mut [Box<dyn Job>],
+    oldest: Instant,
+) -> rusqlite::Result<()> {
+    // Time spent in the queue, behind a batch that waited for a lock in vain,
+    // counts: no caller waits for one lock twice as long as for another.
+    let left = BUSY_TIMEOUT.saturating_sub(oldest.elapsed());
+    conn.busy_timeout(left.max(LEAST_WAIT))?;
     let mut tx = conn.transaction()?;
     for job in batch {
         run_one(&mut tx, job.as_mut())?;

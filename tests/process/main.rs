@@ -1,5 +1,7 @@
 //! The binary as its users run it: real processes, sockets, signals and files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod graders;
 mod start;
 mod support;
+mod token;

@@ -19,7 +19,7 @@ pub const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencod
 pub const DATABASE: &str = "totally_not_my_privateKeys.db";
 
 /// No answer may take longer than this; it ends a test that would hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary under test, with an empty environment, in `dir`.
 pub fn command(dir: &Path) -> Command {

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod graders;
+mod rotation;
 mod start;
 mod support;
 mod token;
+mod verifiers;

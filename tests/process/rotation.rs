@@ -1,0 +1,56 @@
+//! A rotation as clients see it, soon after a start: the stored end of the
+//! signing key is moved so near that its successor is due in a moment.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tempfile::TempDir;
+
+use crate::support::{Server, folder, sql};
+
+/// How long after the start the next key is due, about.
+const UNTIL_DUE: u64 = 2;
+
+/// The short times of such a server, in seconds.
+pub struct Times {
+    pub lead: u64,
+    pub max_age: u64,
+    pub token: u64,
+    pub skew: u64,
+}
+
+impl Times {
+    /// A folder whose settings have these times and no limit that a test meets.
+    pub fn folder(&self, more: &str) -> TempDir {
+        let Self {
+            lead,
+            max_age,
+            token,
+            skew,
+        } = self;
+        // The least that the others and a signing window of a minute allow.
+        let life = lead + token + skew + 60;
+        folder(&format!(
+            "KEY_LIFETIME={life}s\nKEY_LEAD={lead}s\nTOKEN_LIFETIME={token}s\nCLOCK_SKEW={skew}s\nJWKS_MAX_AGE={max_age}s\nAUTH_RATE=1000\n{more}"
+        ))
+    }
+
+    /// Starts a server in `dir` and registers alice; returns her password too.
+    pub fn start(&self, dir: &Path) -> (Server, String) {
+        let server = Server::start(dir, &[]);
+        let password = server.register("alice");
+        assert_eq!(server.key_set().status, 200);
+        assert!(server.stop().success());
+        let left = self.lead + self.token + self.skew + UNTIL_DUE;
+        let moved = sql(dir).execute(
+            "UPDATE keys SET exp = unixepoch() + ? WHERE exp > unixepoch()",
+            [i64::try_from(left).unwrap()],
+        );
+        assert_eq!(moved.unwrap(), 1);
+        (Server::start(dir, &[]), password)
+    }
+}
+
+pub fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}

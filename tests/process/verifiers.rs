@@ -1,0 +1,226 @@
+//! Verifiers that others wrote, at work on the live key set: before, during and
+//! after a rotation, each one process with a warm cache that holds a key set for
+//! as long as the server allows and does not ask again for a kid that it lacks.
+//!
+//! `tests/verifiers/install.sh` installs them. Without them these tests say so
+//! and pass; with `REQUIRE_VERIFIERS=1` they fail.
+
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::rotation::{Times, now};
+use crate::support::{JWKS, PATIENCE, Server};
+use crate::token::{Token, kids};
+
+/// The next key comes while a verifier holds the set that it fetched at the
+/// start, so that one which signs at once is not known to it.
+const TIMES: Times = Times {
+    lead: 5,
+    max_age: 3,
+    token: 3,
+    skew: 2,
+};
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "tests";
+/// How often the client asks for a token.
+const PACE: Duration = Duration::from_millis(250);
+
+/// The words with which a verifier refuses.
+struct Words {
+    bad_signature: &'static str,
+    unknown_key: &'static str,
+    expired: &'static str,
+}
+
+#[test]
+fn pyjwt_verifies_every_token_through_a_rotation() {
+    let Some(mut command) = python() else { return };
+    command.arg(script("pyjwt_verifier.py"));
+    rotate_under(
+        command,
+        &Words {
+            bad_signature: "InvalidSignatureError",
+            unknown_key: "PyJWKClientError: Unable to find a signing key",
+            expired: "ExpiredSignatureError",
+        },
+    );
+}
+
+#[test]
+fn jose_verifies_every_token_through_a_rotation() {
+    let Some(mut command) = node() else { return };
+    command.arg(script("jose_verifier.mjs"));
+    rotate_under(
+        command,
+        &Words {
+            bad_signature: "ERR_JWS_SIGNATURE_VERIFICATION_FAILED",
+            unknown_key: "ERR_JWKS_NO_MATCHING_KEY",
+            expired: "ERR_JWT_EXPIRED",
+        },
+    );
+}
+
+fn rotate_under(command: Command, words: &Words) {
+    let dir = TIMES.folder(&format!("ISSUER={ISSUER}\nAUDIENCE={AUDIENCE}"));
+    let (server, password) = TIMES.start(dir.path());
+    let mut verifier = Verifier::start(command, &server);
+    let ask = |path| Token::of(&server.sign_in(path, "alice", &password)).unwrap();
+
+    let first = ask("/auth");
+    assert_eq!(verifier.verdict(&first.0), "ok");
+    let tampered = verifier.verdict(&tampered(&first.0));
+    assert!(tampered.contains(words.bad_signature), "{tampered}");
+    let of_expired_key = verifier.verdict(&ask("/auth?expired").0);
+    assert!(
+        of_expired_key.contains(words.unknown_key),
+        "{of_expired_key}"
+    );
+
+    let started = Instant::now();
+    let old = first.kid();
+    let mut seen = HashSet::from([old.clone()]);
+    let mut latest_of_old = Token(first.0.clone());
+    let (mut of_old_after_turn, mut outlived) = (0, false);
+    while kids(&server.key_set().json()).contains(&old) {
+        assert!(started.elapsed() < PATIENCE, "the first key is still there");
+        std::thread::sleep(PACE);
+        let fresh = ask("/auth");
+        let verdict = verifier.verdict(&fresh.0);
+        assert_eq!(
+            verdict,
+            "ok",
+            "{:?} after {:?}",
+            fresh.kid(),
+            started.elapsed()
+        );
+        if seen.insert(fresh.kid()) {
+            assert_eq!(seen.len(), 2, "one rotation only");
+        }
+        if fresh.kid() == old {
+            latest_of_old = fresh;
+        } else {
+            let verdict = verifier.verdict(&latest_of_old.0);
+            if now() < expiry(&latest_of_old) {
+                assert_eq!(verdict, "ok", "a token of the key that signed before");
+                of_old_after_turn += 1;
+            }
+        }
+        if !outlived && now() >= expiry(&first) {
+            let verdict = verifier.verdict(&first.0);
+            assert!(verdict.contains(words.expired), "{verdict}");
+            outlived = true;
+        }
+    }
+    assert_eq!(verifier.verdict(&ask("/auth").0), "ok");
+    assert_eq!((seen.len(), outlived), (2, true));
+    assert!(
+        of_old_after_turn > 0,
+        "no old token was tried after the turn"
+    );
+}
+
+/// The same token with another first letter in its signature.
+fn tampered(token: &str) -> String {
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{message}.{other}{}", &signature[1..])
+}
+
+fn expiry(token: &Token) -> Duration {
+    Duration::from_secs(token.claims()["exp"].as_u64().unwrap())
+}
+
+/// A verifier's process: a token a line in, a verdict a line out.
+struct Verifier {
+    child: Child,
+    tokens: ChildStdin,
+    verdicts: BufReader<ChildStdout>,
+}
+
+impl Verifier {
+    fn start(mut command: Command, server: &Server) -> Self {
+        let mut child = command
+            .arg(format!("http://{}{JWKS}", server.addr))
+            .arg(TIMES.max_age.to_string())
+            .args([ISSUER, AUDIENCE])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            tokens: child.stdin.take().unwrap(),
+            verdicts: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn verdict(&mut self, token: &str) -> String {
+        writeln!(self.tokens, "{token}").unwrap();
+        let mut line = String::new();
+        assert_ne!(
+            self.verdicts.read_line(&mut line).unwrap(),
+            0,
+            "it has ended"
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Python with the packages of `requirements.txt`, if they are installed.
+pub fn python() -> Option<Command> {
+    let program = installed("venv/bin/python");
+    ready("Python", Command::new(program))
+}
+
+fn node() -> Option<Command> {
+    let mut command = Command::new("node");
+    let modules = installed("node");
+    if !modules.join("node_modules/jose").is_dir() {
+        return missing("jose");
+    }
+    command.current_dir(modules);
+    ready("Node", command)
+}
+
+pub fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/verifiers")
+        .join(name)
+}
+
+fn installed(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/verifiers")
+        .join(path)
+}
+
+fn ready(name: &str, command: Command) -> Option<Command> {
+    let mut probe = Command::new(command.get_program());
+    let runs = probe
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if runs { Some(command) } else { missing(name) }
+}
+
+/// Says on the standard error itself, which the test harness does not hold
+/// back, that a test is skipped.
+fn missing(name: &str) -> Option<Command> {
+    let why = format!("{name} is not installed; tests/verifiers/install.sh does it");
+    let required = std::env::var_os("REQUIRE_VERIFIERS").is_some_and(|value| value == "1");
+    assert!(!required, "{why}");
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped {test}: {why}");
+    None
+}

@@ -2,11 +2,12 @@
 //! signing key is moved so near that its successor is due in a moment.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::support::{Server, folder, sql};
+use crate::support::{Connection, JSON, JWKS, PATIENCE, Server, folder, sql};
+use crate::token::{Token, kids};
 
 /// How long after the start the next key is due, about.
 const UNTIL_DUE: u64 = 2;
@@ -53,4 +54,41 @@ impl Times {
 
 pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+/// Counted so that the wait can only seem longer than it was: from before a key
+/// set without the key was asked for, until after a token of the key had come.
+#[test]
+fn a_key_is_published_for_its_whole_lead_before_it_signs() {
+    let times = Times {
+        lead: 2,
+        max_age: 2,
+        token: 2,
+        skew: 1,
+    };
+    let dir = times.folder("");
+    let (server, password) = times.start(dir.path());
+    let body = serde_json::json!({"username": "alice", "password": password}).to_string();
+    let (mut sets, mut tokens) = (Connection::open(server.addr), Connection::open(server.addr));
+    let started = Instant::now();
+
+    let first = kids(&sets.send("GET", JWKS, &[], b"").json());
+    let mut unpublished = Instant::now();
+    loop {
+        assert!(started.elapsed() < PATIENCE, "no other key came");
+        let asked = Instant::now();
+        if kids(&sets.send("GET", JWKS, &[], b"").json()) == first {
+            unpublished = asked;
+        }
+        // Two connections, as a sign-in is slow and the key set is not.
+        if unpublished == asked {
+            continue;
+        }
+        let reply = tokens.send("POST", "/auth", &[JSON], body.as_bytes());
+        if !first.contains(&Token::of(&reply).unwrap().kid()) {
+            break;
+        }
+    }
+    let lead = unpublished.elapsed();
+    assert!(lead >= Duration::from_secs(times.lead), "only {lead:?}");
 }

@@ -215,12 +215,15 @@ fn ready(name: &str, command: Command) -> Option<Command> {
 }
 
 /// Says on the standard error itself, which the test harness does not hold
-/// back, that a test is skipped.
+/// back, that a test or a part of it is skipped.
 fn missing(name: &str) -> Option<Command> {
-    let why = format!("{name} is not installed; tests/verifiers/install.sh does it");
+    let why = format!("{name} is not installed, which tests/verifiers/install.sh does");
     let required = std::env::var_os("REQUIRE_VERIFIERS").is_some_and(|value| value == "1");
     assert!(!required, "{why}");
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let _ = writeln!(std::io::stderr(), "skipped {test}: {why}");
+    let _ = writeln!(
+        std::io::stderr(),
+        "{test}: skipped what needs {name}: {why}"
+    );
     None
 }

@@ -8,7 +8,8 @@
 //!    |<------------------------- L ----------------------------->|
 //! ```
 //!
-//! In steady running a key is made `P` before the one before it stops signing.
+//! In steady running a key is made `P`, and two seconds for what seconds cut off,
+//! before the one before it stops signing.
 
 mod policy;
 #[cfg(test)]
@@ -64,7 +65,7 @@ pub fn expired_token_times(key: &KeyTimes, policy: &Policy, now: UnixTime) -> (U
 /// are there last long enough.
 pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<KeySpan> {
     let covered = covered_until(keys, policy, now);
-    if covered.is_some_and(|until| now + policy.lead < until) {
+    if covered.is_some_and(|until| now + policy.notice() < until) {
         return None;
     }
     // Until then some key can sign tokens that outlive the clock skew, so the
@@ -77,7 +78,7 @@ pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Opt
     Some(KeySpan {
         created_at: now,
         signs_from: match bridged {
-            Some(until) => (now + policy.lead).min(until.max(now)),
+            Some(until) => (now + policy.notice()).min(until.max(now)),
             None => now,
         },
         expires_at: now + policy.key_lifetime,
@@ -101,7 +102,7 @@ pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
 /// When the next key is due; `now` if one is.
 pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> UnixTime {
     match covered_until(keys, policy, now) {
-        Some(until) => (until - policy.lead).max(now),
+        Some(until) => (until - policy.notice()).max(now),
         None => now,
     }
 }
@@ -176,7 +177,7 @@ pub fn deleted_at(key: &KeyTimes, policy: &Policy) -> UnixTime {
 pub fn rotated_key(policy: &Policy, now: UnixTime) -> KeySpan {
     KeySpan {
         created_at: now,
-        signs_from: now + policy.lead,
+        signs_from: now + policy.notice(),
         expires_at: now + policy.key_lifetime,
     }
 }
@@ -196,7 +197,7 @@ fn covered_until(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Un
     keys.iter()
         .filter(|key| is_published(key, now) && may_ever_sign(key))
         .filter(|key| match key.signs_from {
-            Some(from) => from <= now + policy.lead,
+            Some(from) => from <= now + policy.notice(),
             None => key.expires_at <= now + policy.key_lifetime,
         })
         .map(|key| policy.covers_until(key))

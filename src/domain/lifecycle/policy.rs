@@ -91,6 +91,13 @@ impl Policy {
         self.lead
     }
 
+    /// How long before it signs a key is made, so that `P` is kept: times are
+    /// cut to whole seconds, and another process publishes it a moment later.
+    pub(super) fn notice(&self) -> Duration {
+        const MARGIN: Duration = Duration::from_secs(2);
+        self.lead + MARGIN
+    }
+
     /// `S`.
     pub fn skew(&self) -> Duration {
         self.skew

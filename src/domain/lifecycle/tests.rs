@@ -5,6 +5,9 @@ use crate::store::Kid;
 
 const T0: UnixTime = UnixTime::from_secs(1_800_000_000);
 
+/// The lead and two seconds, see [`Policy::notice`].
+const NOTICE: Duration = Duration::from_secs(602);
+
 fn policy() -> Policy {
     Policy::new(PolicyParts {
         key_lifetime: secs(3600),
@@ -46,13 +49,13 @@ fn the_first_key_signs_at_once_and_the_next_is_announced_a_lead_ahead() {
     let p = policy();
     let first = key(1, due_signing_key(&[], &p, T0).unwrap());
     assert_eq!(first.signs_from, Some(T0));
-    let due = T0 + secs(3600 - 1800 - 60 - 600);
+    let due = T0 + secs(3600 - 1800 - 60) - NOTICE;
     assert_eq!(next_due(&[first], &p, T0), due);
     assert_eq!(due_signing_key(&[first], &p, due - secs(1)), None);
     let second = key(2, due_signing_key(&[first], &p, due).unwrap());
-    assert_eq!(second.signs_from, Some(due + secs(600)));
+    assert_eq!(second.signs_from, Some(due + NOTICE));
     let keys = [first, second];
-    let turn = due + secs(600);
+    let turn = due + NOTICE;
     assert_eq!(signer(&keys, &p, turn - secs(1)), Some(&first));
     assert_eq!(signer(&keys, &p, turn), Some(&second));
     assert_eq!(
@@ -69,8 +72,9 @@ fn a_key_too_short_for_a_token_bridges_the_lead_with_shorter_ones() {
         (60, 0),
         (61, 1),
         (660, 600),
-        (1200, 600),
-        (1790, 600),
+        (662, 602),
+        (1200, 602),
+        (1790, 602),
     ] {
         let old = ending_in(left);
         let span = due_signing_key(&[old], &p, T0).unwrap();
@@ -80,7 +84,7 @@ fn a_key_too_short_for_a_token_bridges_the_lead_with_shorter_ones() {
             old.expires_at.min(T0 + secs(1800))
         );
     }
-    assert_eq!(due_signing_key(&[ending_in(1860 + 601)], &p, T0), None);
+    assert_eq!(due_signing_key(&[ending_in(1860 + 603)], &p, T0), None);
 }
 
 #[test]
@@ -88,10 +92,10 @@ fn a_key_from_a_clock_that_was_ahead_signs_until_its_successor_may() {
     let p = policy();
     let ahead = key(1, due_signing_key(&[], &p, T0 + secs(86_400)).unwrap());
     let span = due_signing_key(&[ahead], &p, T0).unwrap();
-    assert_eq!(span.signs_from, T0 + secs(600));
+    assert_eq!(span.signs_from, T0 + NOTICE);
     let keys = [ahead, key(2, span)];
     assert_eq!(signer(&keys, &p, T0).unwrap().kid, ahead.kid);
-    assert_eq!(signer(&keys, &p, T0 + secs(600)).unwrap().kid, keys[1].kid);
+    assert_eq!(signer(&keys, &p, T0 + NOTICE).unwrap().kid, keys[1].kid);
     assert_eq!(due_signing_key(&keys, &p, T0), None);
 }
 

@@ -1,11 +1,13 @@
 //! `Server`: a running binary in a folder of its own; and an HTTP/1.1 client
 //! small enough to send anything, from any loopback address.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -31,16 +33,9 @@ pub fn command(dir: &Path) -> Command {
 /// A folder whose `.env` has a key and `PORT=0`.
 pub fn folder(env: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let key = Command::new(env!("CARGO_BIN_EXE_jwks-server"))
-        .arg("keygen")
-        .output()
-        .unwrap();
-    let key = String::from_utf8(key.stdout).unwrap();
-    fs::write(
-        dir.path().join(".env"),
-        format!("NOT_MY_KEY={key}PORT=0\n{env}\n"),
-    )
-    .unwrap();
+    let key = fresh_key();
+    let text = format!("NOT_MY_KEY={key}\nPORT=0\n{env}\n");
+    fs::write(dir.path().join(".env"), text).unwrap();
     dir
 }
 
@@ -50,6 +45,8 @@ pub struct Server {
     pub addr: SocketAddr,
     /// The log, line by line, from the line after "listening" on.
     pub log: mpsc::Receiver<String>,
+    /// The lines that were taken out of `log`, and those before it.
+    seen: RefCell<Vec<String>>,
 }
 
 impl Server {
@@ -76,12 +73,18 @@ impl Server {
             let line = log
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|e| panic!("not listening ({e}): {seen:#?}"));
-            if let Some((_, addr)) = line.split_once("listening on http://127.0.0.1:") {
-                let digits: String = addr.chars().take_while(char::is_ascii_digit).collect();
-                let addr = SocketAddr::from(([127, 0, 0, 1], digits.parse().unwrap()));
-                return Self { child, addr, log };
+            seen.push(line.clone());
+            if let Some((_, addr)) = line.split_once("listening on http://") {
+                let end = |c: char| !c.is_ascii_hexdigit() && !"[.:]".contains(c);
+                let addr = addr.split(end).next().unwrap().parse().unwrap();
+                let seen = RefCell::new(seen);
+                return Self {
+                    child,
+                    addr,
+                    log,
+                    seen,
+                };
             }
-            seen.push(line);
         }
     }
 
@@ -92,6 +95,7 @@ impl Server {
                 .log
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|e| panic!("no line with {text:?} in the log: {e}"));
+            self.seen.borrow_mut().push(line.clone());
             if line.contains(text) {
                 return line;
             }
@@ -107,6 +111,24 @@ impl Server {
     pub fn stop(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
         self.child.wait().unwrap()
+    }
+
+    /// Waits until it ends, and returns how, and its whole log.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        let mut log = self.seen.take();
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            log.push(line);
+        }
+        (status, log.join("\n"))
+    }
+
+    /// Asks it to stop, and returns its whole log.
+    pub fn stop_for_log(self) -> String {
+        self.signal(rustix::process::Signal::TERM);
+        let (status, log) = self.wait();
+        assert!(status.success(), "{status}: {log}");
+        log
     }
 
     /// One request on a connection of its own.
@@ -127,8 +149,7 @@ impl Server {
     }
 
     pub fn sign_in(&self, path: &str, name: &str, password: &str) -> Reply {
-        let body = serde_json::json!({"username": name, "password": password}).to_string();
-        self.send("POST", path, &[JSON], body.as_bytes())
+        self.send("POST", path, &[JSON], &credentials(name, password))
     }
 }
 
@@ -167,6 +188,52 @@ pub fn run(command: &mut Command) -> Ended {
         code: child.wait().unwrap().code(),
         stderr,
     }
+}
+
+/// Runs the binary, which must refuse to start: exit code 2 and one line on
+/// standard error, which is returned, without the parts `secret`.
+pub fn refusal(command: &mut Command, secret: &[&str]) -> String {
+    let ended = run(command);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    for part in secret {
+        assert!(!ended.stderr.contains(part), "{part:?}: {}", ended.stderr);
+    }
+    ended.stderr
+}
+
+/// What `keygen` prints.
+pub fn fresh_key() -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let made = command(dir.path()).arg("keygen").output().unwrap();
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+/// The names in a folder, in order.
+pub fn files(dir: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| name(entry).into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// An address of this machine that no other test uses, also not one of another
+/// run: for listening on a port that is not ours to choose.
+pub fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::new(127, 128 | high, low, n)
+}
+
+/// A JSON body with a name and a password.
+pub fn credentials(name: &str, password: &str) -> Vec<u8> {
+    serde_json::json!({"username": name, "password": password})
+        .to_string()
+        .into_bytes()
 }
 
 /// Another program's connection to the database in `dir`.
@@ -266,7 +333,19 @@ impl Connection {
         Some(reply)
     }
 
-    fn line(&mut self) -> Option<String> {
+    /// Waits until the other side closes; the bytes that came before.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Err(e) if e.kind() != std::io::ErrorKind::ConnectionReset => {
+                panic!("the connection is still open: {e}")
+            }
+            _ => rest,
+        }
+    }
+
+    /// The next line without its end; `None` when the connection has ended.
+    pub fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
             Ok(n) if n > 0 => Some(line.trim_end().to_owned()),

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
-    Connection, DATABASE, JSON, Server, command, database, files, folder, run, sql,
+    Connection, DATABASE, JSON, Server, command, database, files, folder, number, run, sql,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -146,7 +146,6 @@ fn fr_40_after_a_clean_stop_the_file_alone_is_complete() {
     assert_eq!(files(dir.path()), [".env", DATABASE]);
     let copy = tempfile::tempdir().unwrap();
     fs::copy(database(dir.path()), database(copy.path())).unwrap();
-    let conn = sql(copy.path());
     for (table, rows) in [
         ("users", 5),
         ("auth_logs", 5),
@@ -154,8 +153,7 @@ fn fr_40_after_a_clean_stop_the_file_alone_is_complete() {
         ("key_times", 2),
     ] {
         let count = format!("SELECT count(*) FROM {table}");
-        let found: i64 = conn.query_row(&count, [], |row| row.get(0)).unwrap();
-        assert_eq!(found, rows, "{table}");
+        assert_eq!(number(copy.path(), &count), rows, "{table}");
     }
 }
 

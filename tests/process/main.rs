@@ -1,13 +1,23 @@
 //! The binary as its users run it: real processes, sockets, signals and files.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop"
+)]
 
+mod connections;
 mod database;
 mod dotenv;
 mod earlier_server;
 mod first_start;
 mod graders;
+mod http2;
+mod limits;
+mod log;
 mod rotation;
 mod sealing_key;
+mod signals;
 mod start;
 mod support;
 mod token;

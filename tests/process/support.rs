@@ -69,22 +69,28 @@ impl Server {
             }
         });
         let mut seen = Vec::new();
-        loop {
+        let addr = loop {
             let line = log
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|e| panic!("not listening ({e}): {seen:#?}"));
             seen.push(line.clone());
             if let Some((_, addr)) = line.split_once("listening on http://") {
                 let end = |c: char| !c.is_ascii_hexdigit() && !"[.:]".contains(c);
-                let addr = addr.split(end).next().unwrap().parse().unwrap();
-                let seen = RefCell::new(seen);
-                return Self {
-                    child,
-                    addr,
-                    log,
-                    seen,
-                };
+                break addr.split(end).next().unwrap().parse().unwrap();
             }
+        };
+        let server = Self::of(child, addr, log);
+        server.seen.replace(seen);
+        server
+    }
+
+    /// A server that somebody else started.
+    pub fn of(child: Child, addr: SocketAddr, log: mpsc::Receiver<String>) -> Self {
+        Self {
+            child,
+            addr,
+            log,
+            seen: RefCell::default(),
         }
     }
 
@@ -241,6 +247,11 @@ pub fn sql(dir: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(database(dir)).unwrap()
 }
 
+/// The one number that `query` gives on the database in `dir`.
+pub fn number(dir: &Path, query: &str) -> i64 {
+    sql(dir).query_row(query, [], |row| row.get(0)).unwrap()
+}
+
 pub fn database(dir: &Path) -> PathBuf {
     dir.join(DATABASE)
 }
@@ -257,17 +268,22 @@ impl Connection {
 
     /// A connection that comes from `source`, any of 127.0.0.0/8.
     pub fn from_address(addr: SocketAddr, source: Ipv4Addr) -> Self {
+        Self::try_from_address(addr, source).expect("a connection")
+    }
+
+    /// `None` when nobody listens.
+    pub fn try_from_address(addr: SocketAddr, source: Ipv4Addr) -> Option<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket
             .bind(&SocketAddr::new(IpAddr::V4(source), 0).into())
             .unwrap();
-        socket.connect(&addr.into()).unwrap();
+        socket.connect(&addr.into()).ok()?;
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
+        Some(Self {
             stream: BufReader::new(stream),
-        }
+        })
     }
 
     pub fn send(
@@ -289,15 +305,20 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &[u8],
     ) {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        if !body.is_empty() || method == "POST" {
-            head += &format!("Content-Length: {}\r\n", body.len());
-        }
-        let request = [head.as_bytes(), b"\r\n", body].concat();
-        self.write(&request);
+        self.write(&request(method, path, headers, body));
+    }
+
+    /// One request; `None` when the connection ends before its answer.
+    pub fn try_send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Reply> {
+        let request = request(method, path, headers, body);
+        self.stream.get_mut().write_all(&request).ok()?;
+        self.try_read_reply(method)
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
@@ -352,6 +373,17 @@ impl Connection {
             _ => None,
         }
     }
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    if !body.is_empty() || method == "POST" {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    [head.as_bytes(), b"\r\n", body].concat()
 }
 
 pub struct Reply {

@@ -1,0 +1,120 @@
+//! Connections that waste time, are kept, or speak no HTTP.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Connection, JSON, JWKS, Server, credentials, folder};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An empty SETTINGS frame (RFC 9113 section 6.5).
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+#[test]
+fn whoever_sends_no_whole_head_is_closed_after_about_ten_seconds() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let addr = server.addr;
+    let key_set = format!("GET {JWKS} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let settled = [PREFACE, SETTINGS].concat();
+    let again = [key_set.as_bytes(), b"GET /"].concat();
+    let slow: [(&str, &[u8]); 8] = [
+        ("nothing", b""),
+        ("half a request line", b"POST /auth HT"),
+        ("a head without its end", b"GET / HTTP/1.1\r\nHost: x\r\n"),
+        ("half an HTTP/2 preface", b"PRI * HT"),
+        ("an HTTP/2 preface alone", PREFACE),
+        ("HTTP/2 without a request", &settled),
+        ("a whole request and then nothing", key_set.as_bytes()),
+        ("a whole request and half of one", &again),
+    ];
+    std::thread::scope(|scope| {
+        for (what, bytes) in slow {
+            scope.spawn(move || {
+                let mut connection = Connection::open(addr);
+                connection.write(bytes);
+                let began = Instant::now();
+                connection.read_to_end();
+                let took = began.elapsed();
+                assert!(took > Duration::from_secs(5), "{what}: {took:?}");
+                assert!(took < Duration::from_secs(30), "{what}: {took:?}");
+            });
+        }
+        // Meanwhile nobody else waits.
+        for _ in 0..10 {
+            assert_eq!(server.key_set().status, 200);
+        }
+    });
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_body_that_does_not_arrive_is_a_408_after_about_ten_seconds() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let mut connection = Connection::open(server.addr);
+    let head = b"POST /register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{\"username\":";
+    connection.write(head);
+    let began = Instant::now();
+    let reply = connection.read_reply("POST");
+    assert_eq!(reply.status, 408, "{}", reply.text());
+    assert!(reply.json()["error"].is_string());
+    assert!(began.elapsed() > Duration::from_secs(5));
+    assert!(connection.read_to_end().is_empty());
+}
+
+#[test]
+fn a_connection_is_kept_for_the_next_request() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let password = server.register("alice");
+    let mut connection = Connection::open(server.addr);
+    let body = credentials("alice", &password);
+    for _ in 0..2 {
+        let reply = connection.send("GET", JWKS, &[], b"");
+        assert_eq!(reply.status, 200);
+        let head = connection.send("HEAD", JWKS, &[], b"");
+        assert_eq!(head.header("content-length"), reply.body.len().to_string());
+        let reply = connection.send("POST", "/auth", &[JSON], &body);
+        assert_eq!(reply.status, 200);
+        // Neither do refusals end it.
+        assert_eq!(connection.send("GET", "/nope", &[], b"").status, 404);
+        assert_eq!(connection.send("POST", "/auth", &[JSON], b"{").status, 400);
+    }
+}
+
+#[test]
+fn requests_that_are_sent_ahead_are_answered_in_their_order() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let mut connection = Connection::open(server.addr);
+    for path in [JWKS, "/nope", JWKS] {
+        connection.write_request("GET", path, &[], b"");
+    }
+    let statuses = [200, 404, 200].map(|_| connection.read_reply("GET").status);
+    assert_eq!(statuses, [200, 404, 200]);
+}
+
+#[test]
+fn bytes_that_are_no_http_end_only_their_own_connection() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let mut kept = Connection::open(server.addr);
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\0\0\0\0\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET \x1b[31m HTTP/1.1\r\n\r\n",
+        &[
+            b"GET / HTTP/1.1\r\nX: ",
+            "x".repeat(100_000).as_bytes(),
+            b"\r\n\r\n",
+        ]
+        .concat(),
+        &[PREFACE, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff"].concat(),
+    ] {
+        let mut connection = Connection::open(server.addr);
+        connection.write(bytes);
+        connection.read_to_end();
+        assert_eq!(kept.send("GET", JWKS, &[], b"").status, 200);
+    }
+    assert!(!server.stop_for_log().contains("panic"));
+}

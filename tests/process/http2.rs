@@ -1,0 +1,91 @@
+//! HTTP/2 with prior knowledge (RFC 9113 section 3.3).
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::support::{JWKS, Server, credentials, folder};
+
+pub type Http2 = h2::client::SendRequest<bytes::Bytes>;
+
+pub async fn connect(addr: SocketAddr) -> Http2 {
+    let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn send(client: Http2, method: &str, path: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+    send_with(client, method, path, &[], body).await
+}
+
+pub async fn send_with(
+    client: Http2,
+    method: &str,
+    path: &str,
+    headers: &[(&'static str, &str)],
+    body: Vec<u8>,
+) -> (u16, Vec<u8>) {
+    let mut request = axum::http::Request::builder()
+        .method(method)
+        .uri(format!("http://localhost{path}"))
+        .header("content-type", "application/json")
+        .body(())
+        .unwrap();
+    for &(name, value) in headers {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut stream) = client.send_request(request, body.is_empty()).unwrap();
+    if !body.is_empty() {
+        stream.send_data(body.into(), true).unwrap();
+    }
+    let answer = answer.await.unwrap();
+    let status = answer.status().as_u16();
+    let mut body = answer.into_body();
+    let mut whole = Vec::new();
+    while let Some(part) = body.data().await {
+        whole.extend_from_slice(&part.unwrap());
+    }
+    (status, whole)
+}
+
+#[tokio::test]
+async fn http_2_with_prior_knowledge_gives_the_same_answers() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let password = server.register("alice");
+    let client = connect(server.addr).await;
+    let set = send(client.clone(), "GET", JWKS, Vec::new()).await;
+    assert_eq!(set, (200, server.key_set().body));
+    let body = credentials("alice", &password);
+    assert_eq!(send(client.clone(), "POST", "/auth", body).await.0, 200);
+    assert_eq!(
+        send(client.clone(), "GET", "/auth", Vec::new()).await.0,
+        405
+    );
+    let body = br#"{"username":"bob","email":"bob@example.com"}"#.to_vec();
+    assert_eq!(send(client, "POST", "/register", body).await.0, 201);
+}
+
+#[tokio::test]
+async fn fr_36_streams_of_one_http_2_connection_share_the_quota() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let client = connect(server.addr).await;
+    let began = Instant::now();
+    let calls: Vec<_> = (0..15)
+        .map(|_| {
+            let (client, body) = (client.clone(), credentials("nobody", "wrong"));
+            tokio::spawn(send(client, "POST", "/auth", body))
+        })
+        .collect();
+    let mut let_in = 0;
+    for call in calls {
+        let (status, _) = call.await.unwrap();
+        assert!([401, 429].contains(&status), "{status}");
+        let_in += u64::from(status == 401);
+    }
+    // Just ten, unless the machine was so slow that a second began anew.
+    let most = 10 * (1 + began.elapsed().as_secs());
+    assert!((10..=most).contains(&let_in), "{let_in}");
+}

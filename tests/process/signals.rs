@@ -1,0 +1,205 @@
+//! How it ends: asked to, asked twice, killed; and what it outlives.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Connection, DATABASE, JSON, JWKS, Server, command, files, folder};
+use crate::support::{number, own_address, sql};
+
+const BODY: &[u8] = br#"{"username":"alice","email":"alice@example.com"}"#;
+
+/// A registration that is under way: the server waits for its body.
+fn under_way(server: &Server) -> Connection {
+    let mut connection = Connection::open(server.addr);
+    let head = format!(
+        "POST /register HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        BODY.len()
+    );
+    connection.write(head.as_bytes());
+    assert_eq!(connection.line().unwrap(), "HTTP/1.1 100 Continue");
+    assert_eq!(connection.line().unwrap(), "");
+    connection
+}
+
+#[test]
+fn sigterm_and_sigint_let_a_request_that_is_under_way_end_and_then_exit_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let dir = folder("");
+        let server = Server::start(dir.path(), &[]);
+        let mut connection = under_way(&server);
+        server.signal(signal);
+        server.wait_for_log("stopping");
+        connection.write(BODY);
+        let reply = connection.read_reply("POST");
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        assert!(connection.read_to_end().is_empty());
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert_eq!(files(dir.path()), [".env", DATABASE]);
+        let kept = "SELECT count(*) FROM users WHERE username = 'alice'";
+        assert_eq!(number(dir.path(), kept), 1);
+    }
+}
+
+#[test]
+fn a_second_signal_stops_at_once_with_1() {
+    for (first, second) in [
+        (Signal::TERM, Signal::TERM),
+        (Signal::INT, Signal::INT),
+        (Signal::TERM, Signal::INT),
+    ] {
+        let dir = folder("");
+        let server = Server::start(dir.path(), &[]);
+        let mut connection = under_way(&server);
+        server.signal(first);
+        server.wait_for_log("stopping");
+        server.signal(second);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.ends_with("stopped at once by a second signal"), "{log}");
+        assert!(connection.read_to_end().is_empty());
+    }
+}
+
+#[test]
+fn connections_that_are_idle_do_not_hold_up_the_stop() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let mut idle: Vec<_> = (0..20).map(|_| Connection::open(server.addr)).collect();
+    // Half of them have been used, the others have said nothing yet.
+    for connection in idle.iter_mut().skip(10) {
+        assert_eq!(connection.send("GET", JWKS, &[], b"").status, 200);
+    }
+    let log = server.stop_for_log();
+    assert!(!log.contains("cut off"), "{log}");
+    for mut connection in idle {
+        assert!(connection.read_to_end().is_empty());
+    }
+}
+
+#[test]
+fn a_request_that_never_ends_holds_up_the_stop_for_its_ten_seconds_only() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let _held = under_way(&server);
+    let began = Instant::now();
+    let log = server.stop_for_log();
+    assert!(began.elapsed() < Duration::from_secs(20), "{log}");
+    assert_eq!(files(dir.path()), [".env", DATABASE]);
+}
+
+/// Starts with everything logged, and drops the reading ends of its standard
+/// output and error once it listens.
+fn with_closed_pipes(command: &mut Command) -> (std::process::Child, SocketAddr) {
+    let mut child = command
+        .env("RUST_LOG", "trace")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let addr = log
+        .lines()
+        .map(Result::unwrap)
+        .find_map(|line| Some(line.split_once("listening on http://")?.1.parse().unwrap()))
+        .unwrap();
+    drop(child.stdout.take());
+    (child, addr)
+}
+
+#[test]
+fn closed_output_pipes_never_hurt() {
+    for mode in ["development", "production"] {
+        let dir = folder("");
+        // Its log is then text for people or JSON.
+        let host = own_address().to_string();
+        let mut command = command(dir.path());
+        command
+            .env("APP_ENV", mode)
+            .env("HOST", &host)
+            .env("PORT", "18082");
+        let (child, addr) = if mode == "development" {
+            with_closed_pipes(&mut command)
+        } else {
+            // Closed from the start.
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let copy = writer.try_clone().unwrap();
+            command.env("RUST_LOG", "trace").stdout(copy).stderr(writer);
+            let addr = format!("{host}:18082").parse().unwrap();
+            (command.spawn().unwrap(), addr)
+        };
+        until_it_listens(addr);
+        let (_, log) = std::sync::mpsc::channel();
+        let server = Server::of(child, addr, log);
+        let password = server.register("alice");
+        for n in 0..50 {
+            let status = match n % 5 {
+                0 => server.register(&format!("user{n}")).len(),
+                1 => server
+                    .send("POST", "/register", &[JSON], b"{")
+                    .status
+                    .into(),
+                _ => server.key_set().status.into(),
+            };
+            assert_eq!(status, [36, 400, 200, 200, 200][n % 5], "{n}");
+        }
+        assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
+        assert_eq!(server.stop().code(), Some(0));
+    }
+}
+
+#[test]
+fn closed_standard_descriptors_never_hurt() {
+    let dir = folder("");
+    let host = own_address();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$0\" <&- >&- 2>&-"])
+        .arg(env!("CARGO_BIN_EXE_jwks-server"))
+        .current_dir(dir.path())
+        .env_clear()
+        .env("HOST", host.to_string())
+        .env("PORT", "18083");
+    let child = command.spawn().unwrap();
+    let addr = SocketAddr::from((host, 18_083));
+    let (_, log) = std::sync::mpsc::channel();
+    let server = Server::of(child, addr, log);
+    until_it_listens(addr);
+    for n in 0..50 {
+        assert_eq!(server.key_set().status, 200, "{n}");
+    }
+    server.register("alice");
+    assert_eq!(server.stop().code(), Some(0));
+    // Had a descriptor of the log become the file's, it would be no database.
+    let whole: String = sql(dir.path())
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(whole, "ok");
+}
+
+/// For a server whose log nobody reads.
+fn until_it_listens(addr: SocketAddr) {
+    let began = Instant::now();
+    while TcpStream::connect(addr).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not listening");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_port_is_free_again_as_soon_as_it_has_stopped() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let addr = server.addr;
+    assert_eq!(server.key_set().status, 200);
+    assert!(server.stop().success());
+    drop(TcpListener::bind(addr).unwrap());
+    let mut again = command(dir.path());
+    again.env("PORT", addr.port().to_string());
+    assert_eq!(Server::start_command(&mut again).addr, addr);
+}

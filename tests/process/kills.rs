@@ -1,0 +1,162 @@
+//! SIGKILL at any moment: what was answered is kept.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::support::{Connection, JSON, Server, command, credentials, folder, number, sql};
+
+/// What clients were told before the server was gone.
+enum Told {
+    Registered { name: String, password: String },
+    SignedIn { name: String },
+}
+
+/// Registers names and signs in with each, until the connection ends.
+fn client(addr: SocketAddr, round: usize, number: u8, told: &Sender<Told>) {
+    // A quota of its own in each round.
+    let [high, low] = u16::try_from(round).unwrap().to_be_bytes();
+    let source = Ipv4Addr::new(127, 10 + number, high, low.max(1));
+    let Some(mut connection) = Connection::try_from_address(addr, source) else {
+        return;
+    };
+    for n in 0.. {
+        let name = format!("r{round}c{number}n{n}");
+        let body = format!(r#"{{"username":"{name}","email":"{name}@t.invalid"}}"#);
+        let Some(reply) = connection.try_send("POST", "/register", &[JSON], body.as_bytes()) else {
+            return;
+        };
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        let password = reply.json()["password"].as_str().unwrap().to_owned();
+        let body = credentials(&name, &password);
+        let registered = Told::Registered {
+            name: name.clone(),
+            password,
+        };
+        told.send(registered).unwrap();
+        let Some(reply) = connection.try_send("POST", "/auth", &[JSON], &body) else {
+            return;
+        };
+        match reply.status {
+            200 => told.send(Told::SignedIn { name }).unwrap(),
+            // Ten within a second are possible.
+            429 => {}
+            other => panic!("{other}: {}", reply.text()),
+        }
+    }
+}
+
+fn integrity(dir: &Path) -> String {
+    let broken = "SELECT count(*) FROM pragma_foreign_key_check";
+    assert_eq!(number(dir, broken), 0);
+    sql(dir)
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap()
+}
+
+#[test]
+fn nothing_that_was_answered_is_lost_by_two_hundred_kills() {
+    const ROUNDS: usize = 200;
+    const CLIENTS: u8 = 4;
+    let dir = folder("");
+    let mut random = StdRng::seed_from_u64(1);
+    let mut passwords = HashMap::new();
+    let mut sign_ins: HashMap<String, i64> = HashMap::new();
+    for round in 0..ROUNDS {
+        let mut server = Server::start(dir.path(), &[]);
+        let addr = server.addr;
+        let (tell, told) = mpsc::channel();
+        let mut heard = Vec::new();
+        std::thread::scope(|scope| {
+            for number in 0..CLIENTS {
+                let tell = tell.clone();
+                scope.spawn(move || client(addr, round, number, &tell));
+            }
+            drop(tell);
+            // After some answers, and then at any moment of the next.
+            for _ in 0..random.random_range(0..8) {
+                heard.extend(told.recv());
+            }
+            std::thread::sleep(Duration::from_micros(random.random_range(0..20_000)));
+            server.child.kill().unwrap();
+        });
+        server.child.wait().unwrap();
+        heard.extend(told);
+        for event in heard {
+            match event {
+                Told::Registered { name, password } => drop(passwords.insert(name, password)),
+                Told::SignedIn { name } => *sign_ins.entry(name).or_default() += 1,
+            }
+        }
+    }
+    assert!(passwords.len() >= ROUNDS && sign_ins.len() >= ROUNDS);
+    assert_eq!(integrity(dir.path()), "ok");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.key_set().json()["keys"].as_array().unwrap().len(), 1);
+    assert_all_sign_in(server.addr, &passwords);
+    assert!(server.stop().success());
+    assert_eq!(integrity(dir.path()), "ok");
+    let conn = sql(dir.path());
+    let mut rows = conn
+        .prepare(
+            "SELECT count(*) FROM auth_logs JOIN users ON users.id = user_id WHERE username = ?",
+        )
+        .unwrap();
+    for name in passwords.keys() {
+        let logged: i64 = rows.query_row([name], |row| row.get(0)).unwrap();
+        let answered = sign_ins.get(name).unwrap_or(&0) + 1;
+        assert!(logged >= answered, "{name}: {logged} of {answered}");
+    }
+    assert_eq!(number(dir.path(), "SELECT count(*) FROM keys"), 2);
+}
+
+fn assert_all_sign_in(addr: SocketAddr, passwords: &HashMap<String, String>) {
+    let all: Vec<_> = passwords.iter().collect();
+    std::thread::scope(|scope| {
+        for (part, some) in all.chunks(all.len().div_ceil(4)).enumerate() {
+            scope.spawn(move || {
+                // Ten from each address, so that none meets its quota.
+                for (n, ten) in some.chunks(10).enumerate() {
+                    let last = u8::try_from(n % 250 + 1).unwrap();
+                    let third = u8::try_from(n / 250).unwrap();
+                    let source = [127, 20 + u8::try_from(part).unwrap(), third, last];
+                    let mut connection = Connection::from_address(addr, source.into());
+                    for (name, password) in ten {
+                        let body = credentials(name, password);
+                        let reply = connection.send("POST", "/auth", &[JSON], &body);
+                        assert_eq!(reply.status, 200, "{name}: {}", reply.text());
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_start_that_is_killed_at_any_moment_leaves_what_the_next_can_use() {
+    let mut random = StdRng::seed_from_u64(2);
+    for round in 0..10 {
+        let dir = folder("");
+        for _ in 0..5 {
+            let mut command = command(dir.path());
+            let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_micros(random.random_range(0..120_000)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let server = Server::start(dir.path(), &["--demo-user", "demo:secret"]);
+        let expired = server.sign_in("/auth?expired", "demo", "secret");
+        assert_eq!(expired.status, 200, "{}", expired.text());
+        assert_eq!(server.key_set().json()["keys"].as_array().unwrap().len(), 1);
+        assert!(server.stop().success());
+        assert_eq!(integrity(dir.path()), "ok");
+        let keys = number(dir.path(), "SELECT count(*) FROM keys");
+        assert_eq!(keys, 2, "round {round}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Many at once: what stays quick, and what it costs.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::{Connection, JSON, JWKS, Server, folder, number, sql};
+
+/// Far more than an answer takes, far less than a queue behind a flood.
+const QUICK: Duration = Duration::from_secs(2);
+
+fn peak_memory_kib(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
+fn register(addr: SocketAddr, name: &str) -> u16 {
+    let body = format!(r#"{{"username":"{name}","email":"{name}@t.invalid"}}"#);
+    let mut connection = Connection::open(addr);
+    let reply = connection.send("POST", "/register", &[JSON], body.as_bytes());
+    match reply.status {
+        201 => {}
+        503 => assert!(reply.header("retry-after").parse::<u32>().unwrap() >= 1),
+        other => panic!("{other}: {}", reply.text()),
+    }
+    reply.status
+}
+
+#[test]
+fn fr_03_a_flood_of_sign_ups_leaves_the_key_set_quick_and_memory_small() {
+    const FLOOD: usize = 200;
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.key_set().status, 200);
+    let addr = server.addr;
+    let (ready, answered) = (Barrier::new(FLOOD + 1), AtomicUsize::new(0));
+    let made = std::thread::scope(|scope| {
+        let flood: Vec<_> = (0..FLOOD)
+            .map(|n| {
+                let (ready, answered) = (&ready, &answered);
+                scope.spawn(move || {
+                    ready.wait();
+                    let status = register(addr, &format!("user{n}"));
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    status
+                })
+            })
+            .collect();
+        ready.wait();
+        let mut fetches = 0;
+        while answered.load(Ordering::Relaxed) < FLOOD || fetches < 20 {
+            let began = Instant::now();
+            let mut connection = Connection::open(addr);
+            assert_eq!(connection.send("GET", JWKS, &[], b"").status, 200);
+            assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+            fetches += 1;
+        }
+        let statuses = flood.into_iter().map(|thread| thread.join().unwrap());
+        statuses.filter(|&status| status == 201).count()
+    });
+    let peak = peak_memory_kib(&server);
+    assert!(peak < 200 * 1024, "{peak} KiB");
+    assert!(server.stop().success());
+    let rows = number(dir.path(), "SELECT count(*) FROM users");
+    // As many accounts as answers of 201, and none of those that were refused.
+    assert_eq!(usize::try_from(rows).unwrap(), made);
+    assert!(made > 0);
+}
+
+#[test]
+fn fr_03_a_flood_of_sign_ups_does_not_starve_sign_ins() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let password = server.register("alice");
+    let addr = server.addr;
+    std::thread::scope(|scope| {
+        let flood: Vec<_> = (0..60)
+            .map(|n| scope.spawn(move || register(addr, &format!("user{n}"))))
+            .collect();
+        for _ in 0..5 {
+            let began = Instant::now();
+            assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
+            assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+        }
+        for thread in flood {
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn fr_33_passwords_cost_no_less_than_the_floor_and_a_sign_in_no_more_than_a_moment() {
+    let dir = folder("");
+    let began = Instant::now();
+    let server = Server::start(dir.path(), &[]);
+    let password = server.register("alice");
+    assert!(began.elapsed() < 5 * QUICK, "{:?}", began.elapsed());
+    for _ in 0..8 {
+        let began = Instant::now();
+        assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
+        assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+    }
+    let hash: String = sql(dir.path())
+        .query_row("SELECT password_hash FROM users", [], |row| row.get(0))
+        .unwrap();
+    let costs = "$argon2id$v=19$m=19456,t=2,p=1$";
+    assert!(hash.starts_with(costs), "{hash}");
+}

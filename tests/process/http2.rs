@@ -82,8 +82,8 @@ async fn fr_36_streams_of_one_http_2_connection_share_the_quota() {
     let mut let_in = 0;
     for call in calls {
         let (status, _) = call.await.unwrap();
-        assert!([401, 429].contains(&status), "{status}");
-        let_in += u64::from(status == 401);
+        assert!([401, 429, 503].contains(&status), "{status}");
+        let_in += u64::from(status != 429);
     }
     // Just ten, unless the machine was so slow that a second began anew.
     let most = 10 * (1 + began.elapsed().as_secs());

@@ -160,3 +160,19 @@ fn a_start_that_is_killed_at_any_moment_leaves_what_the_next_can_use() {
         assert_eq!(keys, 2, "round {round}");
     }
 }
+
+#[test]
+fn a_start_that_is_killed_while_it_makes_the_schema_leaves_what_the_next_can_use() {
+    let mut random = StdRng::seed_from_u64(3);
+    for _ in 0..60 {
+        let dir = folder("");
+        let mut command = command(dir.path());
+        command.env("RUST_LOG", "jwks_server=info,refinery_core=debug");
+        let server = Server::start_command(&mut command);
+        server.wait_for_log("schema history table is empty");
+        std::thread::sleep(Duration::from_micros(random.random_range(0..4_000)));
+        drop(server);
+        let server = Server::start(dir.path(), &[]);
+        server.register("alice");
+    }
+}

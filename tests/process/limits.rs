@@ -22,13 +22,18 @@ fn burst(server: &Server, source: Ipv4Addr, calls: usize) -> (Vec<Reply>, Durati
     (replies.collect(), began.elapsed())
 }
 
+/// Let in by the quota, that is: whether the password is then checked, or the
+/// machine is too busy for that, is another matter.
+fn is_let_in(status: u16) -> bool {
+    assert!([401, 429, 503].contains(&status), "{status}");
+    status != 429
+}
+
 /// Asserts what a quota of ten allows for calls that came after a second of
 /// quiet and within `took`: just ten, unless the machine was so slow that a
 /// second began anew.
 fn assert_let_in(replies: &[Reply], took: Duration) {
-    let let_in = replies.iter().filter(|r| r.status == 401).count();
-    let refused = replies.iter().filter(|r| r.status == 429).count();
-    assert_eq!(let_in + refused, replies.len());
+    let let_in = replies.iter().filter(|r| is_let_in(r.status)).count();
     let most = RATE * (1 + usize::try_from(took.as_secs()).unwrap());
     assert!((RATE..=most).contains(&let_in), "{let_in} in {took:?}");
 }
@@ -109,7 +114,7 @@ fn fr_05_a_refusal_says_how_long_to_wait_and_waiting_so_long_is_enough() {
         assert_eq!(reply.header("retry-after"), "1");
     }
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(server.sign_in("/auth", "nobody", "wrong").status, 401);
+    assert!(is_let_in(server.sign_in("/auth", "nobody", "wrong").status));
 }
 
 #[test]
@@ -137,11 +142,11 @@ fn the_last_hop_of_a_trusted_proxy_is_who_is_counted() {
     };
     // Behind the proxy each client has its own ten; nobody else can claim to be one.
     let proxied: Vec<_> = (0..15)
-        .map(|n| call([127, 0, 0, 9], &format!("192.0.2.{n}")))
+        .map(|n| is_let_in(call([127, 0, 0, 9], &format!("192.0.2.{n}"))))
         .collect();
-    assert_eq!(proxied, [401; 15]);
+    assert_eq!(proxied, [true; 15]);
     let began = Instant::now();
-    let claimed = (0..15).filter(|n| call([127, 0, 0, 8], &format!("192.0.2.{n}")) == 401);
+    let claimed = (0..15).filter(|n| is_let_in(call([127, 0, 0, 8], &format!("192.0.2.{n}"))));
     let let_in = claimed.count();
     let most = RATE * (1 + usize::try_from(began.elapsed().as_secs()).unwrap());
     assert!((RATE..=most).contains(&let_in), "{let_in}");

@@ -139,7 +139,14 @@ impl Server {
 
     /// One request on a connection of its own.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        Connection::open(self.addr).send(method, path, headers, body)
+        let reply = Connection::open(self.addr).try_send(method, path, headers, body);
+        reply.unwrap_or_else(|| panic!("no answer: {:#?}", self.last_words()))
+    }
+
+    /// The end of the log, for the message of a test that has failed.
+    fn last_words(&self) -> Vec<String> {
+        let next = || self.log.recv_timeout(Duration::from_secs(5)).ok();
+        std::iter::from_fn(next).collect()
     }
 
     pub fn key_set(&self) -> Reply {

@@ -11,12 +11,15 @@ use super::Failure;
 use crate::config::{self, FILE, Settings};
 use crate::crypto::fernet::SealingKeys;
 
-/// Makes `.env` in `dir` with a fresh key, unless a key is set. Returns whether
-/// it did. An existing file is never touched, and with a database that has
-/// keys in it a fresh key would only hide that the right one is missing.
-pub(super) fn make_env_file(dir: &Path, settings: &Settings) -> Result<bool, Failure> {
+/// A fresh key for `.env` in `dir`, unless one is set. An existing file is never
+/// touched, and with a database that has keys in it a fresh key would only hide
+/// that the right one is missing.
+pub(super) fn fresh_key(
+    dir: &Path,
+    settings: &Settings,
+) -> Result<Option<Zeroizing<String>>, Failure> {
     if settings.get("NOT_MY_KEY").is_some() {
-        return Ok(false);
+        return Ok(None);
     }
     let database = config::database(settings)?;
     if dir
@@ -29,24 +32,34 @@ pub(super) fn make_env_file(dir: &Path, settings: &Settings) -> Result<bool, Fai
             database.display()
         )));
     }
-    match write(dir) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Failure::refused(format!(
-            "--init does not change the existing {FILE}: add the line NOT_MY_KEY=<key> to it, with a key from `jwks-server keygen`"
-        ))),
-        Err(e) => Err(Failure::refused(format!("{FILE} cannot be made: {e}"))),
+    if dir.join(FILE).symlink_metadata().is_ok() {
+        return Err(already_there());
     }
+    Ok(Some(SealingKeys::generate()))
 }
 
-fn write(dir: &Path) -> io::Result<()> {
+/// Makes `.env` in `dir` with the key, on disk when this returns.
+pub(super) fn make_env_file(dir: &Path, key: &str) -> Result<(), Failure> {
+    write(dir, key).map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => already_there(),
+        _ => Failure::refused(format!("{FILE} cannot be made: {e}")),
+    })
+}
+
+fn already_there() -> Failure {
+    Failure::refused(format!(
+        "--init does not change the existing {FILE}: add the line NOT_MY_KEY=<key> to it, with a key from `jwks-server keygen`"
+    ))
+}
+
+fn write(dir: &Path, key: &str) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(dir.join(FILE))?;
     let text = Zeroizing::new(format!(
-        "# Encrypts the private keys in the database. Keep a copy: without it they are lost.\nNOT_MY_KEY={}\n",
-        SealingKeys::generate().as_str()
+        "# Encrypts the private keys in the database. Keep a copy: without it they are lost.\nNOT_MY_KEY={key}\n"
     ));
     file.write_all(text.as_bytes())?;
     // The database will depend on this file, so it must be there after a crash.

@@ -1,11 +1,12 @@
 //! `keygen`: prints a key.
 
-use zeroize::Zeroizing;
+use std::io::Write as _;
 
-use super::{Failure, print};
+use super::Failure;
 use crate::crypto::fernet::SealingKeys;
 
 pub(super) fn run() -> Result<(), Failure> {
-    let line = Zeroizing::new(format!("{}\n", SealingKeys::generate().as_str()));
-    print(&line)
+    // Unlike a listing, a key that nobody has read is a failure.
+    writeln!(std::io::stdout(), "{}", SealingKeys::generate().as_str())
+        .map_err(|e| Failure::broken(format!("the key cannot be printed: {e}")))
 }

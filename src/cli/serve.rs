@@ -1,5 +1,5 @@
 //! `serve`: everything that can be refused is checked first; then the sockets
-//! are opened, the database after them, and the service runs until a signal.
+//! are opened, files made after them, and the service runs until a signal.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::{Failure, ServeArgs, database, init, log, say};
 use crate::app::{self, App};
@@ -26,18 +27,23 @@ const IMPATIENT: i32 = 1;
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let here = Path::new(".");
     let mut settings = Settings::load(here)?;
-    let made_env = args.init && init::make_env_file(here, &settings)?;
-    if made_env {
-        settings = Settings::load(here)?;
+    let fresh_key = match args.init {
+        true => init::fresh_key(here, &settings)?,
+        false => None,
+    };
+    if let Some(key) = &fresh_key {
+        settings.set("NOT_MY_KEY".to_owned(), key.to_string());
     }
     let mut config = Config::from_settings(&settings)?;
     for text in &args.demo_user {
-        config.demo_users.push(config::demo_user(text)?);
+        let user = config::demo_user(text);
+        config
+            .demo_users
+            .push(user.map_err(|e| Failure::refused(format!("--demo-user: {e}")))?);
     }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    database::check(&config.database, &config.secrets, clock.now())?;
     let _writes_the_rest = log::start(&config)?;
-    if made_env {
-        tracing::warn!("made {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
-    }
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
@@ -47,11 +53,14 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|e| Failure::broken(format!("the service cannot be started: {e}")))?
-        .block_on(serve(config))
+        .block_on(serve(config, clock, fresh_key))
 }
 
-async fn serve(mut config: Config) -> Result<(), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+async fn serve(
+    mut config: Config,
+    clock: Arc<dyn Clock>,
+    fresh_key: Option<Zeroizing<String>>,
+) -> Result<(), Failure> {
     let stop = stop_on_signal()?;
     let listeners = app::bind(&config.host, config.port).map_err(|e| {
         Failure::refused(format!(
@@ -60,8 +69,12 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
         ))
     })?;
     report(&listeners);
+    if let Some(key) = fresh_key {
+        init::make_env_file(Path::new("."), &key)?;
+        tracing::warn!("made {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
+    }
     let demo_users = std::mem::take(&mut config.demo_users);
-    let store = database::open(&config.database, &config.secrets, &*clock).await?;
+    let store = database::open(&config.database).await?;
     let threads = available_parallelism().map_or(1, usize::from);
     let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
         .map_err(|e| Failure::broken(format!("the hashing threads cannot be started: {e}")))?;

@@ -143,7 +143,7 @@ pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
     let (name, password) = text
         .split_once(':')
         .filter(|(_, password)| !password.is_empty())
-        .ok_or_else(|| ConfigError::new("a demo user is given as NAME:PASSWORD"))?;
+        .ok_or_else(|| ConfigError::new("it is not NAME:PASSWORD"))?;
     Ok(DemoUser {
         username: Username::parse(name).map_err(|e| ConfigError::new(e.to_string()))?,
         password: password.to_owned().into(),

@@ -86,7 +86,8 @@ impl Settings {
         names.filter(|name| NAMES.contains(name) && self.get(name).is_none())
     }
 
-    fn set(&mut self, name: String, value: String) {
+    /// Sets a variable, over all that was read.
+    pub fn set(&mut self, name: String, value: String) {
         match value.trim() {
             "" => self.empty.push(name),
             value => {

@@ -24,7 +24,7 @@ const CONTRACT: [(&str, &str); 3] = [
 ];
 
 /// How often a migration is looked at again when it fails: another process may
-/// have done the same step at the same time, once a step.
+/// have done the same at the same time.
 const ATTEMPTS: usize = 5;
 
 /// Why a database could not be opened. Each says what to do where that is known.
@@ -65,7 +65,10 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
     check_shapes(conn)?;
     let runner = embedded::migrations::runner()
         .set_abort_missing(true)
-        .set_abort_divergent(true);
+        .set_abort_divergent(true)
+        // One transaction for the steps and the record of them, or a kill in
+        // between would leave a schema that no later start understands.
+        .set_grouped(true);
     let mut attempt = 1;
     loop {
         match runner.run(conn) {
@@ -73,7 +76,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
             Err(e) => match e.kind() {
                 Kind::MissingVersion(found) => return Err(OpenError::Newer(found.to_string())),
                 Kind::Connection(..) if attempt < ATTEMPTS => attempt += 1,
-                _ => return Err(OpenError::Migration(chain(&e))),
+                _ => return Err(OpenError::Migration(cause(&e))),
             },
         }
     }
@@ -118,12 +121,10 @@ fn columns(conn: &Connection, table: &str) -> rusqlite::Result<String> {
     conn.query_row(sql, [table], |row| row.get(0))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
+/// The innermost error: the outer ones quote whole migrations.
+fn cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(inner) => cause(inner),
+        None => error.to_string(),
     }
-    text
 }

@@ -19,8 +19,9 @@ const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Whatever the estimate says, no queue grows past this.
 const MAX_QUEUED: usize = 1024;
 /// How nice the threads are (see setpriority(2)): the key set and the rest of
-/// HTTP come first when cores are short.
-const NICENESS: i32 = 10;
+/// HTTP come first when cores are short. Not more, or other programs on a busy
+/// machine would starve sign-ins.
+const NICENESS: i32 = 5;
 
 /// Says whether it did anything, see [`Pace::note`].
 type Work = Box<dyn FnOnce(&mut Workspace) -> bool + Send>;

@@ -4,8 +4,10 @@
 //! a blocking thread.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use aws_lc_rs::digest;
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rsa::pkcs1::DecodeRsaPrivateKey as _;
@@ -17,6 +19,9 @@ use super::signer::KeptKey;
 
 /// The size of a key that this service makes.
 const MODULUS_BITS: usize = 2048;
+/// The sizes of keys that signatures are checked with (RFC 7518 section 3.3
+/// sets the least; larger ones would only cost time).
+pub const CHECKED_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// A private key that can sign. `Debug` shows the public half only.
 pub struct PrivateKey {
@@ -121,6 +126,35 @@ impl PublicKey {
         let mut print = [0; 32];
         print.copy_from_slice(digest::digest(&digest::SHA256, members.as_bytes()).as_ref());
         print
+    }
+
+    /// The size of the modulus; `None` when a member is not base64url of a
+    /// positive number.
+    pub fn modulus_bits(&self) -> Option<usize> {
+        let (n, _) = self.numbers()?;
+        Some(n.len() * 8 - n[0].leading_zeros() as usize)
+    }
+
+    /// Whether `signature` is one by RS256 over `message` with this key, whose
+    /// size must be among [`CHECKED_BITS`].
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Some((n, e)) = self.numbers() else {
+            return false;
+        };
+        RsaPublicKeyComponents { n: &n, e: &e }
+            .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+            .is_ok()
+    }
+
+    /// Modulus and exponent without leading zero bytes, neither of them empty.
+    fn numbers(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let number = |text: &str| {
+            let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+            let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+            bytes.drain(..zeros);
+            (!bytes.is_empty()).then_some(bytes)
+        };
+        Some((number(&self.n)?, number(&self.e)?))
     }
 }
 

@@ -8,3 +8,4 @@ pub mod lifecycle;
 pub mod operations;
 pub mod rotation;
 pub mod tokens;
+pub mod verification;

@@ -1,0 +1,84 @@
+//! A token taken apart: the compact form of RFC 7515 section 7.1, and JSON
+//! objects whose members are there but once.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// The members of a JSON object.
+pub(super) type Object = Map<String, Value>;
+
+/// What a token is made of.
+pub(super) struct Parts<'a> {
+    pub(super) header: Object,
+    pub(super) claims: Object,
+    /// What the signature is over.
+    pub(super) signed: &'a str,
+    pub(super) signature: Vec<u8>,
+}
+
+impl<'a> Parts<'a> {
+    /// Takes a token apart. The error is for people and holds nothing of it.
+    pub(super) fn read(token: &'a str) -> Result<Self, String> {
+        let pieces: Vec<_> = token.splitn(6, '.').collect();
+        let [header, claims, signature] = pieces[..] else {
+            return Err(match pieces.len() {
+                1 if token.is_empty() => "it is empty".to_owned(),
+                5 => "it has five parts, which is an encrypted token (JWE), not a signed one"
+                    .to_owned(),
+                _ => "it is not three parts with dots between them".to_owned(),
+            });
+        };
+        Ok(Self {
+            header: object("header", header)?,
+            claims: object("claims", claims)?,
+            signed: &token[..header.len() + 1 + claims.len()],
+            signature: decode("signature", signature)?,
+        })
+    }
+}
+
+fn object(what: &str, text: &str) -> Result<Object, String> {
+    serde_json::from_slice::<Unique>(&decode(what, text)?)
+        .map(|unique| unique.0)
+        .map_err(|_| format!("its {what} is not a JSON object with each member but once"))
+}
+
+fn decode(what: &str, text: &str) -> Result<Vec<u8>, String> {
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| format!("its {what} is not base64url without padding"))
+}
+
+/// An object without doubled members, of which readers would pick different
+/// ones (RFC 7515 section 4, RFC 7519 section 4).
+struct Unique(Object);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Unique;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Unique, A::Error> {
+                let mut members = Object::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(de::Error::custom("a member is there twice"));
+                    }
+                }
+                Ok(Unique(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}

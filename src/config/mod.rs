@@ -3,6 +3,7 @@
 //! rooms only for the types of its values.
 
 mod settings;
+mod times;
 mod values;
 
 use std::fmt;
@@ -18,7 +19,7 @@ use crate::crypto::fernet::SealingKeys;
 use crate::crypto::password::Costs;
 use crate::domain::accounts::Username;
 use crate::domain::issuer::Issuer;
-use crate::domain::lifecycle::{Policy, PolicyParts};
+use crate::domain::lifecycle::Policy;
 pub use settings::{FILE, Settings};
 
 /// How a new key is made, for messages.
@@ -105,11 +106,11 @@ impl Config {
             .empty()
             .map(|name| format!("{name} is empty, which counts as not set"))
             .collect();
-        let (policy, jwks_max_age) = policy(settings)?;
+        let (policy, jwks_max_age) = times::policy(settings)?;
         Ok(Self {
             secrets: Arc::new(secrets(settings)?),
-            host: settings.get("HOST").unwrap_or("localhost").to_owned(),
-            port: values::number(settings, "PORT", 8080, 0..=65_535)?,
+            host: host(settings),
+            port: port(settings)?,
             mode: mode(settings, &mut notices)?,
             database: values::database(settings)?,
             trusted_proxies: values::networks(settings)?,
@@ -119,23 +120,39 @@ impl Config {
             jwks_max_age,
             costs: values::costs(settings)?,
             auth_rate: values::auth_rate(settings)?,
-            demo_users: settings
-                .get("DEMO_USER")
-                .into_iter()
-                .flat_map(str::split_whitespace)
-                .map(|entry| {
-                    demo_user(entry).map_err(|e| ConfigError::new(format!("DEMO_USER: {e}")))
-                })
-                .collect::<Result<_, _>>()?,
+            demo_users: demo_users(settings)?,
             log_filter: settings.get("RUST_LOG").map(str::to_owned),
             notices,
         })
+    }
+
+    /// Everything that is wrong with the settings, where
+    /// [`from_settings`](Self::from_settings) stops at the first thing.
+    pub fn problems(settings: &Settings) -> Vec<ConfigError> {
+        let found = [
+            secrets(settings).err(),
+            port(settings).err(),
+            mode(settings, &mut Vec::new()).err(),
+            values::database(settings).err(),
+            values::networks(settings).err(),
+            issuer(settings).err(),
+            values::costs(settings).err(),
+            values::auth_rate(settings).err(),
+            demo_users(settings).err(),
+        ];
+        let found = found.into_iter().flatten();
+        found.chain(times::problems(settings)).collect()
     }
 }
 
 /// The database that `settings` name, also when nothing else is set.
 pub fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
     values::database(settings)
+}
+
+/// Where the service listens (`HOST` and `PORT`), also when nothing else is set.
+pub fn address(settings: &Settings) -> Result<(String, u16), ConfigError> {
+    Ok((host(settings), port(settings)?))
 }
 
 /// Reads NAME:PASSWORD.
@@ -148,6 +165,21 @@ pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
         username: Username::parse(name).map_err(|e| ConfigError::new(e.to_string()))?,
         password: password.to_owned().into(),
     })
+}
+
+fn demo_users(settings: &Settings) -> Result<Vec<DemoUser>, ConfigError> {
+    let list = settings.get("DEMO_USER").unwrap_or_default();
+    list.split_whitespace()
+        .map(|entry| demo_user(entry).map_err(|e| ConfigError::new(format!("DEMO_USER: {e}"))))
+        .collect()
+}
+
+fn host(settings: &Settings) -> String {
+    settings.get("HOST").unwrap_or("localhost").to_owned()
+}
+
+fn port(settings: &Settings) -> Result<u16, ConfigError> {
+    values::number(settings, "PORT", 8080, 0..=65_535)
 }
 
 fn secrets(settings: &Settings) -> Result<SealingKeys, ConfigError> {
@@ -197,43 +229,6 @@ fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigEr
     Ok(Mode::Development)
 }
 
-fn policy(settings: &Settings) -> Result<(Policy, Duration), ConfigError> {
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-    const DAY: u64 = 24 * HOUR;
-    let time = |name, default, least, most| {
-        values::duration(
-            settings,
-            name,
-            Duration::from_secs(default),
-            Duration::from_secs(least)..=Duration::from_secs(most),
-        )
-    };
-    let lead = time("KEY_LEAD", 10 * MINUTE, 0, 30 * DAY)?;
-    let policy = Policy::new(PolicyParts {
-        key_lifetime: time("KEY_LIFETIME", HOUR, MINUTE, 365 * DAY)?,
-        token_lifetime: time("TOKEN_LIFETIME", 30 * MINUTE, 1, 30 * DAY)?,
-        lead,
-        skew: time("CLOCK_SKEW", MINUTE, 0, HOUR)?,
-        retention: time("KEY_RETENTION", 7 * DAY, 0, 3650 * DAY)?,
-    })
-    .map_err(|e| {
-        ConfigError::new(format!(
-            "KEY_LIFETIME, KEY_LEAD, TOKEN_LIFETIME and CLOCK_SKEW do not fit together: {e}; lengthen KEY_LIFETIME or shorten the others"
-        ))
-    })?;
-    let default_age = (5 * MINUTE).min(lead.as_secs());
-    let max_age = time("JWKS_MAX_AGE", default_age, 0, 30 * DAY)?;
-    if max_age > lead {
-        return Err(ConfigError::new(format!(
-            "JWKS_MAX_AGE is {} s, longer than KEY_LEAD with {} s: a verifier could hold a key set without the key that signs; shorten JWKS_MAX_AGE or lengthen KEY_LEAD",
-            max_age.as_secs(),
-            lead.as_secs()
-        )));
-    }
-    Ok((policy, max_age))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +237,13 @@ mod tests {
         let key = SealingKeys::generate();
         let text = format!("NOT_MY_KEY={}\n{file}", key.as_str());
         Config::from_settings(&Settings::from_parts([], Some(&text)).unwrap())
+    }
+
+    fn problems(file: &str) -> Vec<String> {
+        let text = format!("NOT_MY_KEY={}\n{file}", SealingKeys::generate().as_str());
+        let settings = Settings::from_parts([], Some(&text)).unwrap();
+        let found = Config::problems(&settings);
+        found.iter().map(ToString::to_string).collect()
     }
 
     fn refusal(file: &str) -> String {
@@ -254,7 +256,7 @@ mod tests {
     #[test]
     fn nothing_but_a_key_is_needed() {
         let config = config("").unwrap();
-        assert_eq!((config.host.as_str(), config.port), ("localhost", 8080));
+        assert_eq!((&*config.host, config.port), ("localhost", 8080));
         assert_eq!(config.mode, Mode::Development);
         assert_eq!(
             config.database,
@@ -333,7 +335,12 @@ mod tests {
         ] {
             let refused = refusal(file);
             assert!(refused.starts_with(text), "{file}: {refused}");
+            assert_eq!(problems(file), [refused]);
         }
+        let four = "PORT=x\nAUTH_RATE=0\nKEY_LEAD=x\nCLOCK_SKEW=x";
+        assert_eq!(problems(four).len(), 4);
+        assert_eq!(problems("DEMO_USER=x\nISSUER=x\nKEY_LIFETIME=40m").len(), 3);
+        assert_eq!(problems("").len(), 0);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The command line: what may be typed, and a file for each command.
 
 mod database;
+mod fetch;
 mod init;
 mod keygen;
 mod keys;
 mod log;
 mod serve;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -42,6 +44,9 @@ enum Command {
     /// See and change the signing keys; a running server follows within a second
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Do what a verifier of tokens does, and say how each step went
+    #[command(after_help = verify::EXIT_CODES)]
+    Verify(verify::VerifyArgs),
 }
 
 #[derive(Debug, Default, Args)]
@@ -61,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Keygen => keygen::run(),
         Command::Keys(command) => keys::run(command),
+        Command::Verify(args) => verify::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

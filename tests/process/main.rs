@@ -25,3 +25,4 @@ mod support;
 mod token;
 mod two_servers;
 mod verifiers;
+mod verify;

@@ -1,0 +1,104 @@
+//! Fetching over HTTP for commands: bounded in time and size, and never on to
+//! another scheme than the one that was asked for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::http::Response;
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, Error};
+
+/// An answer with a larger body is refused.
+pub(super) const MAX_BODY: u64 = 1024 * 1024;
+/// From the look-up of the name to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_REDIRECTS: u32 = 3;
+
+/// What came back, whatever its status.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+/// Fetches `url`. The error says what went wrong, without the URL.
+pub(super) fn get(url: &str) -> Result<Answer, String> {
+    let agent = agent(url)?;
+    read(agent.get(url).call())
+}
+
+/// The URL of `path` at a service that listens on `host`, from the same machine.
+pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let host = match bare.parse::<IpAddr>() {
+        // Listening on all addresses, it is at this one too.
+        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "[::1]".to_owned(),
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => bare.to_owned(),
+    };
+    format!("http://{host}:{port}{path}")
+}
+
+fn agent(url: &str) -> Result<Agent, String> {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err("a user name or password in the URL is not supported".to_owned());
+    }
+    let secure = scheme.eq_ignore_ascii_case("https");
+    let mut config = Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .http_status_as_error(false)
+        .https_only(secure)
+        // From http, a redirect could lead anywhere, so it is not followed at all.
+        .max_redirects(if secure { MAX_REDIRECTS } else { 0 })
+        .max_redirects_will_error(false)
+        .user_agent(concat!("jwks-server/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls());
+    if is_loopback(authority) {
+        // A proxy would look on its own machine.
+        config = config.proxy(None);
+    }
+    Ok(config.build().into())
+}
+
+fn tls() -> TlsConfig {
+    TlsConfig::builder()
+        .root_certs(RootCerts::PlatformVerifier)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .build()
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn read(answer: Result<Response<Body>, Error>) -> Result<Answer, String> {
+    let mut answer = answer.map_err(|e| words(&e))?;
+    let body = answer
+        .body_mut()
+        .with_config()
+        .limit(MAX_BODY)
+        .read_to_vec()
+        .map_err(|e| words(&e))?;
+    Ok(Answer {
+        status: answer.status().as_u16(),
+        body,
+    })
+}
+
+fn words(error: &Error) -> String {
+    match error {
+        Error::BodyExceedsLimit(_) => format!("the answer is over {MAX_BODY} bytes"),
+        Error::Timeout(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        Error::RequireHttpsOnly(_) => "it redirects from https to http".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,113 @@
+//! `verify`: what a verifier would do with a token, step by step. Reads the
+//! token and a key set; the judgement itself is `domain::verification`.
+
+mod render;
+mod source;
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Failure, print};
+use crate::clock::{Clock as _, SystemClock};
+use crate::domain::verification::{self, Cause, Expectations};
+use source::Sources;
+
+/// A verifier should allow for a few minutes at most (RFC 7519 section 4.1.4).
+const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
+
+pub(super) const EXIT_CODES: &str = "\
+The first step that fails decides; later ones that can still be taken are shown.
+
+Exit codes:
+   0  verified
+   1  the outcome could not be written
+   2  wrong usage, or the token or the key set could not be read
+  10  malformed: not a signed JWT, a crit header, exp missing, or a time that is no number
+  11  algorithm: alg is not RS256
+  12  type: typ is there and not JWT
+  13  unknown key: no kid, or it is not in the set
+  14  unfit key: kty, use, key_ops, alg or size forbid it, its private half is shown, or two keys have the kid
+  15  signature: changed, or signed by another key
+  16  expired: exp and the leeway are over
+  17  not yet valid: nbf or iat is further ahead than the leeway
+  18  issuer: iss is not the one asked for
+  19  audience: aud does not have the one asked for";
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// The token; or - to read it from standard input, where other users of the machine do not see it
+    #[arg(value_name = "TOKEN")]
+    token: String,
+    /// A stray word is refused in our own words, since clap would repeat it.
+    #[arg(hide = true, num_args = 0..)]
+    stray: Vec<String>,
+    /// The key set: http or https, a file, or - for standard input [default: that of the service on this machine, by HOST and PORT]
+    #[arg(long, value_name = "URL|FILE")]
+    jwks: Option<String>,
+    /// What iss must be [default: with the default key set ISSUER, if set; otherwise not checked]
+    #[arg(long, value_name = "TEXT")]
+    issuer: Option<String>,
+    /// What must be in aud [default: with the default key set AUDIENCE, if set; otherwise not checked]
+    #[arg(long, value_name = "TEXT")]
+    audience: Option<String>,
+    /// How far the clocks may be apart, at most 5m
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = leeway)]
+    leeway: Duration,
+    /// JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
+    if !args.stray.is_empty() {
+        return Err(Failure::refused(
+            "there is more than one TOKEN: a token has no blanks in it, and goes without Bearer before it",
+        ));
+    }
+    let sources = Sources::new(args.token, args.jwks)?;
+    let token = sources.token()?;
+    let fetched = sources.key_set()?;
+    let expected = Expectations {
+        issuer: args.issuer.or(fetched.issuer),
+        audience: args.audience.or(fetched.audience),
+        leeway: args.leeway,
+    };
+    let now = SystemClock::new().now();
+    let steps = verification::verify(&token, &fetched.set, &expected, now);
+    let cause = verification::cause(&steps);
+    let code = cause.map_or(0, exit_code);
+    print(&render::report(&steps, cause, code, now, args.json))?;
+    match cause {
+        None => Ok(()),
+        Some(cause) => Err(Failure {
+            text: format!("the token is not verified: {}", cause.name()),
+            code,
+        }),
+    }
+}
+
+/// See [`EXIT_CODES`]; programs rely on them.
+const fn exit_code(cause: Cause) -> u8 {
+    match cause {
+        Cause::Malformed => 10,
+        Cause::Algorithm => 11,
+        Cause::Type => 12,
+        Cause::UnknownKey => 13,
+        Cause::UnfitKey => 14,
+        Cause::Signature => 15,
+        Cause::Expired => 16,
+        Cause::NotYetValid => 17,
+        Cause::Issuer => 18,
+        Cause::Audience => 19,
+    }
+}
+
+fn leeway(text: &str) -> Result<Duration, String> {
+    let value = humantime::parse_duration(text)
+        .map_err(|_| "it is a time with a unit, such as 0s, 60s or 2m".to_owned())?;
+    if value.subsec_nanos() != 0 || value > MAX_LEEWAY {
+        return Err("it is whole seconds, at most 5m".to_owned());
+    }
+    Ok(value)
+}

@@ -1,0 +1,144 @@
+//! Where the token and the key set come from: the command line, standard
+//! input, a file, or a URL, each within a bound.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Failure, fetch};
+use crate::config::{self, Settings};
+use crate::domain::verification::KeySet;
+
+/// Far over any token that fits into a request's head, bytes.
+const MAX_TOKEN: u64 = 64 * 1024;
+/// The path of the key set.
+const JWKS: &str = "/.well-known/jwks.json";
+
+/// What was asked for.
+pub(super) struct Sources {
+    token: String,
+    set: SetSource,
+}
+
+enum SetSource {
+    Local,
+    Url(String),
+    File(PathBuf),
+    Stdin,
+}
+
+/// A key set, and whom its configuration names, if that is known.
+pub(super) struct Fetched {
+    pub(super) set: KeySet,
+    pub(super) issuer: Option<String>,
+    pub(super) audience: Option<String>,
+}
+
+impl Sources {
+    pub(super) fn new(token: String, jwks: Option<String>) -> Result<Self, Failure> {
+        let set = match jwks {
+            None => SetSource::Local,
+            Some(text) if text == "-" => SetSource::Stdin,
+            Some(text) => match text.split_once("://") {
+                None => SetSource::File(PathBuf::from(text)),
+                Some((scheme, _)) if is_http(scheme) => SetSource::Url(text),
+                Some(_) => {
+                    return Err(Failure::refused(
+                        "--jwks is a URL with http or https, a file, or -",
+                    ));
+                }
+            },
+        };
+        if token == "-" && matches!(set, SetSource::Stdin) {
+            return Err(Failure::refused(
+                "only one of TOKEN and --jwks can be -, for there is one standard input",
+            ));
+        }
+        Ok(Self { token, set })
+    }
+
+    /// The token without blanks around it.
+    pub(super) fn token(&self) -> Result<String, Failure> {
+        let refused = |why: String| Failure::refused(format!("the token cannot be read: {why}"));
+        let token = match self.token.as_str() {
+            "-" => {
+                let bytes = bounded(io::stdin().lock(), MAX_TOKEN).map_err(refused)?;
+                // What is no text has no base64url in it either.
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            given => given.to_owned(),
+        };
+        Ok(token.trim().to_owned())
+    }
+
+    pub(super) fn key_set(&self) -> Result<Fetched, Failure> {
+        let (named, text, settings) = match &self.set {
+            SetSource::Stdin => (
+                "standard input".to_owned(),
+                bounded(io::stdin().lock(), fetch::MAX_BODY),
+                None,
+            ),
+            SetSource::File(path) => (
+                path.display().to_string(),
+                File::open(path)
+                    .map_err(|e| e.to_string())
+                    .and_then(|file| bounded(file, fetch::MAX_BODY)),
+                None,
+            ),
+            SetSource::Url(url) => (url.clone(), fetch_set(url), None),
+            SetSource::Local => {
+                let settings = Settings::load(Path::new("."))?;
+                let url = local_url(&settings)?;
+                let text = fetch_set(&url);
+                (url, text, Some(settings))
+            }
+        };
+        let set = text.and_then(|text| KeySet::parse(&text).map_err(|e| e.to_string()));
+        let set = set.map_err(|why| {
+            let named = named.replace(char::is_control, "?");
+            Failure::refused(format!("the key set of {named} cannot be used: {why}"))
+        })?;
+        let setting = |name| settings.as_ref()?.get(name).map(str::to_owned);
+        Ok(Fetched {
+            set,
+            issuer: setting("ISSUER"),
+            audience: setting("AUDIENCE"),
+        })
+    }
+}
+
+fn is_http(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+}
+
+fn local_url(settings: &Settings) -> Result<String, Failure> {
+    let (host, port) = config::address(settings)?;
+    if port == 0 {
+        return Err(Failure::refused(
+            "PORT=0 lets the service pick a port, so say with --jwks where its key set is",
+        ));
+    }
+    Ok(fetch::local_url(&host, port, JWKS))
+}
+
+fn fetch_set(url: &str) -> Result<Vec<u8>, String> {
+    let answer = fetch::get(url)?;
+    match answer.status {
+        200 => Ok(answer.body),
+        status @ 300..400 => Err(format!(
+            "it redirects (status {status}); give the URL that it leads to"
+        )),
+        status => Err(format!("the answer has status {status}")),
+    }
+}
+
+fn bounded(from: impl Read, most: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    from.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > most {
+        return Err(format!("it is over {most} bytes"));
+    }
+    Ok(bytes)
+}

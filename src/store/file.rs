@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
@@ -41,13 +41,11 @@ fn restrict(path: &Path) -> Result<(), OpenError> {
         )));
     }
     if meta.permissions().mode() & 0o077 != 0 {
-        for side in ["", "-wal", "-shm", "-journal"] {
-            let mut name = path.as_os_str().to_owned();
-            name.push(side);
+        for name in with_side_files(path) {
             let changed = fs::set_permissions(&name, fs::Permissions::from_mode(OWNER_ONLY));
             match changed {
                 Ok(()) => {}
-                Err(e) if !side.is_empty() && e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if name != path && e.kind() == io::ErrorKind::NotFound => {}
                 // Somebody else's file: usable, but worth a word.
                 Err(e) => tracing::warn!(
                     "others may read the database, and its mode could not be changed: {e}"
@@ -58,13 +56,30 @@ fn restrict(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// The paths of the file and of all that SQLite may put beside it.
+pub(super) fn with_side_files(path: &Path) -> [PathBuf; 4] {
+    ["", "-wal", "-shm", "-journal"].map(|end| side_file(path, end))
+}
+
+/// The path of the side file whose name ends so.
+pub(super) fn side_file(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
 /// The file as SQLite URI that never makes a file, so that a database that was
 /// deleted under the service is an error and not an empty database.
 pub(super) fn uri(path: &Path) -> String {
+    uri_with(path, "mode=rw")
+}
+
+/// The file as SQLite URI, with parameters.
+pub(super) fn uri_with(path: &Path, parameters: &str) -> String {
     let escaped = percent_encode(path.as_os_str().as_bytes(), NOT_IN_URI);
     // "//" at the start would be read as an authority.
     let rooted = if path.is_absolute() { "//" } else { "" };
-    format!("file:{rooted}{escaped}?mode=rw")
+    format!("file:{rooted}{escaped}?{parameters}")
 }
 
 /// Connects for writing.

@@ -41,24 +41,10 @@ impl Store {
     /// All keys, in the order of their making.
     pub async fn all_keys(&self) -> Result<Vec<FullKeyRow>, StoreError> {
         self.read(|conn| {
-            let mut query = conn.prepare_cached(&format!(
-                "SELECT {COLUMNS}, t.created_at FROM keys k LEFT JOIN key_times t USING (kid)
-                 ORDER BY coalesce(t.serial, 0), k.exp, k.kid"
-            ))?;
-            let rows = query.query_map([], |row| {
-                let created: Option<i64> = row.get(6)?;
-                Ok(keys::read(row).map(|key| FullKeyRow {
-                    key,
-                    created_at: created.map(UnixTime::from_secs),
-                }))
-            })?;
-            rows.filter_map(|row| match row {
-                // Mistyped rows are the server's log's to report.
-                Ok(Err(StoreError::BadRow { .. })) => None,
-                Ok(row) => Some(row),
-                Err(e) => Some(Err(e.into())),
-            })
-            .collect()
+            // Mistyped rows are the server's log's to report.
+            let rows = all(conn)?.into_iter();
+            rows.filter(|row| !matches!(row, Err(StoreError::BadRow { .. })))
+                .collect()
         })
         .await
     }
@@ -148,6 +134,22 @@ impl Store {
             })
             .await
     }
+}
+
+/// All keys, each with its own failure.
+pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<Result<FullKeyRow, StoreError>>> {
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT {COLUMNS}, t.created_at FROM keys k LEFT JOIN key_times t USING (kid)
+         ORDER BY coalesce(t.serial, 0), k.exp, k.kid"
+    ))?;
+    let rows = query.query_map([], |row| {
+        let created: Option<i64> = row.get(6)?;
+        Ok(keys::read(row).map(|key| FullKeyRow {
+            key,
+            created_at: created.map(UnixTime::from_secs),
+        }))
+    })?;
+    rows.collect()
 }
 
 fn revoke(conn: &Connection, kid: Kid, now: UnixTime, reason: &str) -> rusqlite::Result<()> {

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod file;
+mod inspect;
 mod key_admin;
 mod key_events;
 mod keys;
@@ -18,10 +19,11 @@ use deadpool_sqlite::{Config, Hook, HookError, Pool, PoolConfig, Runtime, Timeou
 use rusqlite::{Connection, ErrorCode};
 
 pub use accounts::{AccountId, AccountRow, NewAccountRow, SignInRecord};
+pub use inspect::Inspection;
 pub use key_admin::{FullKeyRow, Reseal, Resealed};
 pub use key_events::{KeyEvent, KeyEventKind};
 pub use keys::{KeyRow, KeySpan, KeyTimes, Kid};
-pub use schema::OpenError;
+pub use schema::{OpenError, SchemaState};
 use writer::Writer;
 
 /// How long a statement waits for a lock that another process holds.

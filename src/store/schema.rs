@@ -60,6 +60,80 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
+/// How the schema of a file stands to the one of this version.
+#[derive(Debug)]
+pub enum SchemaState {
+    /// It is the same.
+    Current,
+    /// Steps are missing, which the next start of the service makes up for.
+    Older {
+        /// How many were made.
+        has: usize,
+        /// How many there are.
+        needs: usize,
+    },
+    /// The service would refuse it, and says why.
+    Unusable(OpenError),
+}
+
+/// Looks at the schema without changing it.
+pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
+    match check_shapes(conn) {
+        Err(OpenError::Sqlite(e)) => return Err(e),
+        Err(e) => return Ok(SchemaState::Unusable(e)),
+        Ok(()) => {}
+    }
+    let runner = embedded::migrations::runner();
+    let known = runner.get_migrations();
+    let applied = applied(conn)?;
+    for (version, name, checksum) in &applied {
+        let Some(step) = known
+            .iter()
+            .find(|step| i64::from(step.version()) == *version)
+        else {
+            let newer = OpenError::Newer(format!("V{version}__{name}"));
+            return Ok(SchemaState::Unusable(newer));
+        };
+        if step.checksum().to_string() != *checksum {
+            let differs = format!("its step V{version}__{name} was another one");
+            return Ok(SchemaState::Unusable(OpenError::Migration(differs)));
+        }
+    }
+    if applied.len() < known.len() {
+        return Ok(SchemaState::Older {
+            has: applied.len(),
+            needs: known.len(),
+        });
+    }
+    for (table, needed) in CONTRACT {
+        if !has_table(conn, table)? {
+            let found = "none".to_owned();
+            return Ok(SchemaState::Unusable(OpenError::OtherShape {
+                table,
+                found,
+                needed,
+            }));
+        }
+    }
+    Ok(SchemaState::Current)
+}
+
+/// The migrations that the file knows of: version, name, checksum.
+fn applied(conn: &Connection) -> rusqlite::Result<Vec<(i64, String, String)>> {
+    const TABLE: &str = "refinery_schema_history";
+    if !has_table(conn, TABLE)? {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT version, name, checksum FROM {TABLE} ORDER BY version");
+    let mut query = conn.prepare(&sql)?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect()
+}
+
+pub(super) fn has_table(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+    Ok(!columns(conn, table)?.is_empty())
+}
+
 /// Brings the schema up to date, whatever other processes do meanwhile.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
     check_shapes(conn)?;

@@ -83,21 +83,8 @@ impl KeyOperations {
     pub async fn list(&self, now: UnixTime) -> Result<Vec<KeyStatus>, RotationError> {
         let rows = self.store.all_keys().await?;
         let (secrets, policy) = (Arc::clone(&self.secrets), self.policy);
-        let statuses = tokio::task::spawn_blocking(move || {
-            let opened: Vec<_> = rows.iter().map(|row| open(row, &secrets)).collect();
-            // A server counts only on keys that open.
-            let usable: Vec<_> = rows
-                .iter()
-                .zip(&opened)
-                .filter(|(_, opened)| opened.is_ok())
-                .map(|(row, _)| row.key.times)
-                .collect();
-            rows.into_iter()
-                .zip(opened)
-                .map(|(row, opened_by)| status(&row, opened_by, &usable, &policy, now))
-                .collect()
-        });
-        Ok(statuses.await?)
+        let list = move || statuses(&rows, &secrets, &policy, now);
+        Ok(tokio::task::spawn_blocking(list).await?)
     }
 
     /// Publishes a new key, which signs after the usual lead. Returns its times.
@@ -155,6 +142,28 @@ impl KeyOperations {
     pub async fn history(&self, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
         self.store.key_history(limit).await
     }
+}
+
+/// How the keys in `rows` stand at `now`. Opens each one: slow, call it on a
+/// blocking thread.
+pub fn statuses(
+    rows: &[FullKeyRow],
+    secrets: &SealingKeys,
+    policy: &Policy,
+    now: UnixTime,
+) -> Vec<KeyStatus> {
+    let opened: Vec<_> = rows.iter().map(|row| open(row, secrets)).collect();
+    // A server counts only on keys that open.
+    let usable: Vec<_> = rows
+        .iter()
+        .zip(&opened)
+        .filter(|(_, opened)| opened.is_ok())
+        .map(|(row, _)| row.key.times)
+        .collect();
+    rows.iter()
+        .zip(opened)
+        .map(|(row, opened_by)| status(row, opened_by, &usable, policy, now))
+        .collect()
 }
 
 fn open(row: &FullKeyRow, secrets: &SealingKeys) -> Result<usize, BadKey> {

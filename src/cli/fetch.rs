@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::http::Response;
+use ureq::http::{HeaderMap, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Error};
 
@@ -18,13 +18,29 @@ const MAX_REDIRECTS: u32 = 3;
 /// What came back, whatever its status.
 pub(super) struct Answer {
     pub(super) status: u16,
+    pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value; empty when it is missing or not text.
+    pub(super) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
 }
 
 /// Fetches `url`. The error says what went wrong, without the URL.
 pub(super) fn get(url: &str) -> Result<Answer, String> {
     let agent = agent(url)?;
     read(agent.get(url).call())
+}
+
+/// Sends JSON to `url`.
+pub(super) fn post(url: &str, json: &str) -> Result<Answer, String> {
+    let agent = agent(url)?;
+    let request = agent.post(url).header("Content-Type", "application/json");
+    read(request.send(json))
 }
 
 /// The URL of `path` at a service that listens on `host`, from the same machine.
@@ -90,6 +106,7 @@ fn read(answer: Result<Response<Body>, Error>) -> Result<Answer, String> {
         .map_err(|e| words(&e))?;
     Ok(Answer {
         status: answer.status().as_u16(),
+        headers: answer.headers().clone(),
         body,
     })
 }

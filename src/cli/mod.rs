@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and a file for each command.
 
 mod database;
+mod doctor;
 mod fetch;
 mod init;
 mod keygen;
@@ -47,6 +48,9 @@ enum Command {
     /// Do what a verifier of tokens does, and say how each step went
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
+    /// Look at configuration, database, keys, machine and running service, and say what to do; changes nothing
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(doctor::DoctorArgs),
 }
 
 #[derive(Debug, Default, Args)]
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Keygen => keygen::run(),
         Command::Keys(command) => keys::run(command),
         Command::Verify(args) => verify::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

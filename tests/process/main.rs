@@ -8,6 +8,7 @@
 
 mod connections;
 mod database;
+mod doctor;
 mod dotenv;
 mod earlier_server;
 mod first_start;

@@ -1,5 +1,7 @@
 //! `doctor` on folders and services in all states, of which it changes none.
 
+mod damage;
+
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -223,55 +225,6 @@ fn a_stopped_or_killed_service_leaves_what_the_doctor_leaves() {
 }
 
 #[test]
-fn a_damaged_row_and_a_key_under_another_kid_are_named() {
-    let dir = used_folder("");
-    let kid: i64 = sql(dir.path())
-        .query_row(
-            "SELECT kid FROM keys ORDER BY exp DESC LIMIT 1",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    let sealed: Vec<u8> = sql(dir.path())
-        .query_row("SELECT key FROM keys WHERE kid = ?", [kid], |row| {
-            row.get(0)
-        })
-        .unwrap();
-    let mut broken = sealed.clone();
-    broken[100] ^= 1;
-    let put = "UPDATE keys SET key = ? WHERE kid = ?";
-    sql(dir.path())
-        .execute(put, rusqlite::params![broken, kid])
-        .unwrap();
-    let visit = doctor(dir.path(), &[]);
-    assert_eq!(visit.code, FAILED);
-    let said = visit.said("keys", "fail");
-    assert!(
-        said.contains(&kid.to_string()) && said.contains("does not open"),
-        "{said}"
-    );
-    assert_eq!(visit.results("signing"), ["warn"]);
-
-    sql(dir.path())
-        .execute(put, rusqlite::params![sealed, kid])
-        .unwrap();
-    sql(dir.path())
-        .execute_batch(&format!(
-            "PRAGMA foreign_keys = OFF; UPDATE keys SET kid = 7 WHERE kid = {kid};
-             UPDATE key_times SET kid = 7 WHERE kid = {kid};"
-        ))
-        .unwrap();
-    let said = doctor(dir.path(), &[]).said("keys", "fail");
-    assert!(said.contains("key 7 ") && said.contains("kid"), "{said}");
-
-    sql(dir.path())
-        .execute("UPDATE keys SET key = 5 WHERE kid = 7", [])
-        .unwrap();
-    let said = doctor(dir.path(), &[]).said("keys", "fail");
-    assert!(said.contains("row 7"), "{said}");
-}
-
-#[test]
 fn files_that_others_can_read_are_warned_of() {
     let dir = used_folder("");
     chmod(&database(dir.path()), 0o644);
@@ -354,79 +307,6 @@ fn a_port_that_something_else_has_is_told() {
             .said("port", "fail")
             .contains("cannot be listened on")
     );
-}
-
-#[test]
-fn another_schema_is_told_and_not_touched() {
-    let dir = closed_folder("");
-    let first = include_str!("../../migrations/V1__accounts_and_keys.sql");
-    sql(dir.path()).execute_batch(first).unwrap();
-    let before = files(dir.path());
-    let visit = doctor(dir.path(), &[]);
-    assert!(
-        visit.said("schema", "warn").contains("0 of 3"),
-        "{}",
-        visit.text
-    );
-    assert_eq!(visit.code, WELL);
-    assert_eq!(files(dir.path()), before);
-
-    let other = "ALTER TABLE users ADD COLUMN nickname TEXT";
-    sql(dir.path()).execute_batch(other).unwrap();
-    let said = doctor(dir.path(), &[]).said("schema", "fail");
-    assert!(said.contains("nickname"), "{said}");
-
-    let dir = used_folder("");
-    sql(dir.path())
-        .execute(
-            "INSERT INTO refinery_schema_history VALUES (99, 'later', '', '0')",
-            [],
-        )
-        .unwrap();
-    let said = doctor(dir.path(), &[]).said("schema", "fail");
-    assert!(said.contains("newer version"), "{said}");
-}
-
-#[test]
-fn a_damaged_file_fails() {
-    let dir = used_folder("");
-    let path = database(dir.path());
-    let whole = fs::read(&path).unwrap();
-    fs::write(&path, vec![b'x'; 8192]).unwrap();
-    assert_eq!(doctor(dir.path(), &[]).results("database"), ["fail"]);
-    let mut torn = whole;
-    let end = torn.len();
-    // Every page but the first few, which hold the schema.
-    torn[5 * 4096..end].fill(0xaa);
-    fs::write(&path, torn).unwrap();
-    let visit = doctor(dir.path(), &[]);
-    assert_eq!(
-        (visit.code, visit.results("database")),
-        (FAILED, vec!["fail"])
-    );
-}
-
-#[test]
-fn a_clock_behind_the_database_and_an_overdue_key_are_told() {
-    let dir = used_folder("");
-    sql(dir.path())
-        .execute(
-            "UPDATE auth_logs SET request_timestamp = datetime('now', '+1 day')",
-            [],
-        )
-        .unwrap();
-    let visit = doctor(dir.path(), &[]);
-    assert_eq!((visit.code, visit.results("clock")), (FAILED, vec!["fail"]));
-
-    sql(dir.path())
-        .execute_batch("DELETE FROM auth_logs; UPDATE keys SET exp = min(exp, unixepoch() - 5)")
-        .unwrap();
-    let visit = doctor(dir.path(), &[]);
-    assert_eq!(
-        (visit.code, visit.results("rotation")),
-        (WELL, vec!["warn"])
-    );
-    assert_eq!(visit.results("signing"), ["warn"]);
 }
 
 #[test]

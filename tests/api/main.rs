@@ -17,5 +17,6 @@ mod observe;
 mod rate_limit;
 mod register;
 mod rotation;
+mod schedule;
 mod support;
 mod walk;

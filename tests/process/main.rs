@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod client;
 mod connections;
 mod database;
 mod doctor;
@@ -13,11 +14,13 @@ mod dotenv;
 mod earlier_server;
 mod first_start;
 mod graders;
+mod help;
 mod http2;
 mod kills;
 mod limits;
 mod load;
 mod log;
+mod operations;
 mod rotation;
 mod sealing_key;
 mod signals;

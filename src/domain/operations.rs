@@ -9,7 +9,9 @@ use super::rotation::{self, RotationError};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
-use crate::store::{FullKeyRow, KeyEvent, KeyTimes, Kid, Reseal, Resealed, Store, StoreError};
+use crate::store::{
+    FullKeyRow, KeyEvent, KeyRow, KeyTimes, Kid, Reseal, Resealed, Store, StoreError,
+};
 
 /// The operations over one database.
 pub struct KeyOperations {
@@ -116,7 +118,8 @@ impl KeyOperations {
             return Err(RevokeError::Unknown(kid));
         }
         let (policy, now) = (self.policy, self.clock.now());
-        let allowed = move |keys: &[KeyTimes]| may_revoke(kid, keys, &policy, now);
+        let secrets = Arc::clone(&self.secrets);
+        let allowed = move |keys: &[KeyRow]| may_revoke(kid, keys, &secrets, &policy, now);
         self.store.revoke_key(kid, now, reason, allowed).await?
     }
 
@@ -199,20 +202,26 @@ fn status(
 
 fn may_revoke(
     kid: Kid,
-    keys: &[KeyTimes],
+    keys: &[KeyRow],
+    secrets: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> Result<(), RevokeError> {
-    let mut rest = keys.to_vec();
-    rest.retain(|key| key.kid != kid);
-    let was_there = keys
+    let (these, rest): (Vec<_>, Vec<_>) = keys.iter().partition(|row| row.times.kid == kid);
+    if !these
         .iter()
-        .any(|key| key.kid == kid && lifecycle::is_published(key, now));
-    if !was_there {
-        Err(RevokeError::NotPublished(kid))
-    } else if lifecycle::signer(&rest, policy, now).is_none() {
-        Err(RevokeError::LastOne(kid))
-    } else {
-        Ok(())
+        .any(|row| lifecycle::is_published(&row.times, now))
+    {
+        return Err(RevokeError::NotPublished(kid));
+    }
+    // A key that does not open cannot take over.
+    let rest: Vec<_> = rest
+        .into_iter()
+        .filter(|row| OpenedKey::open((*row).clone(), secrets).is_ok())
+        .map(|row| row.times)
+        .collect();
+    match lifecycle::signer(&rest, policy, now) {
+        Some(_) => Ok(()),
+        None => Err(RevokeError::LastOne(kid)),
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::key_events::{self, KeyEventKind};
 use super::keys::{self, COLUMNS};
-use super::{KeyRow, KeySpan, KeyTimes, Kid, Store, StoreError};
+use super::{KeyRow, KeySpan, Kid, Store, StoreError};
 use crate::clock::UnixTime;
 
 /// A key with everything that is known of it.
@@ -81,16 +81,12 @@ impl Store {
         kid: Kid,
         now: UnixTime,
         reason: String,
-        allowed: impl FnOnce(&[KeyTimes]) -> Result<(), E> + Send + 'static,
+        allowed: impl FnOnce(&[KeyRow]) -> Result<(), E> + Send + 'static,
     ) -> Result<Result<(), E>, StoreError> {
         self.writer
-            .write(move |conn| {
-                let present = keys::around(conn, now, 0)?;
-                let times: Vec<_> = present.into_iter().map(|row| row.times).collect();
-                match allowed(&times) {
-                    Ok(()) => Ok(Ok(revoke(conn, kid, now, &reason)?)),
-                    Err(e) => Ok(Err(e)),
-                }
+            .write(move |conn| match allowed(&keys::around(conn, now, 0)?) {
+                Ok(()) => Ok(Ok(revoke(conn, kid, now, &reason)?)),
+                Err(e) => Ok(Err(e)),
             })
             .await
     }

@@ -14,6 +14,7 @@ mod jwks;
 mod log;
 mod methods;
 mod observe;
+mod operations;
 mod rate_limit;
 mod register;
 mod rotation;

@@ -1,0 +1,176 @@
+//! What operators do to keys, beside a service that goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jwks_server::domain::lifecycle::Stage;
+use jwks_server::domain::operations::{KeyOperations, RevokeError};
+use jwks_server::store::{KeyEventKind, Kid};
+
+use crate::support::TestApp;
+
+const LEAD: Duration = Duration::from_secs(602);
+
+fn operations(app: &TestApp) -> KeyOperations {
+    KeyOperations::new(
+        app.store.clone(),
+        Arc::clone(&app.secrets),
+        Arc::clone(&app.stock) as _,
+        app.state.policy,
+        Arc::clone(&app.clock) as _,
+    )
+}
+
+fn kid(text: &str) -> Kid {
+    Kid::from_row(text.parse().unwrap())
+}
+
+fn signer(app: &TestApp) -> String {
+    let snapshot = app.state.keys.snapshot();
+    let key = snapshot.signing(&app.state.policy, app.now());
+    key.unwrap().kid().to_string()
+}
+
+async fn stages(app: &TestApp) -> Vec<Stage> {
+    let list = operations(app).list(app.now()).await.unwrap();
+    list.into_iter().map(|key| key.stage).collect()
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_published_now_and_signs_after_the_lead() {
+    let mut app = TestApp::start().await;
+    let first = signer(&app);
+    let (new, signs_from) = operations(&app).rotate().await.unwrap();
+    assert_eq!(signs_from, app.now() + LEAD);
+    app.rotate().await;
+    assert!(app.published_kids().await.contains(&new.to_string()));
+    app.advance(LEAD - Duration::from_secs(1));
+    app.rotate().await;
+    assert_eq!(signer(&app), first);
+    app.advance(Duration::from_secs(1));
+    assert_eq!(signer(&app), new.to_string());
+    assert_eq!(
+        stages(&app).await,
+        [Stage::Retiring, Stage::Expired, Stage::Signing]
+    );
+}
+
+#[tokio::test]
+async fn an_emergency_takes_every_key_out_and_a_new_one_signs_at_once() {
+    let mut app = TestApp::start().await;
+    operations(&app).rotate().await.unwrap();
+    app.rotate().await;
+    let before = app.published_kids().await;
+    let (new, gone) = operations(&app).replace_all("leak".into()).await.unwrap();
+    let mut gone: Vec<_> = gone.iter().map(Kid::to_string).collect();
+    gone.sort();
+    let mut expected = before.clone();
+    expected.sort();
+    assert_eq!(gone, expected);
+    app.rotate().await;
+    assert_eq!(app.published_kids().await, [new.to_string()]);
+    assert_eq!(signer(&app), new.to_string());
+}
+
+#[tokio::test]
+async fn a_revoked_key_stays_out_when_the_clock_goes_back() {
+    let app = TestApp::start().await;
+    let leaked = app.published_kids().await;
+    operations(&app).replace_all("leak".into()).await.unwrap();
+    app.clock.step_to(app.now() - Duration::from_secs(86_400));
+    let mut app = app.restart().await;
+    app.rotate().await;
+    let kids = app.published_kids().await;
+    assert!(!kids.is_empty() && !kids.contains(&leaked[0]));
+    assert_ne!(signer(&app), leaked[0]);
+}
+
+#[tokio::test]
+async fn revoking_the_signer_hands_over_to_the_key_that_is_there() {
+    let mut app = TestApp::start().await;
+    let first = signer(&app);
+    let (next, _) = operations(&app).rotate().await.unwrap();
+    operations(&app)
+        .revoke(kid(&first), "leak".into())
+        .await
+        .unwrap();
+    app.rotate().await;
+    assert_eq!(app.published_kids().await, [next.to_string()]);
+    assert_eq!(signer(&app), next.to_string());
+}
+
+#[tokio::test]
+async fn revoking_is_refused_with_words_where_nothing_would_be_left() {
+    let app = TestApp::start().await;
+    let only = kid(&signer(&app));
+    let refused = |outcome: Result<(), RevokeError>| outcome.unwrap_err().to_string();
+    let keys = operations(&app);
+    assert_eq!(
+        refused(keys.revoke(only, "x".into()).await),
+        format!(
+            "key {only} is the only one that can sign, and nothing would be left: use `keys rotate --now`, which puts a new one in its place"
+        )
+    );
+    assert_eq!(
+        refused(keys.revoke(Kid::from_row(7), "x".into()).await),
+        "there is no key 7; `keys list` shows all"
+    );
+    let expired = app
+        .rows("SELECT kid FROM keys ORDER BY exp LIMIT 1")
+        .remove(0);
+    assert_eq!(
+        refused(keys.revoke(kid(&expired), "x".into()).await),
+        format!("key {expired} is not published any more")
+    );
+    let events = app.rows("SELECT count(*) FROM key_events WHERE event = 'revoked'");
+    assert_eq!(events, ["0"]);
+}
+
+/// A key that no entry of NOT_MY_KEY opens cannot sign, so it is nothing that
+/// would be left.
+#[tokio::test]
+async fn a_key_that_does_not_open_is_no_reason_to_revoke_the_last_good_one() {
+    let app = TestApp::start().await;
+    let only = kid(&signer(&app));
+    app.execute("INSERT INTO keys (kid, key, exp) VALUES (9, 'broken', 1900000000)");
+    let outcome = operations(&app).revoke(only, "x".into()).await;
+    assert!(matches!(outcome, Err(RevokeError::LastOne(_))));
+}
+
+#[tokio::test]
+async fn the_history_tells_what_happened_and_why() {
+    let mut app = TestApp::start().await;
+    let password = app.register("alice").await;
+    let first = kid(&signer(&app));
+    for _ in 0..2 {
+        app.token("/auth", "alice", &password).await;
+    }
+    let (new, _) = operations(&app).replace_all("a leak".into()).await.unwrap();
+    app.rotate().await;
+    let events = operations(&app).history(10).await.unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.kid, event.kind, event.reason.as_deref()))
+        .collect();
+    let expired = told[1].0;
+    assert_eq!(
+        told,
+        [
+            (first, KeyEventKind::Created, None),
+            (expired, KeyEventKind::Created, None),
+            (first, KeyEventKind::FirstSigned, None),
+            (first, KeyEventKind::Revoked, Some("a leak")),
+            (new, KeyEventKind::Created, None),
+        ]
+    );
+    assert_eq!(operations(&app).history(1).await.unwrap(), events[4..]);
+}
+
+#[tokio::test]
+async fn a_deleted_key_leaves_its_event() {
+    let mut app = TestApp::start().await;
+    app.advance(Duration::from_secs(8 * 86_400));
+    app.rotate().await;
+    let events = app.rows("SELECT event FROM key_events WHERE event = 'deleted'");
+    assert_eq!(events, ["deleted"]);
+}

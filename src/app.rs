@@ -30,8 +30,10 @@ const BACKLOG: u32 = 1024;
 /// How often clients that have been quiet are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// What all handlers share. Cheap to clone.
-#[derive(Clone)]
+/// One state for all requests, which only count its users.
+pub type SharedState = Arc<AppState>;
+
+/// What all handlers share.
 pub struct AppState {
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -58,7 +60,7 @@ pub struct AppState {
 /// A service that is ready to run: its handlers' state and its rotation.
 pub struct App {
     /// What handlers share.
-    pub state: AppState,
+    pub state: SharedState,
     /// The loop that makes keys, not started yet.
     pub rotation: Rotation,
     store: Store,
@@ -75,7 +77,7 @@ impl App {
     ) -> io::Result<Self> {
         let keys = Arc::new(KeyRing::default());
         let hasher = PasswordHasher::start(config.costs, hashing_threads)?;
-        let state = AppState {
+        let state = Arc::new(AppState {
             accounts: Accounts::new(store.clone(), hasher),
             tokens: TokenIssuer::new(
                 Arc::clone(&keys),
@@ -94,7 +96,7 @@ impl App {
             document_caching: http::caching(config.jwks_max_age),
             keys: Arc::clone(&keys),
             clock: Arc::clone(&clock),
-        };
+        });
         let rotation = Rotation::new(
             store.clone(),
             keys,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::body;
 use super::client::ClientAddr;
 use super::error::ApiError;
-use crate::app::AppState;
+use crate::app::SharedState;
 use crate::domain::accounts::{Credentials, SignInError};
 use crate::domain::tokens::TokenKind;
 
@@ -26,7 +26,7 @@ struct Issued {
     token: String,
 }
 
-pub(super) fn routes(state: &AppState) -> Router<AppState> {
+pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
     Router::new().route(
         "/auth",
         // `route_layer` leaves the fallback alone: a wrong method is no sign-in.
@@ -37,7 +37,7 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
 }
 
 async fn auth(
-    State(state): State<AppState>,
+    State(state): State<SharedState>,
     Extension(ClientAddr(client)): Extension<ClientAddr>,
     request: Request,
 ) -> Result<Response, ApiError> {

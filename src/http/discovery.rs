@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::document::{answer, with_cors};
 use super::jwks;
-use crate::app::AppState;
+use crate::app::SharedState;
 use crate::domain::issuer::Issuer;
 use crate::domain::keys::Document;
 
@@ -27,7 +27,7 @@ struct Metadata<'a> {
 
 /// For an issuer with a path, each document is at the place that its standard
 /// gives it, and the key set below the issuer too.
-pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<AppState> {
+pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState> {
     let claims = ["iss", "sub", "iat", "exp", "jti", "aud"];
     let document = Arc::new(Document::new(&Metadata {
         issuer: issuer.as_str(),
@@ -39,7 +39,7 @@ pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<AppState> {
     let metadata = || {
         let document = Arc::clone(&document);
         with_cors(get(
-            async move |State(state): State<AppState>, headers: HeaderMap| {
+            async move |State(state): State<SharedState>, headers: HeaderMap| {
                 answer(&document, &headers, &state.document_caching)
             },
         ))

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 
 use super::error::ApiError;
-use crate::app::AppState;
+use crate::app::SharedState;
 use crate::domain::keys::Document;
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -20,7 +20,7 @@ pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
 );
 
 /// Adds to a route with GET what documents have besides.
-pub(super) fn with_cors(get: MethodRouter<AppState>) -> MethodRouter<AppState> {
+pub(super) fn with_cors(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
     get.options(preflight)
         .fallback(|| async { ([ANY_ORIGIN], ApiError::MethodNotAllowed(METHODS)) })
 }

@@ -9,20 +9,20 @@ use axum::routing::{MethodRouter, get};
 
 use super::document::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
-use crate::app::AppState;
+use crate::app::SharedState;
 
 /// The path, which verifiers know by heart.
 pub(super) const PATH: &str = "/.well-known/jwks.json";
-pub(super) fn routes() -> Router<AppState> {
+pub(super) fn routes() -> Router<SharedState> {
     Router::new().route(PATH, method_router())
 }
 
 /// What the path answers, for issuers that have the key set at another one too.
-pub(super) fn method_router() -> MethodRouter<AppState> {
+pub(super) fn method_router() -> MethodRouter<SharedState> {
     with_cors(get(key_set))
 }
 
-async fn key_set(State(state): State<AppState>, headers: HeaderMap) -> Response {
+async fn key_set(State(state): State<SharedState>, headers: HeaderMap) -> Response {
     let now = state.clock.now();
     if let Some(set) = state.keys.snapshot().published(now) {
         return answer(set, &headers, &state.document_caching);

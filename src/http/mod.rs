@@ -22,7 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use tower::Layer as _;
 
-use crate::app::AppState;
+use crate::app::SharedState;
 pub use document::caching;
 use error::ApiError;
 pub use observe::Observe;
@@ -33,11 +33,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The whole service over one connection or many: every request goes through
 /// [`Observe`] and then the routes.
-pub fn service(state: &AppState) -> Observe<Router> {
+pub fn service(state: &SharedState) -> Observe<Router> {
     observe::ObserveLayer::new(Arc::clone(&state.proxies)).layer(routes(state.clone()))
 }
 
-fn routes(state: AppState) -> Router {
+fn routes(state: SharedState) -> Router {
     let slow = Router::new()
         .merge(register::routes())
         .merge(auth::routes(&state))

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::body;
 use super::error::ApiError;
-use crate::app::AppState;
+use crate::app::SharedState;
 use crate::domain::accounts::{Email, Username};
 
 const METHODS: &str = "POST";
@@ -21,14 +21,17 @@ struct Registered<'a> {
     password: &'a str,
 }
 
-pub(super) fn routes() -> Router<AppState> {
+pub(super) fn routes() -> Router<SharedState> {
     Router::new().route(
         "/register",
         post(register).fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
     )
 }
 
-async fn register(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+async fn register(
+    State(state): State<SharedState>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let bytes = body::read(body).await?;
     if bytes.is_empty() {

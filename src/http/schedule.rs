@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::document::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
-use crate::app::AppState;
+use crate::app::SharedState;
 use crate::clock::{Moment, UnixTime};
 use crate::domain::keys::{Document, Snapshot};
 use crate::domain::lifecycle::{self, Policy};
@@ -51,11 +51,11 @@ struct Contract {
     clock_skew_seconds: u64,
 }
 
-pub(super) fn routes() -> Router<AppState> {
+pub(super) fn routes() -> Router<SharedState> {
     Router::new().route(PATH, with_cors(get(schedule)))
 }
 
-async fn schedule(State(state): State<AppState>, headers: HeaderMap) -> Response {
+async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Response {
     let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
         snapshot.published(now)?;
         Some(document(snapshot, &state.policy, now))

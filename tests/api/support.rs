@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt as _;
-use jwks_server::app::{App, AppState};
+use jwks_server::app::{App, SharedState};
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
@@ -58,7 +58,7 @@ impl KeySource for Stock {
 
 pub struct TestApp {
     pub clock: Arc<ManualClock>,
-    pub state: AppState,
+    pub state: SharedState,
     pub rotation: Rotation,
     pub secrets: Arc<SealingKeys>,
     pub store: Store,
@@ -225,7 +225,7 @@ impl TestApp {
 
 /// [`TestApp::send_from`] while the rest of the app is in use.
 pub async fn send_to(
-    state: &AppState,
+    state: &SharedState,
     peer: &str,
     method: &str,
     path: &str,

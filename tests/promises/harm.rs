@@ -1,0 +1,200 @@
+//! What others do to the database behind the back of the service, and what the
+//! observer sees there.
+
+use jwks_server::clock::UnixTime;
+use rusqlite::{Connection, params};
+
+use crate::history::{ALWAYS, Life, promise};
+use crate::schedule::Harm;
+use crate::world::World;
+
+/// A row of `keys` that the observer has not seen before.
+struct NewRow {
+    kid: i64,
+    exp: UnixTime,
+    sealed: Vec<u8>,
+}
+
+impl World {
+    /// Looks at the database: what is new was made at this moment. Returns how
+    /// many new keys may sign.
+    pub fn observe(&mut self) -> Result<usize, String> {
+        let there = self.exps();
+        self.history
+            .rows
+            .retain(|kid, _| there.iter().any(|row| row.0 == *kid));
+        for (kid, exp) in &there {
+            let known = self.history.rows.get(kid);
+            promise!(
+                known.is_none_or(|row| row.exp == *exp),
+                "the service changed the end of {kid} to {exp}"
+            );
+        }
+        let mut may_sign = 0;
+        for row in self.new_rows() {
+            may_sign += usize::from(self.welcome(row)?);
+        }
+        Ok(may_sign)
+    }
+
+    /// Adds a row to what is known; whether it may sign.
+    fn welcome(&mut self, row: NewRow) -> Result<bool, String> {
+        let now = self.now();
+        let Some(maker) = self.workshop.maker_of(row.kid) else {
+            return Err(format!("nobody made {}", row.kid));
+        };
+        let life = Life::at_birth(
+            now,
+            row.exp,
+            &maker,
+            self.history.rows.values(),
+            self.order.len(),
+        );
+        promise!(
+            row.exp <= now || row.exp == now + maker.key_lifetime,
+            "{} was made at {now} to end at {}",
+            row.kid,
+            row.exp
+        );
+        promise!(
+            !self.copies.contains_key(&row.kid),
+            "promise 6: {} was given twice",
+            row.kid
+        );
+        self.history.rows.insert(row.kid, life);
+        self.copies.insert(row.kid, row.sealed);
+        self.order.push(row.kid);
+        Ok(now < row.exp)
+    }
+
+    fn exps(&self) -> Vec<(i64, UnixTime)> {
+        let sql = "SELECT kid, CAST(exp AS INTEGER) FROM keys";
+        let mut query = self.sql.prepare_cached(sql).unwrap();
+        let rows = query.query_map([], |row| {
+            Ok((row.get(0)?, UnixTime::from_secs(row.get(1)?)))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// In the order in which they were made.
+    fn new_rows(&self) -> Vec<NewRow> {
+        let sql = "SELECT kid, CAST(key AS BLOB), CAST(exp AS INTEGER) FROM keys
+             JOIN key_times USING (kid) ORDER BY serial";
+        let mut query = self.sql.prepare_cached(sql).unwrap();
+        let rows = query.query_map([], |row| {
+            Ok(NewRow {
+                kid: row.get(0)?,
+                sealed: row.get(1)?,
+                exp: UnixTime::from_secs(row.get(2)?),
+            })
+        });
+        let is_new = |row: &NewRow| !self.history.rows.contains_key(&row.kid);
+        rows.unwrap().map(Result::unwrap).filter(is_new).collect()
+    }
+
+    pub fn harm(&mut self, harm: Harm, row: usize) {
+        let Some(kid) = self.pick(row) else {
+            return;
+        };
+        match harm {
+            Harm::Garbage => self.put(kid, b"gAAAAABgarbage"),
+            Harm::KeyOf(other) => self.put_key_of(kid, other),
+            Harm::Delete => {
+                self.execute("DELETE FROM keys WHERE kid = ?", kid);
+                self.history.rows.remove(&kid);
+            }
+            Harm::EndIn(secs) => self.end_in(kid, secs),
+            Harm::HalfSecond => self.spoil(
+                "UPDATE keys SET exp = CAST(exp AS INTEGER) + 0.5 WHERE kid = ?",
+                kid,
+            ),
+            Harm::NumberAsKey => self.spoil("UPDATE keys SET key = 42 WHERE kid = ?", kid),
+            Harm::LoseTimes => self.lose_times(kid),
+        }
+    }
+
+    fn spoil(&mut self, sql: &str, kid: i64) {
+        self.execute(sql, kid);
+        self.history.rows.get_mut(&kid).unwrap().sound = false;
+    }
+
+    fn put(&mut self, kid: i64, sealed: &[u8]) {
+        let sql = "UPDATE keys SET key = ?, exp = CAST(exp AS INTEGER) WHERE kid = ?";
+        self.sql.execute(sql, params![sealed, kid]).unwrap();
+        let is_as_made = self.copies.get(&kid).is_some_and(|copy| copy == sealed);
+        self.history.rows.get_mut(&kid).unwrap().sound = is_as_made;
+    }
+
+    /// Not in a row without times of ours: there the service cannot know which
+    /// key belongs to the kid.
+    fn put_key_of(&mut self, kid: i64, other: usize) {
+        let Some(other) = self.pick(other) else {
+            return;
+        };
+        if self.history.rows[&kid].ready != ALWAYS {
+            let sql = "SELECT key FROM keys WHERE kid = ?";
+            let sealed = self.sql.query_row(sql, [other], |row| row.get(0));
+            // The other row may hold a number, see `Harm::NumberAsKey`.
+            self.put(kid, &sealed.unwrap_or_else(|_| Vec::new()));
+        }
+    }
+
+    fn end_in(&mut self, kid: i64, secs: i64) {
+        let exp = self.now().as_secs() + secs;
+        let sql = "UPDATE keys SET exp = ? WHERE kid = ?";
+        self.sql.execute(sql, [exp, kid]).unwrap();
+        let is_as_made: bool = {
+            let sql = "SELECT key IS ? FROM keys WHERE kid = ?";
+            let made = params![self.copies[&kid], kid];
+            self.sql.query_row(sql, made, |row| row.get(0)).unwrap()
+        };
+        let row = self.history.rows.get_mut(&kid).unwrap();
+        (row.exp, row.sound) = (UnixTime::from_secs(exp), is_as_made);
+    }
+
+    /// Only of a sound row: see [`put_key_of`](Self::put_key_of).
+    fn lose_times(&mut self, kid: i64) {
+        if self.history.rows[&kid].sound {
+            self.execute("DELETE FROM key_times WHERE kid = ?", kid);
+            self.history.rows.get_mut(&kid).unwrap().ready = ALWAYS;
+        }
+    }
+
+    pub fn repair(&mut self) {
+        let harmed = self.history.rows.iter().filter(|(_, row)| !row.sound);
+        for kid in harmed.map(|(kid, _)| *kid).collect::<Vec<_>>() {
+            let copy = self.copies[&kid].clone();
+            self.put(kid, &copy);
+        }
+    }
+
+    fn execute(&self, sql: &str, kid: i64) {
+        self.sql.execute(sql, [kid]).unwrap();
+    }
+
+    /// All processes end, and start without their database.
+    pub async fn new_file(&mut self) {
+        for process in &self.processes {
+            process.store.clone().close().await;
+        }
+        self.files += 1;
+        self.history.rows.clear();
+        let parts: Vec<_> = self.processes.iter().map(|p| p.parts).collect();
+        self.processes = parts.into_iter().map(|p| self.start(p)).collect();
+        self.sql = Connection::open(self.path()).unwrap();
+    }
+
+    /// Goes on with a copy of the file and of its write-ahead log, which is
+    /// what a killed process leaves.
+    pub fn copy_file(&mut self) {
+        let old = self.path();
+        self.files += 1;
+        let new = self.path();
+        std::fs::copy(&old, &new).unwrap();
+        let wal = |path: &std::path::Path| path.with_extension("db-wal");
+        if wal(&old).exists() {
+            std::fs::copy(wal(&old), wal(&new)).unwrap();
+        }
+        self.sql = Connection::open(&new).unwrap();
+    }
+}

@@ -1,0 +1,321 @@
+//! What an observer knows who sees the database, the clock and what the
+//! processes give out, and the promises, checked against that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jwks_server::clock::UnixTime;
+use jwks_server::crypto::rsa::PublicKey;
+use jwks_server::domain::lifecycle::PolicyParts;
+use jwks_server::store::Kid;
+
+use crate::process::{KeySet, Process, Token};
+
+/// Says which promise is broken, and how.
+pub type Kept = Result<(), String>;
+
+/// Ends the function with a message unless the condition holds.
+macro_rules! promise {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err(format!($($text)+));
+        }
+    };
+}
+pub(crate) use promise;
+
+/// Before every moment that a test knows.
+pub const ALWAYS: UnixTime = UnixTime::from_secs(i64::MIN);
+
+/// A key in the database, as it looks from the outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// The first moment at which promise 4 lets it sign; at or after `exp` when never.
+    pub ready: UnixTime,
+    pub exp: UnixTime,
+    /// Its row is as the service wrote it.
+    pub sound: bool,
+    /// Grows with each key that is made.
+    pub number: usize,
+}
+
+impl Life {
+    /// That of a key which is found in the database at `born`, beside `others`.
+    ///
+    /// It must be published for the lead of its maker, or for as long as
+    /// another key can sign tokens that outlive the clock skew: with no such
+    /// key (a first start, an outage, an emergency) it must sign at once.
+    pub fn at_birth<'a>(
+        born: UnixTime,
+        exp: UnixTime,
+        maker: &PolicyParts,
+        others: impl Iterator<Item = &'a Life>,
+        number: usize,
+    ) -> Self {
+        let bridge = others
+            .filter(|other| other.may_sign() && born < other.exp)
+            .map(|other| other.exp - maker.skew)
+            .max();
+        let ready = match bridge {
+            _ if exp <= born => exp, // made expired
+            Some(until) => (born + maker.lead).min(until.max(born)),
+            None => born,
+        };
+        Self {
+            ready,
+            exp,
+            sound: true,
+            number,
+        }
+    }
+
+    fn may_sign(&self) -> bool {
+        self.sound && self.ready < self.exp
+    }
+
+    /// Whether it is enough of a key for the coming lead: full tokens can be
+    /// signed all the while. A key that lasts for longer than the policy
+    /// gives, or from a clock that was ahead, must not hold the next one up.
+    fn covers_lead(&self, parts: &PolicyParts, now: UnixTime) -> bool {
+        let (start, latest) = match self.ready {
+            ALWAYS => (self.exp - parts.key_lifetime, now),
+            ready => (ready, now + parts.lead),
+        };
+        let end = self.exp.min(start + parts.key_lifetime);
+        let signs_until = end - parts.token_lifetime - parts.skew;
+        self.sound && start <= latest && now + parts.lead < signs_until
+    }
+
+    /// Whether promise 4 lets it sign at `now`.
+    pub fn is_ready(&self, now: UnixTime) -> bool {
+        self.sound && self.ready <= now && now < self.exp
+    }
+}
+
+#[derive(Default)]
+pub struct History {
+    /// The rows of the database by kid.
+    pub rows: BTreeMap<i64, Life>,
+    /// The key that each kid has named, ever, in any file.
+    names: BTreeMap<i64, String>,
+    tokens: Vec<Token>,
+}
+
+impl History {
+    /// All that a process gives out at this moment, and at the edges of its
+    /// keys if it does not look at the database until then.
+    pub async fn check(&mut self, process: &Process, now: UnixTime) -> Kept {
+        self.check_moment(process, now)?;
+        self.check_tokens(process, now)?;
+        if process.signer(now).is_some() {
+            let token = process.issue().await;
+            check_token(process, &token, now)?;
+            self.tokens.push(token);
+        }
+        for moment in edges(process, now) {
+            self.check_moment(process, moment)
+                .map_err(|e| format!("without a look until {moment}, {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// What holds right after a tick that went well.
+    pub fn check_ticked(&self, process: &Process, now: UnixTime) -> Kept {
+        promise!(
+            process.signer(now).is_some(),
+            "promise 1: no key signs after a tick"
+        );
+        let expired = process.expired_signer(now);
+        promise!(expired.is_some(), "no key signs expired tokens");
+        let set = process.key_set(now);
+        promise!(
+            expired.is_none_or(|kid| !set.contains_key(&kid)),
+            "the key of expired tokens is published"
+        );
+        let is_there = |(_, row): &(&i64, &Life)| row.sound && now < row.exp;
+        let unexpired = self.rows.iter().filter(is_there).map(|(kid, _)| kid);
+        promise!(
+            unexpired.eq(set.keys()),
+            "the key set {:?} is not what is in the database: {:?}",
+            set.keys(),
+            self.rows
+        );
+        let covers = |row: &Life| row.covers_lead(&process.parts, now);
+        promise!(
+            self.rows.values().any(covers),
+            "promise 1: no key signs full tokens for the next lead: {:?}",
+            self.rows
+        );
+        let over = now - process.parts.retention;
+        let over = |(kid, row): &(&i64, &Life)| row.exp < over && expired != Some(**kid);
+        let over = self.rows.iter().find(over);
+        promise!(over.is_none(), "{over:?} was not deleted");
+        let past = self.rows.values().filter(|row| row.exp <= now).count();
+        promise!(
+            0 < past && past < self.rows.len(),
+            "the contract: no row in the past, or none in the future: {:?}",
+            self.rows
+        );
+        Ok(())
+    }
+
+    /// Promises 4, 5, 6 and 9 at one moment.
+    fn check_moment(&mut self, process: &Process, now: UnixTime) -> Kept {
+        let set = process.key_set(now);
+        for (kid, n) in &*set {
+            self.check_name(*kid, n)?;
+            let exp = process.seen.get(kid).map(|key| key.exp);
+            promise!(
+                exp.is_some_and(|exp| now < exp),
+                "promise 5: {kid}, which expired at {exp:?}, is published"
+            );
+        }
+        let signs = process.signer(now);
+        let ready = |kid: &&i64| process.seen[*kid].is_ready(now);
+        let Some(kid) = signs else {
+            let fit = set.keys().find(ready);
+            promise!(fit.is_none(), "promise 1: {fit:?} could sign and does not");
+            return Ok(());
+        };
+        promise!(
+            set.contains_key(&kid),
+            "promise 9: {kid} signs, published is {:?}",
+            set.keys()
+        );
+        let key = process.seen[&kid];
+        promise!(key.ready < key.exp, "{kid} was not made to sign");
+        let better = set.keys().find(ready);
+        promise!(
+            key.is_ready(now) || better.is_none(),
+            "promise 4: {kid} signs before {}, though {better:?} could",
+            key.ready
+        );
+        // With none that was announced for long enough, the one that was longest.
+        let older = |kid: &&i64| {
+            let other = process.seen[*kid];
+            other.may_sign() && other.number < key.number
+        };
+        let older = set.keys().find(older);
+        promise!(
+            key.is_ready(now) || older.is_none(),
+            "promise 4: {kid} signs, though {older:?} has been there for longer"
+        );
+        Ok(())
+    }
+
+    /// Promise 6.
+    fn check_name(&mut self, kid: i64, n: &str) -> Kept {
+        let named = self.names.entry(kid).or_insert_with(|| n.to_owned());
+        promise!(named == n, "promise 6: {kid} names two keys");
+        Ok(())
+    }
+
+    /// Promise 3: each unexpired token verifies against the process' key set.
+    ///
+    /// Not asked of a process that has not looked at the database while the
+    /// key's row was there (it was made later, or deleted: by this test, or by
+    /// a tick that was allowed to), or that found the row damaged by this
+    /// test, or shortened by it to less than the token; nor of one whose clock
+    /// was set back to before the key's end after its last look.
+    fn check_tokens(&self, process: &Process, now: UnixTime) -> Kept {
+        let set = process.key_set(now);
+        for token in self.tokens.iter().filter(|token| now < token.exp) {
+            let Some(key) = process.seen.get(&token.kid) else {
+                continue;
+            };
+            let is_owed = key.sound
+                && token.exp <= key.exp
+                && process.looked.is_some_and(|looked| looked < key.exp);
+            promise!(
+                !is_owed || set.contains_key(&token.kid),
+                "promise 3: a token of {} until {} does not verify",
+                token.kid,
+                token.exp
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether what a tick at `now` deleted had expired before `over`, and was not
+    /// the last to expire of those that can be used.
+    pub fn check_deleted(
+        before: &BTreeMap<i64, Life>,
+        after: &BTreeMap<i64, Life>,
+        over: UnixTime,
+        now: UnixTime,
+    ) -> Kept {
+        let rank = |(kid, row): (&i64, &Life)| (row.exp, *kid);
+        let usable = |(_, row): &(&i64, &Life)| row.sound && row.exp <= now;
+        let last = before.iter().chain(after).filter(usable).map(rank).max();
+        for (kid, row) in before {
+            let is_gone = !after.contains_key(kid);
+            promise!(!is_gone || row.exp < over, "{kid} was deleted too early");
+            promise!(
+                !is_gone || last != Some((row.exp, *kid)),
+                "{kid} was deleted, the last that expired"
+            );
+        }
+        Ok(())
+    }
+
+    /// A kid of this service is that of its key's thumbprint.
+    pub fn check_thumbprints(&self, set: &Arc<KeySet>, is_legacy: impl Fn(i64) -> bool) -> Kept {
+        for (kid, n) in set.iter().filter(|(kid, _)| !is_legacy(**kid)) {
+            let key = PublicKey {
+                n: n.clone(),
+                e: "AQAB".into(),
+            };
+            let named = Kid::from_thumbprint(&key.thumbprint()).as_i64();
+            promise!(named == *kid, "promise 6: {kid} is published for {named}");
+        }
+        Ok(())
+    }
+}
+
+/// Promise 2, and that a token is only short when no key could sign a full one.
+fn check_token(process: &Process, token: &Token, now: UnixTime) -> Kept {
+    let set = process.key_set(now);
+    promise!(
+        token.verifies_against(&set),
+        "promise 3: a new token does not verify"
+    );
+    let key = process.seen[&token.kid];
+    let full = now + process.parts.token_lifetime;
+    promise!(
+        token.exp <= key.exp,
+        "promise 2: a token until {} of {} that ends at {}",
+        token.exp,
+        token.kid,
+        key.exp
+    );
+    promise!(
+        token.iat == now && now < token.exp && token.exp <= full,
+        "a token from {} until {} at {now}",
+        token.iat,
+        token.exp
+    );
+    let fit = |kid: &&i64| process.seen[*kid].is_ready(now) && process.seen[*kid].exp >= full;
+    let better = set.keys().find(fit);
+    promise!(
+        token.exp == full || better.is_none(),
+        "promise 2: {} signs a short token, though {better:?} could sign a full one",
+        token.kid
+    );
+    Ok(())
+}
+
+/// The seconds around the moments at which something changes for a key.
+fn edges(process: &Process, now: UnixTime) -> Vec<UnixTime> {
+    let ends_before = process.parts.token_lifetime + process.parts.skew;
+    let second = std::time::Duration::from_secs(1);
+    let mut moments: Vec<_> = process
+        .seen
+        .values()
+        .flat_map(|key| [key.ready, key.exp - ends_before, key.exp])
+        .flat_map(|edge| [edge - second, edge, edge + second])
+        .filter(|moment| now < *moment)
+        .collect();
+    moments.sort();
+    moments.dedup();
+    moments
+}

@@ -1,0 +1,189 @@
+//! One process of the service, less its sockets: its own store, ring, rotation
+//! and issuer over a file that it may share.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::crypto::fernet::SealingKeys;
+use jwks_server::domain::keys::{KeyRing, PublishedSet};
+use jwks_server::domain::lifecycle::{self, Policy, PolicyParts};
+use jwks_server::domain::rotation::{Rotation, RotationError};
+use jwks_server::domain::tokens::{TokenIssuer, TokenKind};
+use jwks_server::store::Store;
+use serde_json::Value;
+
+use crate::history::Life;
+use crate::source::{Mishap, Source, Workshop};
+
+/// A key set as a verifier reads it: the modulus of each kid.
+pub type KeySet = BTreeMap<i64, String>;
+
+pub struct Process {
+    pub parts: PolicyParts,
+    pub policy: Policy,
+    pub rotation: Rotation,
+    pub ring: Arc<KeyRing>,
+    pub store: Store,
+    /// When it last looked at the database, by the clock.
+    pub looked: Option<UnixTime>,
+    /// What was in the database then.
+    pub seen: BTreeMap<i64, Life>,
+    source: Arc<Source>,
+    issuer: TokenIssuer,
+    clock: Arc<ManualClock>,
+    /// Key sets by their entity tags.
+    read: Mutex<BTreeMap<Vec<u8>, Arc<KeySet>>>,
+}
+
+/// A live token, as read from its text.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub kid: i64,
+    pub iat: UnixTime,
+    pub exp: UnixTime,
+    text: String,
+}
+
+impl Process {
+    /// Starts with nothing in memory.
+    pub fn start(
+        path: &Path,
+        parts: PolicyParts,
+        clock: &Arc<ManualClock>,
+        secrets: &Arc<SealingKeys>,
+        workshop: &Arc<Workshop>,
+    ) -> Self {
+        let store = Store::open(path).unwrap();
+        let policy = Policy::new(parts).unwrap();
+        let ring = Arc::new(KeyRing::default());
+        let source = Arc::new(Source {
+            workshop: Arc::clone(workshop),
+            clock: Arc::clone(clock),
+            store: store.clone(),
+            policy: parts,
+            mishap: Mutex::default(),
+        });
+        let rotation = Rotation::new(
+            store.clone(),
+            Arc::clone(&ring),
+            Arc::clone(secrets),
+            Arc::clone(&source) as _,
+            policy,
+            Arc::clone(clock) as _,
+        );
+        Self {
+            issuer: TokenIssuer::new(Arc::clone(&ring), policy, None, None),
+            clock: Arc::clone(clock),
+            looked: None,
+            seen: BTreeMap::new(),
+            read: Mutex::default(),
+            parts,
+            policy,
+            rotation,
+            ring,
+            store,
+            source,
+        }
+    }
+
+    /// The next key made in this process meets `mishap`.
+    pub fn prepare(&self, mishap: Mishap) {
+        *self.source.mishap.lock().unwrap() = Some(mishap);
+    }
+
+    /// A tick, after which no mishap is left over.
+    pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
+        let done = self.rotation.tick().await;
+        self.source.mishap.lock().unwrap().take();
+        done
+    }
+
+    /// The key set that it gives out at `now`.
+    pub fn key_set(&self, now: UnixTime) -> Arc<KeySet> {
+        let snapshot = self.ring.snapshot();
+        let Some(set) = snapshot.published(now) else {
+            return Arc::default();
+        };
+        let mut read = self.read.lock().unwrap();
+        if read.len() > 100 {
+            read.clear();
+        }
+        let known = read.entry(set.etag.to_vec());
+        Arc::clone(known.or_insert_with(|| Arc::new(parse(set))))
+    }
+
+    /// The kid that signs at `now`.
+    pub fn signer(&self, now: UnixTime) -> Option<i64> {
+        let snapshot = self.ring.snapshot();
+        let key = snapshot.signing(&self.policy, now)?;
+        Some(key.kid().as_i64())
+    }
+
+    /// When a token that is signed at `now` ends.
+    pub fn token_end(&self, now: UnixTime) -> Option<UnixTime> {
+        let snapshot = self.ring.snapshot();
+        let key = snapshot.signing(&self.policy, now)?;
+        Some(lifecycle::token_times(key.times(), &self.policy, now).1)
+    }
+
+    /// The kid of the key that signs expired tokens at `now`.
+    pub fn expired_signer(&self, now: UnixTime) -> Option<i64> {
+        let snapshot = self.ring.snapshot();
+        Some(snapshot.last_expired(now)?.kid().as_i64())
+    }
+
+    /// A live token, for which there must be a key.
+    pub async fn issue(&self) -> Token {
+        let clock = &*self.clock;
+        let issued = self.issuer.issue(TokenKind::Live, "alice".into(), clock);
+        let (text, at) = issued.await.unwrap();
+        assert_eq!(at, clock.now());
+        Token::parse(text)
+    }
+}
+
+impl Token {
+    fn parse(text: String) -> Self {
+        let part = |n: usize| -> Value {
+            let part = text.split('.').nth(n).unwrap();
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+        };
+        let claims = part(1);
+        let time = |name: &str| UnixTime::from_secs(claims[name].as_i64().unwrap());
+        Self {
+            kid: part(0)["kid"].as_str().unwrap().parse().unwrap(),
+            iat: time("iat"),
+            exp: time("exp"),
+            text,
+        }
+    }
+
+    /// Whether its signature is good under a key of `set`.
+    pub fn verifies_against(&self, set: &KeySet) -> bool {
+        let Some(n) = set.get(&self.kid) else {
+            return false;
+        };
+        let key = jsonwebtoken::DecodingKey::from_rsa_components(n, "AQAB").unwrap();
+        let (message, signature) = self.text.rsplit_once('.').unwrap();
+        let rs256 = jsonwebtoken::Algorithm::RS256;
+        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, rs256).unwrap()
+    }
+}
+
+fn parse(set: &PublishedSet) -> KeySet {
+    let json: Value = serde_json::from_slice(&set.body).unwrap();
+    let keys = json["keys"].as_array().unwrap();
+    let parsed: KeySet = keys
+        .iter()
+        .map(|key| {
+            let kid = key["kid"].as_str().unwrap().parse().unwrap();
+            (kid, key["n"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(parsed.len(), keys.len(), "a kid is twice in {json}");
+    parsed
+}

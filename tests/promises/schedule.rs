@@ -1,0 +1,225 @@
+//! Random schedules: what happens to one database and the processes on it.
+
+use std::fmt;
+use std::time::Duration;
+
+use jwks_server::domain::lifecycle::PolicyParts;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::source::Mishap;
+
+/// What a failure prints: a line a step, less those that are left of others
+/// when a case was made smaller.
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n  rows of the earlier server: {:?}", self.rows)?;
+        writeln!(f, "  policies of the processes: {:?}", self.processes)?;
+        for (n, step) in self.steps.iter().enumerate() {
+            if !matches!(step, Step::Pass(0)) {
+                writeln!(f, "  step {n}: {step:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+/// A case.
+#[derive(Clone)]
+pub struct Schedule {
+    pub rows: Vec<LegacyRow>,
+    /// Policies of the one or two processes, as numbers for [`policy`].
+    pub processes: Vec<usize>,
+    pub steps: Vec<Step>,
+}
+
+/// A key of the earlier server that is there at the start.
+#[derive(Clone, Copy, Debug)]
+pub struct LegacyRow {
+    /// When it ends, in seconds from the start.
+    pub ends_in: i64,
+}
+
+/// Which of the processes, modulo how many there are.
+pub type Who = usize;
+/// Which of the rows, in order of making, modulo how many there are.
+pub type RowNumber = usize;
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Seconds go by.
+    Pass(i64),
+    /// Seconds go by until an edge in the life of a row and some more.
+    PassUntil(Edge, RowNumber, i64),
+    /// Somebody sets the clock.
+    Jump(i64),
+    Tick(Who),
+    /// All processes tick at once.
+    TickTogether,
+    /// A tick, with something in the way if it makes a key.
+    TickWith(Mishap, Who),
+    /// A process is killed while it waits for the n-th time in a tick, and started again.
+    Kill(Who, usize),
+    /// A process is stopped and started again, maybe with another policy.
+    Restart(Who, Option<usize>),
+    Harm(Harm, RowNumber),
+    /// Damaged rows come back from a copy.
+    Repair,
+    /// The file is removed while nothing runs.
+    NewFile,
+}
+
+/// A moment in the life of a key, under the policy of the first process.
+#[derive(Clone, Copy, Debug)]
+pub enum Edge {
+    Ready,
+    NextDue,
+    EndOfSigning,
+    Expiry,
+    Deletion,
+}
+
+/// What somebody else does to a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Harm {
+    /// Overwrites the sealed key.
+    Garbage,
+    /// Puts the key of another row there.
+    KeyOf(RowNumber),
+    Delete,
+    /// Writes a number where the sealed key should be.
+    NumberAsKey,
+    /// Makes `exp` a number with a fraction.
+    HalfSecond,
+    /// Sets `exp` to some seconds from now.
+    EndIn(i64),
+    /// Takes its row of `key_times` away, so that it looks like an earlier server's.
+    LoseTimes,
+}
+
+/// How many policies there are.
+const POLICIES: usize = 6;
+
+/// L, T, P, S and R, in seconds.
+pub fn policy(n: usize) -> PolicyParts {
+    let [l, t, p, s, r] = match n % POLICIES {
+        0 => [3600, 1800, 600, 60, 7 * 86_400], // the default
+        1 => [3600, 1800, 600, 60, 0],
+        2 => [80, 10, 5, 5, 60],
+        3 => [14_400, 3600, 1800, 120, 86_400],
+        4 => [2520, 1800, 600, 60, 3600], // the tightest
+        _ => [3600, 300, 0, 0, 3600],
+    };
+    parts([l, t, p, s, r])
+}
+
+/// A policy from L, T, P, S and R, in seconds.
+pub fn parts([l, t, p, s, r]: [u64; 5]) -> PolicyParts {
+    PolicyParts {
+        key_lifetime: Duration::from_secs(l),
+        token_lifetime: Duration::from_secs(t),
+        lead: Duration::from_secs(p),
+        skew: Duration::from_secs(s),
+        retention: Duration::from_secs(r),
+    }
+}
+
+/// Schedules of at least `least` and at most `most` steps.
+pub fn any_schedule(least: usize, most: usize) -> impl Strategy<Value = Schedule> {
+    let legacy = prop_oneof![
+        6 => Just(vec![]),
+        4 => vec(legacy_row(), 1..4),
+    ];
+    let processes = prop_oneof![
+        4 => (0..POLICIES).prop_map(|n| vec![n]),
+        4 => (0..POLICIES).prop_map(|n| vec![n, n]),
+        2 => vec(0..POLICIES, 2),
+    ];
+    (legacy, processes, vec(step(), least..=most)).prop_map(|(rows, processes, steps)| Schedule {
+        rows,
+        processes,
+        steps,
+    })
+}
+
+fn legacy_row() -> impl Strategy<Value = LegacyRow> {
+    let ends_in = prop_oneof![
+        Just(-HOUR),
+        Just(HOUR),
+        -2 * DAY..0,
+        0..2 * HOUR,
+        Just(1_000 * DAY),
+    ];
+    ends_in.prop_map(|ends_in| LegacyRow { ends_in })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => pass(),
+        14 => (0..2_usize).prop_map(Step::Tick),
+        4 => Just(Step::TickTogether),
+        3 => (mishap(), 0..2_usize).prop_map(|(mishap, who)| Step::TickWith(mishap, who)),
+        2 => (0..2_usize, 1..14_usize).prop_map(|(who, n)| Step::Kill(who, n)),
+        2 => (0..2_usize, proptest::option::weighted(0.3, 0..POLICIES))
+            .prop_map(|(who, policy)| Step::Restart(who, policy)),
+        2 => jump().prop_map(Step::Jump),
+        3 => (harm(), 0..8_usize).prop_map(|(harm, row)| Step::Harm(harm, row)),
+        1 => Just(Step::Repair),
+        1 => proptest::bool::weighted(0.2).prop_map(|yes| if yes { Step::NewFile } else { Step::Tick(0) }),
+    ]
+}
+
+fn pass() -> impl Strategy<Value = Step> {
+    use Edge::*;
+    let edge = prop_oneof![
+        4 => Just(NextDue),
+        2 => Just(Ready),
+        2 => Just(EndOfSigning),
+        2 => Just(Expiry),
+        1 => Just(Deletion),
+    ];
+    prop_oneof![
+        1 => (0..90_i64).prop_map(Step::Pass),
+        2 => (0..2 * HOUR).prop_map(Step::Pass),
+        1 => (0..2 * DAY).prop_map(Step::Pass),
+        10 => (edge, 0..8_usize, -2..=2_i64)
+            .prop_map(|(edge, row, more)| Step::PassUntil(edge, row, more)),
+    ]
+}
+
+fn jump() -> impl Strategy<Value = i64> {
+    prop_oneof![-DAY..=DAY, -2 * HOUR..=2 * HOUR, -60..=60_i64]
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        (0..90_u64).prop_map(Mishap::Slow),
+        (0..8000_u64).prop_map(Mishap::Slow),
+        Just(Mishap::Fails),
+        Just(Mishap::Panics),
+        Just(Mishap::StoreCloses),
+    ]
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let end = prop_oneof![
+        select(vec![
+            -1, 0, 1, 30, 59, 60, 61, 660, 1200, 1790, 1810, 1860, 2460, 2461
+        ]),
+        -HOUR..2 * HOUR,
+        Just(1_000 * DAY),
+    ];
+    prop_oneof![
+        Just(Harm::Garbage),
+        (0..8_usize).prop_map(Harm::KeyOf),
+        Just(Harm::Delete),
+        Just(Harm::NumberAsKey),
+        Just(Harm::HalfSecond),
+        end.prop_map(Harm::EndIn),
+        Just(Harm::LoseTimes),
+    ]
+}

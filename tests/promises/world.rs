@@ -1,0 +1,309 @@
+//! One database file, the processes on it, a clock, and an observer.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::crypto::fernet::SealingKeys;
+use jwks_server::domain::lifecycle::PolicyParts;
+use jwks_server::store::Store;
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+
+use crate::history::{ALWAYS, History, Kept, Life, promise};
+use crate::process::Process;
+use crate::schedule::{Edge, Schedule, Step, Who, policy};
+use crate::source::{Mishap, Workshop};
+
+/// When test time begins: 2027-01-15T08:00:00Z.
+pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+/// An empty database of this schema. Writing it is quicker than migrating.
+static EMPTY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let (made, copy) = (dir.path().join("made.db"), dir.path().join("copy.db"));
+    let _store = Store::open(&made).unwrap();
+    // Part of it is still in the write-ahead log.
+    let sql = Connection::open(&made).unwrap();
+    sql.execute("VACUUM INTO ?", [copy.to_str()]).unwrap();
+    std::fs::read(&copy).unwrap()
+});
+
+pub static SECRETS: LazyLock<Arc<SealingKeys>> =
+    LazyLock::new(|| Arc::new(SealingKeys::parse(&SealingKeys::generate()).unwrap()));
+
+pub struct World {
+    pub dir: TempDir,
+    pub files: usize,
+    clock: Arc<ManualClock>,
+    pub workshop: Arc<Workshop>,
+    pub processes: Vec<Process>,
+    pub sql: Connection,
+    pub history: History,
+    /// The kids in the order in which they were made.
+    pub order: Vec<i64>,
+    /// The sealed keys as they were before anyone touched them.
+    pub copies: BTreeMap<i64, Vec<u8>>,
+}
+
+/// Plays a schedule. `Err` names the step and the promise that it broke.
+pub async fn play(schedule: &Schedule) -> Kept {
+    let mut world = World::new(schedule);
+    let mut played = Ok(());
+    for (n, step) in schedule.steps.iter().enumerate() {
+        played = world.play(step).await.map_err(|e| {
+            let at = world.now().as_secs() - START.as_secs();
+            format!("step {n}, {step:?}, ends at {at} s: {e}")
+        });
+        if played.is_err() {
+            break;
+        }
+    }
+    for process in world.processes {
+        process.store.close().await;
+    }
+    played
+}
+
+impl World {
+    fn new(schedule: &Schedule) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.db");
+        std::fs::write(&path, &*EMPTY).unwrap();
+        let mut world = Self {
+            sql: Connection::open(&path).unwrap(),
+            dir,
+            files: 0,
+            clock: Arc::new(ManualClock::new(START)),
+            workshop: Arc::default(),
+            processes: Vec::new(),
+            history: History::default(),
+            order: Vec::new(),
+            copies: BTreeMap::new(),
+        };
+        for (n, row) in schedule.rows.iter().enumerate() {
+            world.add_legacy_row(n, row.ends_in);
+        }
+        for n in &schedule.processes {
+            let process = world.start(policy(*n));
+            world.processes.push(process);
+        }
+        world
+    }
+
+    fn add_legacy_row(&mut self, n: usize, ends_in: i64) {
+        let kid = i64::try_from(n).unwrap() + 1;
+        let sealed = SECRETS.seal(self.workshop.next().to_pem().as_bytes());
+        let exp = START.as_secs() + ends_in;
+        let sql = "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)";
+        let sealed = sealed.into_bytes();
+        self.sql.execute(sql, params![kid, sealed, exp]).unwrap();
+        self.copies.insert(kid, sealed);
+        self.order.push(kid);
+        let life = Life {
+            ready: ALWAYS,
+            exp: UnixTime::from_secs(exp),
+            sound: true,
+            number: n,
+        };
+        self.history.rows.insert(kid, life);
+    }
+
+    pub fn start(&self, parts: PolicyParts) -> Process {
+        Process::start(&self.path(), parts, &self.clock, &SECRETS, &self.workshop)
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join(format!("{}.db", self.files))
+    }
+
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    async fn play(&mut self, step: &Step) -> Kept {
+        match step {
+            Step::Pass(secs) => self.pass(*secs),
+            Step::PassUntil(edge, row, more) => self.pass_until(*edge, *row, *more),
+            Step::Jump(secs) => self
+                .clock
+                .step_to(UnixTime::from_secs(self.now().as_secs() + secs)),
+            Step::Tick(who) => self.tick(who % self.processes.len()).await?,
+            Step::TickTogether => self.tick_together().await?,
+            Step::TickWith(mishap, who) => {
+                self.tick_with(mishap, who % self.processes.len()).await?;
+            }
+            Step::Kill(who, waits) => self.kill(who % self.processes.len(), *waits).await?,
+            Step::Restart(who, policy) => {
+                self.restart(who % self.processes.len(), *policy).await;
+            }
+            Step::Harm(harm, row) => self.harm(*harm, *row),
+            Step::Repair => self.repair(),
+            Step::NewFile => self.new_file().await,
+        }
+        let now = self.now();
+        for process in &self.processes {
+            self.history.check(process, now).await?;
+            self.history
+                .check_thumbprints(&process.key_set(now), |kid| kid < 100)?;
+        }
+        Ok(())
+    }
+
+    fn pass(&self, secs: i64) {
+        let secs = u64::try_from(secs).unwrap_or(0);
+        self.clock.advance(Duration::from_secs(secs));
+    }
+
+    fn pass_until(&self, edge: Edge, row: usize, more: i64) {
+        let parts = &self.processes[0].parts;
+        let Some(kid) = self.pick(row) else {
+            return;
+        };
+        let key = self.history.rows[&kid];
+        let signs_until = key.exp - parts.token_lifetime - parts.skew;
+        let moment = match edge {
+            Edge::Ready => key.ready,
+            Edge::NextDue => signs_until - parts.lead,
+            Edge::EndOfSigning => signs_until,
+            Edge::Expiry => key.exp,
+            Edge::Deletion => key.exp + parts.retention,
+        };
+        let wait = moment.as_secs().saturating_sub(self.now().as_secs());
+        // No waiting for the end of a key that lasts for years.
+        self.pass((wait.saturating_add(more)).min(8 * 86_400));
+    }
+
+    /// A row by its number, in the order in which they were made.
+    pub fn pick(&self, row: usize) -> Option<i64> {
+        let is_there = |kid: &&i64| self.history.rows.contains_key(*kid);
+        let rows: Vec<_> = self.order.iter().filter(is_there).collect();
+        rows.get(row % rows.len().max(1)).map(|kid| **kid)
+    }
+
+    /// A tick that must go well.
+    async fn tick(&mut self, who: Who) -> Kept {
+        let ticked = self.processes[who].tick().await;
+        promise!(ticked.is_ok(), "promise 1: a tick failed: {ticked:?}");
+        let added = self.after_tick(&[who])?;
+        promise!(added <= 1, "a tick added {added} keys");
+        self.history.check_ticked(&self.processes[who], self.now())
+    }
+
+    async fn tick_together(&mut self) -> Kept {
+        let all: Vec<_> = (0..self.processes.len()).collect();
+        let all_alike = self
+            .processes
+            .iter()
+            .all(|p| p.parts == self.processes[0].parts);
+        match &mut self.processes[..] {
+            [one, two] => {
+                let (one, two) = tokio::join!(one.tick(), two.tick());
+                promise!(
+                    one.is_ok() && two.is_ok(),
+                    "promise 7: ticks failed: {one:?} {two:?}"
+                );
+            }
+            rest => rest[0].tick().await.map_err(|e| e.to_string()).map(drop)?,
+        }
+        let added = self.after_tick(&all)?;
+        promise!(
+            !all_alike || added <= 1,
+            "promise 7: ticks at once added {added} keys"
+        );
+        for process in &self.processes {
+            let signs = process.signer(self.now()).is_some();
+            promise!(signs, "promise 1: no key signs after ticks at once");
+        }
+        self.tick_again(&all).await
+    }
+
+    /// Another round at the same moment finds nothing to do.
+    async fn tick_again(&mut self, all: &[Who]) -> Kept {
+        for who in all {
+            let before: Vec<_> = self.history.rows.keys().copied().collect();
+            self.tick(*who).await?;
+            let is_same = self.history.rows.keys().eq(&before);
+            promise!(is_same, "promise 7: the second of two ticks did something");
+        }
+        Ok(())
+    }
+
+    /// Lets the observer look after ticks of `who`, and checks what they did to
+    /// the database. Returns how many keys were added that may sign.
+    fn after_tick(&mut self, who: &[Who]) -> Result<usize, String> {
+        let now = self.now();
+        let before = self.history.rows.clone();
+        let added = self.observe()?;
+        let retentions = who.iter().map(|who| self.processes[*who].parts.retention);
+        let shortest = retentions.min().unwrap_or_default();
+        History::check_deleted(&before, &self.history.rows, now - shortest, now)?;
+        for who in who {
+            let process = &mut self.processes[*who];
+            process.looked = Some(now);
+            process.seen.clone_from(&self.history.rows);
+        }
+        Ok(added)
+    }
+
+    /// A tick that may fail; its process goes on, unless it has lost the database.
+    async fn tick_with(&mut self, mishap: &Mishap, who: Who) -> Kept {
+        let process = &mut self.processes[who];
+        process.prepare(mishap.clone());
+        let ticked = process.tick().await;
+        self.after_tick(&[who])?;
+        if ticked.is_ok() {
+            self.history
+                .check_ticked(&self.processes[who], self.now())?;
+        }
+        let must_go_well = matches!(mishap, Mishap::Slow(_));
+        promise!(
+            ticked.is_ok() || !must_go_well,
+            "promise 1: a slow tick failed: {ticked:?}"
+        );
+        if matches!(mishap, Mishap::StoreCloses) {
+            self.restart(who, None).await;
+        }
+        Ok(())
+    }
+
+    /// Ends a process when its tick waits for the n-th time. Were it the only
+    /// one, then the next finds the files as they were at that moment.
+    async fn kill(&mut self, who: Who, waits: usize) -> Kept {
+        cut_off(waits, self.processes[who].rotation.tick()).await;
+        if self.processes.len() == 1 {
+            self.copy_file();
+        }
+        self.restart(who, None).await;
+        let before = self.history.rows.clone();
+        self.observe()?;
+        let now = self.now();
+        let retention = self.processes[who].parts.retention;
+        History::check_deleted(&before, &self.history.rows, now - retention, now)
+    }
+
+    async fn restart(&mut self, who: Who, other: Option<usize>) {
+        let parts = other.map_or(self.processes[who].parts, policy);
+        // Between two processes on one file, the old one ends first.
+        self.processes[who].store.clone().close().await;
+        self.processes[who] = self.start(parts);
+    }
+}
+
+/// Polls until `step` is done or has waited `waits` times, then drops it.
+async fn cut_off(waits: usize, step: impl Future) {
+    let mut step = pin!(step);
+    let mut left = waits;
+    std::future::poll_fn(|context| {
+        left = left.saturating_sub(1);
+        match step.as_mut().poll(context) {
+            Poll::Pending if left > 0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    })
+    .await;
+}

@@ -1,5 +1,5 @@
 //! The promises about keys, checked from the outside as a verifier would, over
-//! the real store: random schedules of all that may go wrong.
+//! the real store: random schedules of all that may go wrong, and simulated years.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -13,3 +13,4 @@ mod schedule;
 mod schedules;
 mod source;
 mod world;
+mod year;

@@ -1,0 +1,232 @@
+//! Long runs of one process that has the database to itself, in test time, with
+//! the edges of each key's life looked at second by second.
+//!
+//! The store, the rotation and the opened keys are the real ones. Two things
+//! make it quick. The keys come from a small stock, round and round: without
+//! retention a key's row is deleted hours before its turn comes again, and were
+//! it still there, then the insertion would fail. And few of the tokens are
+//! signed and verified; of the others there is only who signs and their times.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use tempfile::TempDir;
+
+use crate::history::{Kept, Life, promise};
+use crate::process::Process;
+use crate::schedule::parts;
+use crate::source::Workshop;
+use crate::world::{SECRETS, START};
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+const STOCK: usize = 8;
+/// Of so many keys, one signs a token in earnest.
+const SAMPLE: usize = 10;
+
+#[tokio::test]
+async fn promises_hold_for_the_first_half_of_a_year_of_ticks_in_time() {
+    run_in_time(START, 183 * DAY).await;
+}
+
+/// On a database of its own, so that both halves run at the same time.
+#[tokio::test]
+async fn promises_hold_for_the_second_half_of_a_year_of_ticks_in_time() {
+    run_in_time(START + Duration::from_secs(183 * DAY), 182 * DAY).await;
+}
+
+async fn run_in_time(start: UnixTime, secs: u64) {
+    let mut run = Run::new([3600, 1800, 600, 60, 0], start, Look::AtEdges);
+    run.go(secs, || 0).await.unwrap();
+    // A new key each time that one stops signing: L - T - S - P.
+    assert_eq!(run.made as u64, secs.div_ceil(19 * 60));
+}
+
+#[tokio::test]
+async fn promises_hold_for_a_year_of_late_ticks() {
+    let mut run = Run::new([3600, 1800, 600, 60, 0], START, Look::AtEdges);
+    run.is_in_time = false;
+    let mut runner = TestRunner::deterministic();
+    let late = prop_oneof![
+        10 => 0..90_u64,
+        5 => 0..HOUR / 2,
+        1 => 0..3 * HOUR,
+        1 => (1..=3_u64).prop_map(|quarters| quarters * HOUR / 4),
+    ];
+    let mut next = || late.new_tree(&mut runner).unwrap().current();
+    run.go(365 * DAY, &mut next).await.unwrap();
+}
+
+#[tokio::test]
+async fn promises_hold_in_each_second_of_a_day_with_keys_of_eighty_seconds() {
+    let mut run = Run::new([80, 10, 5, 5, 0], START, Look::EachSecond);
+    run.go(DAY, || 0).await.unwrap();
+    assert_eq!(run.made as u64, DAY / 60);
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    AtEdges,
+    EachSecond,
+}
+
+struct Run {
+    process: Process,
+    clock: Arc<ManualClock>,
+    start: UnixTime,
+    look: Look,
+    is_in_time: bool,
+    /// The keys that the observer has seen in a key set, which still matter.
+    keys: BTreeMap<i64, (UnixTime, Life)>,
+    /// The end of the last token of each key.
+    tokens: BTreeMap<i64, UnixTime>,
+    made: usize,
+    _dir: TempDir,
+}
+
+impl Run {
+    fn new(policy: [u64; 5], start: UnixTime, look: Look) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.db");
+        let clock = Arc::new(ManualClock::new(start));
+        let workshop = Arc::new(Workshop::with_round(STOCK));
+        Self {
+            process: Process::start(&path, parts(policy), &clock, &SECRETS, &workshop),
+            clock,
+            start,
+            look,
+            is_in_time: true,
+            keys: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            made: 0,
+            _dir: dir,
+        }
+    }
+
+    /// Ticks for `secs`, each time `late` seconds after it is due.
+    async fn go(&mut self, secs: u64, mut late: impl FnMut() -> u64) -> Kept {
+        let end = self.start + Duration::from_secs(secs);
+        while self.clock.now() < end {
+            let due = self.process.tick().await.map_err(|e| e.to_string())?;
+            let now = self.clock.now();
+            self.meet_new_keys(now);
+            promise!(
+                self.process.signer(now).is_some(),
+                "promise 1: no key signs after a tick at {now}"
+            );
+            let next = due + Duration::from_secs(late());
+            promise!(now < next, "a tick is due at {now} and again at {next}");
+            for moment in self.moments(now, next) {
+                self.clock.step_to(moment);
+                self.check(moment)
+                    .await
+                    .map_err(|e| format!("at {moment}, after a tick at {now}: {e}"))?;
+            }
+            self.clock.step_to(next);
+        }
+        Ok(())
+    }
+
+    /// What is new in the key set was made just now; what has ended with its
+    /// tokens matters no more.
+    fn meet_new_keys(&mut self, now: UnixTime) {
+        let parts = self.process.parts;
+        self.keys.retain(|_, (_, key)| now < key.exp);
+        self.tokens.retain(|_, end| now < *end);
+        for kid in self.process.key_set(now).keys() {
+            if !self.keys.contains_key(kid) {
+                let others = self.keys.values().map(|(_, key)| key);
+                let life = Life::at_birth(now, now + parts.key_lifetime, &parts, others, self.made);
+                self.keys.insert(*kid, (now, life));
+                self.made += 1;
+            }
+        }
+    }
+
+    /// The moments to look at from `now` until before `next`.
+    fn moments(&self, now: UnixTime, next: UnixTime) -> Vec<UnixTime> {
+        let (now, next) = (now.as_secs(), next.as_secs());
+        if self.look == Look::EachSecond {
+            return (now..next).map(UnixTime::from_secs).collect();
+        }
+        let parts = &self.process.parts;
+        let signs_until = |key: &Life| key.exp - parts.token_lifetime - parts.skew;
+        let lives = self.keys.values();
+        let mut moments: Vec<_> = lives
+            .flat_map(|(born, key)| [*born, key.ready, signs_until(key), key.exp])
+            // When the next tick is due, a key is born.
+            .chain([UnixTime::from_secs(next)])
+            .flat_map(|edge| edge.as_secs() - 2..=edge.as_secs() + 2)
+            .filter(|moment| (now..next).contains(moment))
+            .collect();
+        moments.sort_unstable();
+        moments.dedup();
+        moments.into_iter().map(UnixTime::from_secs).collect()
+    }
+
+    async fn check(&mut self, now: UnixTime) -> Kept {
+        let set = self.process.key_set(now);
+        let unexpired = self.keys.iter().filter(|(_, (_, key))| now < key.exp);
+        promise!(
+            set.keys().eq(unexpired.map(|(kid, _)| kid)),
+            "promise 5: published is {:?} of {:?}",
+            set.keys(),
+            self.keys
+        );
+        let lost = self
+            .tokens
+            .iter()
+            .find(|(kid, end)| now < **end && !set.contains_key(kid));
+        promise!(
+            lost.is_none(),
+            "promise 3: tokens of {lost:?} do not verify"
+        );
+        let (Some(kid), Some(end)) = (self.process.signer(now), self.process.token_end(now)) else {
+            promise!(set.is_empty(), "promise 1: no key signs");
+            return Ok(());
+        };
+        promise!(set.contains_key(&kid), "promise 9: {kid} is not published");
+        self.check_signer(kid, end, now)?;
+        if self.tokens.insert(kid, end).is_none() && self.made.is_multiple_of(SAMPLE) {
+            let token = self.process.issue().await;
+            let is_good = (token.kid, token.exp) == (kid, end) && token.verifies_against(&set);
+            promise!(is_good, "promise 3: {token:?} does not verify");
+        }
+        Ok(())
+    }
+
+    fn check_signer(&self, kid: i64, end: UnixTime, now: UnixTime) -> Kept {
+        let parts = &self.process.parts;
+        let (born, key) = self.keys[&kid];
+        promise!(end <= key.exp, "promise 2: a token until {end} of {key:?}");
+        let is_first = born == self.start;
+        if self.is_in_time {
+            let has_led = is_first || born + parts.lead <= now;
+            promise!(has_led, "promise 4: {kid} of {born} signs at {now}");
+            let is_full = end == now + parts.token_lifetime && end + parts.skew <= key.exp;
+            promise!(is_full, "a token until {end} of {key:?}");
+        }
+        let fit = |(_, key): &&(UnixTime, Life)| key.is_ready(now);
+        let better = self.keys.values().find(fit);
+        promise!(
+            key.is_ready(now) || better.is_none(),
+            "promise 4: {kid} signs before {}, though {better:?} could",
+            key.ready
+        );
+        let full = now + parts.token_lifetime;
+        let fuller = self
+            .keys
+            .values()
+            .find(|(_, key)| key.is_ready(now) && full <= key.exp);
+        promise!(
+            end == full || fuller.is_none(),
+            "promise 2: a short token, though {fuller:?} could sign a full one"
+        );
+        Ok(())
+    }
+}

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod finds;
 mod harm;
 mod history;
 mod process;

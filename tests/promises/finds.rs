@@ -1,0 +1,89 @@
+//! Schedules that once broke a promise, as small as they get.
+
+use crate::schedule::{Edge, Harm, LegacyRow, Schedule, Step};
+use crate::world::play;
+
+/// Plays `steps` with one process under the default policy, over keys of the
+/// earlier server that end after `ends` seconds.
+async fn hold(ends: &[i64], steps: Vec<Step>) {
+    let schedule = Schedule {
+        rows: ends.iter().map(|&ends_in| LegacyRow { ends_in }).collect(),
+        processes: vec![0],
+        steps,
+    };
+    if let Err(e) = play(&schedule).await {
+        panic!("{e}\n{schedule:?}");
+    }
+}
+
+/// A process that has seen a row damaged must count on it again when it is
+/// repaired: the next key is announced while the repaired one signs.
+#[tokio::test]
+async fn a_key_that_was_repaired_signs_until_its_successor_was_announced() {
+    hold(
+        &[3600],
+        vec![
+            Step::Tick(0),
+            Step::Harm(Harm::Garbage, 0),
+            Step::Tick(0),
+            Step::Repair,
+            // The key that was made meanwhile; the first row signs alone again.
+            Step::Harm(Harm::Delete, 2),
+            Step::Tick(0),
+            Step::PassUntil(Edge::NextDue, 0, 0),
+            Step::Tick(0),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_whose_end_has_a_fraction_does_not_stop_the_rotation() {
+    hold(
+        &[3600],
+        vec![Step::Harm(Harm::HalfSecond, 0), Step::Tick(0)],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_with_a_number_for_a_key_does_not_stop_the_rotation() {
+    hold(
+        &[3600],
+        vec![Step::Harm(Harm::NumberAsKey, 0), Step::Tick(0)],
+    )
+    .await;
+}
+
+/// As after an outage longer than the keys, with another `NOT_MY_KEY`.
+#[tokio::test]
+async fn a_tick_gets_past_any_number_of_expired_rows_that_do_not_open() {
+    let rows = 40;
+    let mut steps: Vec<_> = (0..rows)
+        .map(|row| Step::Harm(Harm::Garbage, row))
+        .collect();
+    steps.push(Step::Tick(0));
+    hold(&vec![-600; rows], steps).await;
+}
+
+/// A damaged row makes a process load more expired keys than the last. Those
+/// that it then deletes, it must not give out again after a step of the clock.
+#[tokio::test]
+async fn a_key_that_a_tick_deleted_does_not_come_back_with_the_clock() {
+    let schedule = Schedule {
+        rows: vec![LegacyRow { ends_in: 3600 }],
+        // The first without retention.
+        processes: vec![1],
+        steps: vec![
+            Step::PassUntil(Edge::NextDue, 0, 0),
+            Step::Tick(0),
+            Step::PassUntil(Edge::Expiry, 1, -1),
+            Step::Harm(Harm::Garbage, 1),
+            Step::Tick(0),
+            Step::Jump(-7200),
+        ],
+    };
+    if let Err(e) = play(&schedule).await {
+        panic!("{e}\n{schedule:?}");
+    }
+}

@@ -23,7 +23,7 @@ const NEWS_EVERY: Duration = Duration::from_millis(500);
 /// How soon a tick that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often one tick looks again when its work does not show: with each look
-/// it knows one more row that cannot be used.
+/// it knows twice as many rows that cannot be used.
 const MAX_LOOKS: usize = 16;
 
 /// Keeps the key ring and the database in the state that the policy wants.
@@ -151,7 +151,10 @@ impl Rotation {
             let now = self.clock.now();
             self.look(now).await?;
             let Some(due) = Due::first(self.ring.snapshot().times(), &self.policy, now) else {
-                self.prune(now).await?;
+                if self.prune(now).await? > 0 {
+                    // What is deleted must not come back when the clock goes back.
+                    self.look(now).await?;
+                }
                 return Ok(lifecycle::next_due(
                     self.ring.snapshot().times(),
                     &self.policy,
@@ -171,9 +174,8 @@ impl Rotation {
         let (ring, secrets) = (Arc::clone(&self.ring), Arc::clone(&self.secrets));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
         self.seen_event = event;
-        for times in self.ring.snapshot().times() {
-            self.bad.remove(&times.kid);
-        }
+        // Anew each time: a row that was repaired counts again.
+        self.bad.clear();
         for Unopened {
             kid,
             reason,
@@ -233,20 +235,22 @@ impl Rotation {
         Ok(())
     }
 
-    async fn prune(&self, now: UnixTime) -> Result<(), StoreError> {
+    /// Deletes what is over and returns how many keys that were.
+    async fn prune(&self, now: UnixTime) -> Result<usize, StoreError> {
         let before = self.policy.delete_before(now);
         let keep = self.ring.snapshot().last_expired(now).map(|key| key.kid());
-        if self.store.can_prune_keys(before, keep).await? {
-            let gone = self.store.prune_keys(before, keep, now).await?;
-            tracing::info!("{gone} keys that expired before {before} were deleted");
+        if !self.store.can_prune_keys(before, keep).await? {
+            return Ok(0);
         }
-        Ok(())
+        let gone = self.store.prune_keys(before, keep, now).await?;
+        tracing::info!("{gone} keys that expired before {before} were deleted");
+        Ok(gone)
     }
 
-    /// Of the expired keys only the last matters; as many more are asked for
-    /// as are known to be unusable.
+    /// Of the expired keys only the last matters; where some are known to be
+    /// unusable, twice as many are asked for, so that few looks get past them.
     fn expired_rows(&self) -> usize {
-        self.bad.len() + 1
+        (2 * self.bad.len()).max(1)
     }
 }
 

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
 use jwks_server::crypto::fernet::SealingKeys;
-use jwks_server::domain::keys::{KeyRing, PublishedSet};
+use jwks_server::domain::keys::{KeyRing, Document};
 use jwks_server::domain::lifecycle::{self, Policy, PolicyParts};
 use jwks_server::domain::rotation::{Rotation, RotationError};
 use jwks_server::domain::tokens::{TokenIssuer, TokenKind};
@@ -140,7 +140,8 @@ impl Process {
     pub async fn issue(&self) -> Token {
         let clock = &*self.clock;
         let issued = self.issuer.issue(TokenKind::Live, "alice".into(), clock);
-        let (text, at) = issued.await.unwrap();
+        let issued = issued.await.unwrap();
+        let (text, at) = (issued.token, issued.at);
         assert_eq!(at, clock.now());
         Token::parse(text)
     }
@@ -174,7 +175,7 @@ impl Token {
     }
 }
 
-fn parse(set: &PublishedSet) -> KeySet {
+fn parse(set: &Document) -> KeySet {
     let json: Value = serde_json::from_slice(&set.body).unwrap();
     let keys = json["keys"].as_array().unwrap();
     let parsed: KeySet = keys

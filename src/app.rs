@@ -135,6 +135,7 @@ impl App {
             _ = &mut server => Some("the server"),
             _ = &mut rotation => Some("the key rotation"),
             _ = &mut sweeper => Some("the sweeping of quotas"),
+            () = self.store.ended() => Some("the writing of the database"),
         };
         // Keys go on rotating until the last request is answered.
         serving.cancel();

@@ -25,8 +25,9 @@ use crate::http::client::Peer;
 const MAX_CONNECTIONS: usize = 10_000;
 /// How long the head of a request may take, from the moment it may come.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long requests that are under way get to end when the service stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long requests that are under way get to end when the service stops:
+/// of ten seconds, what is left for closing the database.
+const DRAIN: Duration = Duration::from_secs(7);
 /// HTTP/2: requests at once on a connection, and how its life is checked.
 const MAX_STREAMS: u32 = 100;
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -37,7 +38,7 @@ const MAX_HEAD: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `service` on all listeners until `stop`, then lets requests that are
-/// under way end, for at most ten seconds.
+/// under way end, for at most seven seconds.
 pub async fn serve<S>(listeners: Vec<TcpListener>, service: S, stop: CancellationToken)
 where
     S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>

@@ -59,7 +59,14 @@ impl SealingKeys {
 
     /// Encrypts and authenticates `plain` under the first key.
     pub fn seal(&self, plain: &[u8]) -> Sealed {
-        Sealed(self.all[0].encrypt(plain).into_bytes())
+        self.seal_under(0, plain)
+    }
+
+    /// The same under the key at a place that [`open_and_tell`](Self::open_and_tell)
+    /// has named; under the first where there is none.
+    pub fn seal_under(&self, place: usize, plain: &[u8]) -> Sealed {
+        let key = self.all.get(place).unwrap_or(&self.all[0]);
+        Sealed(key.encrypt(plain).into_bytes())
     }
 
     /// Opens what any of the keys sealed; `None` when none did or it was changed.

@@ -98,7 +98,8 @@ impl Workspace {
             password,
             &salt,
             &mut out,
-        )?;
+        )
+        .ok()?;
         let phc = PasswordHash {
             algorithm: argon2::ARGON2ID_IDENT,
             version: Some(Version::V0x13.into()),
@@ -110,11 +111,16 @@ impl Workspace {
     }
 
     /// Holds `password` against the PHC string `stored`.
-    fn verify(&mut self, password: &SecretString, stored: &str, costs: Costs) -> Verdict {
+    fn verify(
+        &mut self,
+        password: &SecretString,
+        stored: &str,
+        costs: Costs,
+    ) -> Result<Verdict, NoMemory> {
         let Some(known) = Stored::parse(stored) else {
             // As much work as any other answer, or the time would tell.
-            self.burn(password, costs);
-            return Verdict::Unreadable;
+            self.burn(password, costs)?;
+            return Ok(Verdict::Unreadable);
         };
         let mut out = vec![0; known.hash.len()];
         let computed = self.fill(
@@ -126,27 +132,33 @@ impl Workspace {
             &mut out,
         );
         match computed {
-            None => Verdict::Unreadable,
-            Some(()) if bool::from(out.ct_eq(&known.hash)) => Verdict::Match {
+            Err(Uncomputed::NoMemory) => Err(NoMemory),
+            Err(Uncomputed::Impossible) => Ok(Verdict::Unreadable),
+            Ok(()) if bool::from(out.ct_eq(&known.hash)) => Ok(Verdict::Match {
                 outdated: !known.has(costs),
-            },
-            Some(()) => Verdict::Mismatch,
+            }),
+            Ok(()) => Ok(Verdict::Mismatch),
         }
     }
 
     /// Does the work of a verification that nobody can pass.
-    fn burn(&mut self, password: &SecretString, costs: Costs) {
-        if let Ok(params) = costs.params() {
-            let mut out = [0; HASH_LEN];
-            self.fill(
-                Algorithm::Argon2id,
-                Version::V0x13,
-                params,
-                password,
-                &[0; SALT_LEN],
-                &mut out,
-            );
-            std::hint::black_box(out);
+    fn burn(&mut self, password: &SecretString, costs: Costs) -> Result<(), NoMemory> {
+        let Ok(params) = costs.params() else {
+            return Ok(());
+        };
+        let mut out = [0; HASH_LEN];
+        let computed = self.fill(
+            Algorithm::Argon2id,
+            Version::V0x13,
+            params,
+            password,
+            &[0; SALT_LEN],
+            &mut out,
+        );
+        std::hint::black_box(out);
+        match computed {
+            Err(Uncomputed::NoMemory) => Err(NoMemory),
+            _ => Ok(()),
         }
     }
 
@@ -158,9 +170,13 @@ impl Workspace {
         password: &SecretString,
         salt: &[u8],
         out: &mut [u8],
-    ) -> Option<()> {
+    ) -> Result<(), Uncomputed> {
         let blocks = params.block_count();
-        if self.0.len() < blocks {
+        if let Some(missing) = blocks.checked_sub(self.0.len()) {
+            // A stored hash may ask for a gigabyte; where there is none, only
+            // its own sign-in fails.
+            let reserved = self.0.try_reserve_exact(missing);
+            reserved.map_err(|_| Uncomputed::NoMemory)?;
             self.0.resize(blocks, Block::new());
         }
         Argon2::new(algorithm, version, params)
@@ -170,7 +186,7 @@ impl Workspace {
                 out,
                 &mut self.0[..blocks],
             )
-            .ok()
+            .map_err(|_| Uncomputed::Impossible)
     }
 
     /// Gives back memory beyond what new hashes need.
@@ -181,6 +197,16 @@ impl Workspace {
             self.0.shrink_to_fit();
         }
     }
+}
+
+/// There was not enough memory for a hash.
+struct NoMemory;
+
+/// Why there is no hash.
+enum Uncomputed {
+    NoMemory,
+    /// The parameters contradict each other.
+    Impossible,
 }
 
 /// A stored hash whose costs are sane.
@@ -228,7 +254,9 @@ mod tests {
     use super::*;
 
     fn verify(password: &str, stored: &str) -> Verdict {
-        Workspace::default().verify(&password.to_owned().into(), stored, Costs::DEFAULT)
+        let verdict =
+            Workspace::default().verify(&password.to_owned().into(), stored, Costs::DEFAULT);
+        verdict.unwrap_or_else(|NoMemory| panic!("no memory"))
     }
 
     #[test]
@@ -276,11 +304,12 @@ mod tests {
     #[test]
     fn memory_that_one_foreign_hash_needed_is_given_back() {
         let mut space = Workspace::default();
-        space.verify(
+        let verdict = space.verify(
             &"correct horse".to_owned().into(),
             FOREIGN[0],
             Costs::DEFAULT,
         );
+        assert!(verdict.is_ok());
         assert_eq!(space.0.len(), 65_536);
         space.trim(Costs::DEFAULT);
         assert_eq!(space.0.len(), 19_456);

@@ -230,15 +230,20 @@ impl Accounts {
         client: IpAddr,
         issued: &IssuedToken,
     ) -> Result<(), StoreError> {
+        let first_use = issued.live_key.as_ref().filter(|key| !key.is_used());
         self.store
             .record_sign_in(SignInRecord {
                 account: account.id,
                 client,
                 at: issued.at,
                 new_hash: account.new_hash,
-                first_use: issued.first_use,
+                first_use: first_use.map(|key| key.kid()),
             })
-            .await
+            .await?;
+        if let Some(key) = first_use {
+            key.set_used();
+        }
+        Ok(())
     }
 
     /// The hash that should take the old one's place; when there is no time

@@ -1,7 +1,7 @@
 //! Who issues the tokens: an issuer identifier (RFC 8414 section 2) that
 //! discovery can work with.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// A URL: https, or http on a loopback address; without query and fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +61,25 @@ fn host(authority: &str) -> Option<&str> {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
     };
-    let fine = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-    let port_is_fine = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    (!host.is_empty() && host.chars().all(fine) && port_is_fine).then_some(host)
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let is_host = match bracketed(host) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.split('.').all(is_label),
+    };
+    (is_port && is_host).then_some(host)
+}
+
+fn bracketed(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+fn is_label(label: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    !label.is_empty() && label.chars().all(fine)
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let bare = bracketed(host).unwrap_or(host);
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -125,6 +137,10 @@ mod tests {
             "https://a.example:99999",
             "https://a b.example",
             "http://127.0.0.1.example",
+            "https://[::1",
+            "https://::1",
+            "https://a..b",
+            "https://[a.example]",
         ] {
             assert!(Issuer::parse(text).is_err(), "{text}");
         }

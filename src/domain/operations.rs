@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::keys::{BadKey, OpenedKey};
 use super::lifecycle::{self, Policy, Stage};
 use super::rotation::{self, RotationError};
@@ -91,23 +93,33 @@ impl KeyOperations {
 
     /// Publishes a new key, which signs after the usual lead. Returns its times.
     pub async fn rotate(&self) -> Result<(Kid, UnixTime), RotationError> {
-        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets).await?;
-        let now = self.clock.now();
-        let span = lifecycle::rotated_key(&self.policy, now);
+        let entry = self.entry_in_use().await?;
+        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets, entry).await?;
+        let policy = self.policy;
+        let (tell, told) = oneshot::channel();
+        let span = move |_: &[KeyTimes], now| {
+            let span = lifecycle::rotated_key(&policy, now);
+            let _ = tell.send(span.signs_from);
+            Some(span)
+        };
         self.store
-            .insert_key_if_due(kid, sealed.into_bytes(), now, 0, move |_| Some(span))
+            .insert_key_if_due(kid, sealed.into_bytes(), 0, Arc::clone(&self.clock), span)
             .await?;
-        Ok((kid, span.signs_from))
+        // It was told before the insertion, or there would have been an error.
+        Ok((kid, told.await.unwrap_or_else(|_| self.clock.now())))
     }
 
     /// Takes all keys out of the set and puts a new one in, which signs at
     /// once. Returns the new one and those that went.
     pub async fn replace_all(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
-        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets).await?;
-        let span = lifecycle::emergency_key(&self.policy, self.clock.now());
+        let entry = self.entry_in_use().await?;
+        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets, entry).await?;
+        let policy = self.policy;
+        let span = move |now| lifecycle::emergency_key(&policy, now);
+        let clock = Arc::clone(&self.clock);
         let gone = self
             .store
-            .replace_keys(kid, sealed.into_bytes(), span, reason)
+            .replace_keys(kid, sealed.into_bytes(), reason, clock, span)
             .await?;
         Ok((kid, gone))
     }
@@ -117,10 +129,31 @@ impl KeyOperations {
         if !self.store.has_key(kid).await? {
             return Err(RevokeError::Unknown(kid));
         }
-        let (policy, now) = (self.policy, self.clock.now());
-        let secrets = Arc::clone(&self.secrets);
-        let allowed = move |keys: &[KeyRow]| may_revoke(kid, keys, &secrets, &policy, now);
-        self.store.revoke_key(kid, now, reason, allowed).await?
+        let (policy, secrets) = (self.policy, Arc::clone(&self.secrets));
+        let allowed = move |keys: &[KeyRow], now| may_revoke(kid, keys, &secrets, &policy, now);
+        let clock = Arc::clone(&self.clock);
+        self.store.revoke_key(kid, reason, clock, allowed).await?
+    }
+
+    /// The entry of `NOT_MY_KEY` that opens the newest published key. A running
+    /// server has it; it may not have the first one yet.
+    async fn entry_in_use(&self) -> Result<usize, RotationError> {
+        let now = self.clock.now();
+        let published: Vec<_> = self
+            .list(now)
+            .await?
+            .into_iter()
+            .filter(|key| key.stage.is_published())
+            .collect();
+        let newest_first = published.iter().rev();
+        match newest_first
+            .filter_map(|key| key.opened_by.as_ref().ok())
+            .next()
+        {
+            Some(&entry) => Ok(entry),
+            None if published.is_empty() => Ok(0),
+            None => Err(RotationError::OtherSecrets),
+        }
     }
 
     /// Encrypts every key anew that is not under the first entry of

@@ -54,6 +54,9 @@ pub enum RotationError {
     /// Work on a blocking thread was cut off.
     #[error("a key was not made: {0}")]
     CutOff(#[from] tokio::task::JoinError),
+    /// The keys in the database are those of another `NOT_MY_KEY`.
+    #[error("NOT_MY_KEY opens none of the keys that are published; nothing was changed")]
+    OtherSecrets,
     /// Rows that cannot be used hide what was done.
     #[error("there are too many keys in the database that cannot be used")]
     NoProgress,
@@ -112,18 +115,34 @@ impl Rotation {
     /// Ticks until `stop`. A tick that fails is logged and tried again.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let pause = match self.tick().await {
-                Ok(next) => self.clock.now().until(next).min(MAX_SLEEP),
-                Err(e) => {
-                    tracing::error!("key rotation failed, next try in a second: {e}");
-                    RETRY
+            // A tick may be cut off anywhere: what is not committed is as if
+            // it had not begun.
+            let ticked = tokio::select! {
+                () = stop.cancelled() => return,
+                ticked = self.tick() => ticked,
+            };
+            let wait = async {
+                match ticked {
+                    Ok(next) => self.wait(next).await,
+                    Err(e) => {
+                        tracing::error!("key rotation failed, next try in a second: {e}");
+                        tokio::time::sleep(RETRY).await;
+                    }
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-                () = self.news() => {}
+                () = wait => {}
             }
+        }
+    }
+
+    /// Until `next`, or earlier when there is reason to look again.
+    async fn wait(&self, next: UnixTime) {
+        let pause = self.clock.now().until(next).min(MAX_SLEEP);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.news() => {}
         }
     }
 
@@ -144,8 +163,8 @@ impl Rotation {
 
     /// Brings keys and snapshot up to date and returns when a key is due next.
     ///
-    /// The clock is read again after each slow step, so that a key's times
-    /// count from the moment it is there and not from when its making began.
+    /// A key's times count from the moment it is inserted and not from when its
+    /// making began.
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
         for _ in 0..MAX_LOOKS {
             let now = self.clock.now();
@@ -155,11 +174,8 @@ impl Rotation {
                     // What is deleted must not come back when the clock goes back.
                     self.look(now).await?;
                 }
-                return Ok(lifecycle::next_due(
-                    self.ring.snapshot().times(),
-                    &self.policy,
-                    now,
-                ));
+                let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
+                return Ok(next.unwrap_or(now));
             };
             self.make(due).await?;
         }
@@ -204,10 +220,9 @@ impl Rotation {
 
     /// Makes a key and inserts it, unless it is no longer due by then.
     async fn make(&self, due: Due) -> Result<(), RotationError> {
-        let (kid, sealed) = make_sealed(&self.source, &self.secrets).await?;
-        let now = self.clock.now();
+        let (kid, sealed) = make_sealed(&self.source, &self.secrets, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
-        let still_due = move |times: &[KeyTimes]| {
+        let still_due = move |times: &[KeyTimes], now| {
             let good: Vec<_> = times
                 .iter()
                 .filter(|times| !bad.contains(&times.kid))
@@ -220,8 +235,8 @@ impl Rotation {
             .insert_key_if_due(
                 kid,
                 sealed.into_bytes(),
-                now,
                 self.expired_rows(),
+                Arc::clone(&self.clock),
                 still_due,
             )
             .await?;
@@ -254,16 +269,17 @@ impl Rotation {
     }
 }
 
-/// A new key, sealed, and its kid.
+/// A new key, sealed under the given entry of `NOT_MY_KEY`, and its kid.
 pub(super) async fn make_sealed(
     source: &Arc<dyn KeySource>,
     secrets: &Arc<SealingKeys>,
+    entry: usize,
 ) -> Result<(Kid, Sealed), RotationError> {
     let (source, secrets) = (Arc::clone(source), Arc::clone(secrets));
     let made = tokio::task::spawn_blocking(move || -> Result<_, KeyError> {
         let key = source.generate()?;
         let kid = Kid::from_thumbprint(&key.public().thumbprint());
-        Ok((kid, secrets.seal(key.to_pem().as_bytes())))
+        Ok((kid, secrets.seal_under(entry, key.to_pem().as_bytes())))
     });
     Ok(made.await??)
 }

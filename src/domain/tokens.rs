@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::keys::{KeyRing, OpenedKey};
 use super::lifecycle::{self, Policy};
 use crate::clock::{Clock, UnixTime};
-use crate::store::Kid;
 
 /// Which token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +52,8 @@ pub struct IssuedToken {
     pub token: String,
     /// The moment it was made at.
     pub at: UnixTime,
-    /// Its key, when this process signs with it for the first time.
-    pub first_use: Option<Kid>,
+    /// Its key, if it is a live token: an expired one is no use of a key.
+    pub live_key: Option<Arc<OpenedKey>>,
 }
 
 /// Why there is no token.
@@ -97,7 +96,7 @@ impl TokenIssuer {
         });
         let (key, now) = picked.await.ok_or(TokenError::NoKey)?;
         let names = Arc::clone(&self.names);
-        let first_use = (kind == TokenKind::Live && key.is_first_use()).then(|| key.kid());
+        let live_key = (kind == TokenKind::Live).then(|| Arc::clone(&key));
         let token = tokio::task::spawn_blocking(move || {
             let (iat, exp) = match kind {
                 TokenKind::Live => lifecycle::token_times(key.times(), &policy, now),
@@ -110,7 +109,7 @@ impl TokenIssuer {
         Ok(IssuedToken {
             token,
             at: now,
-            first_use,
+            live_key,
         })
     }
 }

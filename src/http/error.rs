@@ -170,6 +170,10 @@ impl From<HashError> for ApiError {
     fn from(error: HashError) -> Self {
         match error {
             HashError::Overloaded => Self::busy("too many passwords are being checked at once"),
+            HashError::NoMemory => {
+                tracing::error!("{error}");
+                Self::busy("there is not enough memory at the moment")
+            }
             HashError::Failed => {
                 tracing::error!("{error}");
                 Self::Internal

@@ -79,6 +79,7 @@ where
             client,
             began,
             id: id.clone(),
+            is_told: false,
         };
         let span = if seen.is_key_set() {
             tracing::Span::none()
@@ -99,6 +100,8 @@ struct Seen {
     client: Option<ClientAddr>,
     began: Instant,
     id: HeaderValue,
+    /// Whether the line is written.
+    is_told: bool,
 }
 
 pin_project! {
@@ -119,10 +122,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.inner.poll(cx));
-        if let Some(seen) = this.seen.take() {
-            seen.log(response.status());
+        if let Some(mut seen) = this.seen.take() {
+            seen.answered(response.status());
             let headers = response.headers_mut();
-            headers.insert(REQUEST_ID, seen.id);
+            headers.insert(REQUEST_ID, seen.id.clone());
             headers.insert(
                 header::X_CONTENT_TYPE_OPTIONS,
                 HeaderValue::from_static("nosniff"),
@@ -139,7 +142,8 @@ impl Seen {
 
     /// Fetches of the key set that went well are the bulk of all requests, and
     /// a line for each would cost more than the answer: they are debug.
-    fn log(&self, status: StatusCode) {
+    fn answered(&mut self, status: StatusCode) {
+        self.is_told = true;
         let well = status.is_success() || status == StatusCode::NOT_MODIFIED;
         macro_rules! line {
             ($level:ident) => {
@@ -158,6 +162,22 @@ impl Seen {
             line!(debug);
         } else {
             line!(info);
+        }
+    }
+}
+
+impl Drop for Seen {
+    /// Without an answer: the client went away before there was one.
+    fn drop(&mut self) {
+        if !self.is_told {
+            tracing::info!(
+                method = %self.method,
+                path = self.uri.path(),
+                ms = millis(self.began.elapsed()),
+                client = self.client.map(|client| tracing::field::display(client.0)),
+                request_id = self.id.to_str().unwrap_or_default(),
+                "client went away"
+            );
         }
     }
 }

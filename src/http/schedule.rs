@@ -78,7 +78,9 @@ fn document(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Document {
         keys: published
             .map(|key| scheduled(key, times, policy, now))
             .collect(),
-        next_rotation: lifecycle::next_due(times, policy, now).into(),
+        next_rotation: lifecycle::next_due(times, policy, now)
+            .map_or(now, |due| due.max(now))
+            .into(),
         contract: Contract {
             max_cache_seconds: policy.lead().as_secs(),
             min_notice_seconds: policy.lead().as_secs(),

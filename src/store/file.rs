@@ -68,8 +68,8 @@ pub(super) fn side_file(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The file as SQLite URI that never makes a file, so that a database that was
-/// deleted under the service is an error and not an empty database.
+/// The file as SQLite URI that never makes a file, so that connecting to
+/// a database that was deleted is an error and not an empty database.
 pub(super) fn uri(path: &Path) -> String {
     uri_with(path, "mode=rw")
 }

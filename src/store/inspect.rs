@@ -34,19 +34,7 @@ impl Store {
     ///
     /// Blocks, for long when the file is large.
     pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
-        match path.metadata() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(OpenError::File(e)),
-            Ok(meta) if meta.is_file() && meta.len() == 0 => return Ok(None),
-            Ok(_) => {}
-        }
-        let as_it_lies = lies_still(path).map_err(OpenError::File)?;
-        let found = look(path, as_it_lies);
-        if as_it_lies && !lies_still(path).map_err(OpenError::File)? {
-            // A server has started meanwhile, and what was read may be torn.
-            return look(path, false).map(Some);
-        }
-        found.map(Some)
+        read_only(path, look)
     }
 
     /// The database file and its side files, as far as they are there, with
@@ -62,6 +50,27 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// Reads a database without changing it or its side files; `None` when it is
+/// missing or empty. `query` runs in one transaction, and perhaps twice.
+pub(super) fn read_only<T>(
+    path: &Path,
+    query: impl Fn(&Connection) -> Result<T, OpenError>,
+) -> Result<Option<T>, OpenError> {
+    match path.metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(OpenError::File(e)),
+        Ok(meta) if meta.is_file() && meta.len() == 0 => return Ok(None),
+        Ok(_) => {}
+    }
+    let as_it_lies = lies_still(path).map_err(OpenError::File)?;
+    let found = connect(path, as_it_lies).and_then(|conn| query(&conn));
+    if as_it_lies && !lies_still(path).map_err(OpenError::File)? {
+        // A server has started meanwhile, and what was read may be torn.
+        return query(&connect(path, false)?).map(Some);
+    }
+    found.map(Some)
 }
 
 /// Whether nobody has a database in write-ahead mode open: then its side files
@@ -80,7 +89,7 @@ fn lies_still(path: &Path) -> io::Result<bool> {
     Ok(is_wal && !file::side_file(path, "-wal").exists())
 }
 
-fn look(path: &Path, as_it_lies: bool) -> Result<Inspection, OpenError> {
+fn connect(path: &Path, as_it_lies: bool) -> Result<Connection, OpenError> {
     let how = if as_it_lies {
         "mode=ro&immutable=1"
     } else {
@@ -93,11 +102,15 @@ fn look(path: &Path, as_it_lies: bool) -> Result<Inspection, OpenError> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // One state of it for all questions.
     conn.execute_batch("BEGIN")?;
-    let damages = damages(&conn)?;
-    let schema = schema::state(&conn)?;
+    Ok(conn)
+}
+
+fn look(conn: &Connection) -> Result<Inspection, OpenError> {
+    let damages = damages(conn)?;
+    let schema = schema::state(conn)?;
     Ok(Inspection {
-        keys: all_keys(&conn, &schema)?,
-        last_sign_in: last_sign_in(&conn)?,
+        keys: all_keys(conn, &schema)?,
+        last_sign_in: last_sign_in(conn)?,
         damages,
         schema,
     })

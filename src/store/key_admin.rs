@@ -1,11 +1,13 @@
 //! What operators do to the tables of keys, each step one transaction.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::key_events::{self, KeyEventKind};
 use super::keys::{self, COLUMNS};
 use super::{KeyRow, KeySpan, Kid, Store, StoreError};
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 
 /// A key with everything that is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,19 +57,20 @@ impl Store {
         &self,
         kid: Kid,
         sealed: Vec<u8>,
-        span: KeySpan,
         reason: String,
+        clock: Arc<dyn Clock>,
+        span: impl FnOnce(UnixTime) -> KeySpan + Send + 'static,
     ) -> Result<Vec<Kid>, StoreError> {
         self.writer
             .write(move |conn| {
-                let now = span.created_at;
+                let now = clock.now();
                 let present = keys::around(conn, now, 0)?;
                 let mut gone = Vec::new();
                 for row in present.iter().filter(|row| !row.times.revoked) {
                     revoke(conn, row.times.kid, now, &reason)?;
                     gone.push(row.times.kid);
                 }
-                keys::insert(conn, kid, &sealed, span)?;
+                keys::insert(conn, kid, &sealed, span(now))?;
                 key_events::note(conn, kid, KeyEventKind::Created, now, None)?;
                 Ok(gone)
             })
@@ -79,14 +82,17 @@ impl Store {
     pub async fn revoke_key<E: Send + 'static>(
         &self,
         kid: Kid,
-        now: UnixTime,
         reason: String,
-        allowed: impl FnOnce(&[KeyRow]) -> Result<(), E> + Send + 'static,
+        clock: Arc<dyn Clock>,
+        allowed: impl FnOnce(&[KeyRow], UnixTime) -> Result<(), E> + Send + 'static,
     ) -> Result<Result<(), E>, StoreError> {
         self.writer
-            .write(move |conn| match allowed(&keys::around(conn, now, 0)?) {
-                Ok(()) => Ok(Ok(revoke(conn, kid, now, &reason)?)),
-                Err(e) => Ok(Err(e)),
+            .write(move |conn| {
+                let now = clock.now();
+                match allowed(&keys::around(conn, now, 0)?, now) {
+                    Ok(()) => Ok(Ok(revoke(conn, kid, now, &reason)?)),
+                    Err(e) => Ok(Err(e)),
+                }
             })
             .await
     }
@@ -139,7 +145,8 @@ pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<Result<FullKeyRow, 
          ORDER BY coalesce(t.serial, 0), k.exp, k.kid"
     ))?;
     let rows = query.query_map([], |row| {
-        let created: Option<i64> = row.get(6)?;
+        // Only shown, so no reason to leave the key out.
+        let created: Option<i64> = row.get(6).unwrap_or_default();
         Ok(keys::read(row).map(|key| FullKeyRow {
             key,
             created_at: created.map(UnixTime::from_secs),

@@ -1,13 +1,14 @@
 //! The tables `keys` and `key_times`: sealed private keys and their times.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::key_events::{self, KeyEventKind};
 use super::{Store, StoreError};
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 
 /// The number of a key: the column `keys.kid`, and its decimal string in
 /// tokens and in the key set.
@@ -92,23 +93,25 @@ impl Store {
 
     /// Inserts a key if `due`, asked inside the transaction about the same
     /// keys that [`keys_around`](Self::keys_around) gives, says which times it
-    /// gets. `false`: it was not due any more, which is what happens when
+    /// gets. The clock is read there too: the transaction may have waited for
+    /// a lock, and times count from when the key is there. `false`: it was not due any more, which is what happens when
     /// another process has done the same.
     pub async fn insert_key_if_due(
         &self,
         kid: Kid,
         sealed: Vec<u8>,
-        now: UnixTime,
         expired: usize,
-        due: impl FnOnce(&[KeyTimes]) -> Option<KeySpan> + Send + 'static,
+        clock: Arc<dyn Clock>,
+        due: impl FnOnce(&[KeyTimes], UnixTime) -> Option<KeySpan> + Send + 'static,
     ) -> Result<bool, StoreError> {
         self.writer
             .write(move |conn| {
+                let now = clock.now();
                 let times: Vec<_> = around(conn, now, expired)?
                     .into_iter()
                     .map(|row| row.times)
                     .collect();
-                let Some(span) = due(&times) else {
+                let Some(span) = due(&times, now) else {
                     return Ok(false);
                 };
                 insert(conn, kid, &sealed, span)?;
@@ -180,20 +183,22 @@ pub(super) fn all_without_times(conn: &Connection) -> rusqlite::Result<Vec<KeyRo
 
 /// SQLite lets other programs store anything anywhere; a text in `exp` would
 /// even count as later than every time.
-const WELL_TYPED: &str = "typeof(exp) = 'integer' AND typeof(key) IN ('text', 'blob')";
+const WELL_TYPED: &str = "typeof(k.exp) = 'integer' AND typeof(k.key) IN ('text', 'blob')
+    AND typeof(t.signs_from) IN ('integer', 'null')";
 /// Kids of mistyped rows that are named at most.
 const MOST_MISTYPED: i64 = 16;
 
 fn mistyped(conn: &Connection) -> Result<Vec<Kid>, StoreError> {
     let mut query = conn.prepare_cached(&format!(
-        "SELECT kid FROM keys WHERE NOT ({WELL_TYPED}) ORDER BY kid LIMIT ?"
+        "SELECT k.kid FROM keys k LEFT JOIN key_times t USING (kid)
+         WHERE NOT ({WELL_TYPED}) ORDER BY k.kid LIMIT ?"
     ))?;
     let kids = query.query_map([MOST_MISTYPED], |row| row.get(0).map(Kid))?;
     Ok(kids.collect::<Result<_, _>>()?)
 }
 
 /// The columns that [`read`] takes, of `keys k` joined with its times.
-pub(super) const COLUMNS: &str = "k.kid, k.key, k.exp, t.signs_from, t.serial,
+pub(super) const COLUMNS: &str = "k.kid AS kid, k.key, k.exp AS exp, t.signs_from, t.serial,
     EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked')";
 
 pub(super) fn around(
@@ -202,12 +207,13 @@ pub(super) fn around(
     expired: usize,
 ) -> Result<Vec<KeyRow>, StoreError> {
     let mut query = conn.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM (
-             SELECT * FROM keys WHERE exp > ?1 AND {WELL_TYPED}
-             UNION ALL
-             SELECT * FROM (SELECT * FROM keys WHERE exp <= ?1 AND {WELL_TYPED}
-                            ORDER BY exp DESC, kid DESC LIMIT ?2)
-         ) k LEFT JOIN key_times t USING (kid) ORDER BY k.exp, k.kid"
+        "WITH sound AS (
+             SELECT {COLUMNS} FROM keys k LEFT JOIN key_times t USING (kid) WHERE {WELL_TYPED}
+         )
+         SELECT * FROM sound WHERE exp > ?1
+         UNION ALL
+         SELECT * FROM (SELECT * FROM sound WHERE exp <= ?1 ORDER BY exp DESC, kid DESC LIMIT ?2)
+         ORDER BY exp, kid"
     ))?;
     let rows = query.query_map(
         params![now.as_secs(), i64::try_from(expired).unwrap_or(i64::MAX)],
@@ -223,6 +229,13 @@ pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
         column,
         row: kid,
     };
+    let bad_time = |column| StoreError::BadRow {
+        table: "key_times",
+        column,
+        row: kid,
+    };
+    let signs_from: Option<i64> = row.get(3).map_err(|_| bad_time("signs_from"))?;
+    let serial: Option<i64> = row.get(4).map_err(|_| bad_time("serial"))?;
     let sealed = match row.get_ref(1)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
         _ => return Err(bad("key")),
@@ -230,8 +243,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     Ok(KeyRow {
         times: KeyTimes {
             kid: Kid(kid),
-            serial: row.get::<_, Option<i64>>(4)?.unwrap_or(0),
-            signs_from: row.get::<_, Option<i64>>(3)?.map(UnixTime::from_secs),
+            serial: serial.unwrap_or(0),
+            signs_from: signs_from.map(UnixTime::from_secs),
             expires_at: UnixTime::from_secs(row.get(2).map_err(|_| bad("exp"))?),
             revoked: row.get(5)?,
         },

@@ -87,6 +87,12 @@ impl Store {
         schema::peek_keys(path)
     }
 
+    /// Returns when writing has come to an end: after [`close`](Self::close),
+    /// or because its thread has died.
+    pub async fn ended(&self) {
+        self.writer.ended().await;
+    }
+
     /// Answers what is queued, takes no more, moves everything from the side
     /// files into the database file and closes it.
     pub async fn close(self) {

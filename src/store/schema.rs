@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 
 use refinery::error::Kind;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
+use super::inspect;
 use super::keys::{self, KeyRow};
-use super::{BUSY_TIMEOUT, file};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -158,21 +158,14 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
 
 /// See [`Store::peek_keys`](super::Store::peek_keys).
 pub(super) fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
-    match path.metadata() {
-        Ok(meta) if meta.is_file() && meta.len() > 0 => {}
-        // Missing and empty files hold no keys; all else is told when it is opened.
-        _ => return Ok(Vec::new()),
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(file::uri(path), flags)?;
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    check_shapes(&conn)?;
-    if columns(&conn, "keys")?.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(keys::all_without_times(&conn)?)
+    let keys = inspect::read_only(path, |conn| {
+        check_shapes(conn)?;
+        if columns(conn, "keys")?.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(keys::all_without_times(conn)?)
+    })?;
+    Ok(keys.unwrap_or_default())
 }
 
 fn check_shapes(conn: &Connection) -> Result<(), OpenError> {

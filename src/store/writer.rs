@@ -17,6 +17,8 @@ use super::{BUSY_TIMEOUT, StoreError};
 const QUEUE: usize = 1024;
 /// How long a batch waits for a lock at least, however late it is.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
+/// How long the last checkpoint waits for readers.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Writes in one transaction. A bound on how much one failed commit takes down.
 const BATCH: usize = 64;
 
@@ -77,6 +79,11 @@ impl Writer {
         answered.await.map_err(|_| gone())?
     }
 
+    /// Returns when the thread has ended, which only [`close`](Self::close) should cause.
+    pub(super) async fn ended(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Does what is queued, refuses what comes later, and ends
     /// the thread, which closes the file.
     pub(super) async fn close(self) {
@@ -132,11 +139,10 @@ where
 
     fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>) {
         let result = match (self.state, failure) {
-            // What a step found out for itself stands, also when the commit of
-            // the others failed: nothing of it was to be written.
-            (State::Done(Err(own)), _) => Err(own),
-            (State::Done(Ok(value)), None) => Ok(value),
+            // Also when the step has found something out for itself: it may
+            // have seen what another step of the batch wrote in vain.
             (_, Some(e)) => Err(StoreError::Unavailable(e.to_string())),
+            (State::Done(result), None) => result,
             (_, None) => Err(StoreError::Unavailable("the step was not run".into())),
         };
         let _ = self.answer.send(result);
@@ -197,6 +203,8 @@ fn run_one(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<()> 
 
 /// Leaves the database file complete without its side files.
 fn finish(conn: Connection) {
+    // Whoever still reads may keep the side files; a stop waits no longer.
+    let _ = conn.busy_timeout(LAST_WAIT);
     if let Err(e) = conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);") {
         tracing::warn!("the write-ahead log stays beside the database: {e}");
     }

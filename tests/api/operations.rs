@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::domain::lifecycle::Stage;
 use jwks_server::domain::operations::{KeyOperations, RevokeError};
+use jwks_server::domain::rotation::RotationError;
 use jwks_server::store::{KeyEventKind, Kid};
 
 use crate::support::TestApp;
@@ -12,9 +14,13 @@ use crate::support::TestApp;
 const LEAD: Duration = Duration::from_secs(602);
 
 fn operations(app: &TestApp) -> KeyOperations {
+    operations_with(app, Arc::clone(&app.secrets))
+}
+
+fn operations_with(app: &TestApp, secrets: Arc<SealingKeys>) -> KeyOperations {
     KeyOperations::new(
         app.store.clone(),
-        Arc::clone(&app.secrets),
+        secrets,
         Arc::clone(&app.stock) as _,
         app.state.policy,
         Arc::clone(&app.clock) as _,
@@ -173,4 +179,33 @@ async fn a_deleted_key_leaves_its_event() {
     app.rotate().await;
     let events = app.rows("SELECT event FROM key_events WHERE event = 'deleted'");
     assert_eq!(events, ["deleted"]);
+}
+
+/// The key of a `NOT_MY_KEY` that the servers do not have would be of no use to them.
+#[tokio::test]
+async fn a_new_key_is_sealed_under_the_entry_that_the_servers_have() {
+    let app = TestApp::start().await;
+    let old = std::fs::read_to_string(app.database().with_file_name("key")).unwrap();
+    let new = SealingKeys::generate();
+    let both = Arc::new(SealingKeys::parse(&format!("{},{old}", new.as_str())).unwrap());
+    let (rotated, _) = operations_with(&app, both).rotate().await.unwrap();
+    let statuses = operations(&app).list(app.now()).await.unwrap();
+    let row = statuses.iter().find(|key| key.kid == rotated).unwrap();
+    assert!(matches!(row.opened_by, Ok(0)));
+}
+
+#[tokio::test]
+async fn with_a_key_that_opens_nothing_no_key_is_rotated_or_replaced() {
+    let app = TestApp::start().await;
+    let before = app.rows("SELECT kid, exp FROM keys");
+    let other = Arc::new(SealingKeys::parse(&SealingKeys::generate()).unwrap());
+    let keys = operations_with(&app, other);
+    let refusals = [
+        keys.rotate().await.map(drop),
+        keys.replace_all("leak".into()).await.map(drop),
+    ];
+    for refusal in refusals {
+        assert!(matches!(refusal, Err(RotationError::OtherSecrets)));
+    }
+    assert_eq!(app.rows("SELECT kid, exp FROM keys"), before);
 }

@@ -2,6 +2,7 @@
 //! table. The promises over random lives are tested elsewhere.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jwks_server::crypto::rsa::{KeySource as _, PrivateKey};
@@ -343,4 +344,43 @@ async fn a_new_sealing_key_in_front_opens_the_old_keys_and_seals_the_new() {
         .map(|key| only_new.open(key.as_bytes()).is_some())
         .collect();
     assert_eq!(opened, [false, false, true]);
+}
+
+/// A time that another program has spoilt makes its own row useless, and no other.
+#[tokio::test]
+async fn a_mistyped_time_of_one_key_does_not_stop_the_rotation() {
+    for which in ["min", "max"] {
+        let app = TestApp::start().await;
+        app.execute(&format!(
+            "UPDATE key_times SET signs_from = 'soon' WHERE serial = (SELECT {which}(serial) FROM key_times)"
+        ));
+        let mut app = app.restart().await;
+        app.rotate().await;
+        assert!(
+            issue(&app)
+                .await
+                .verifies_against(&app.key_set().await.json())
+        );
+        assert!(app.state.keys.snapshot().last_expired(app.now()).is_some());
+    }
+}
+
+/// While it waited for a lock, a new key was not published yet.
+#[tokio::test]
+async fn the_lead_of_a_key_counts_from_its_insertion_and_not_from_before_a_lock() {
+    let mut app = TestApp::start().await;
+    app.advance(Duration::from_secs(1138));
+    let other = app.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let clock = Arc::clone(&app.clock);
+    let (ticked, ()) = tokio::join!(app.rotation.tick(), async {
+        clock.advance(Duration::from_secs(4));
+        other.execute_batch("COMMIT").unwrap();
+    });
+    ticked.unwrap();
+    let times =
+        app.rows("SELECT created_at, signs_from FROM key_times ORDER BY serial DESC LIMIT 1");
+    let created = START + Duration::from_secs(1138 + 4);
+    let signs = created + Duration::from_secs(602);
+    assert_eq!(times, [format!("{created}|{signs}")]);
 }

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::client::Connection;
-use crate::support::{JSON, JWKS, Server, command, folder};
+use crate::support::{JSON, JWKS, PATIENCE, Server, command, folder};
 use crate::token::{Token, kids};
 
 /// Runs `jwks-server keys ...` in the folder and returns what it printed.
@@ -104,8 +104,10 @@ fn round(port: u16) -> Option<(Token, bool)> {
 
 /// Waits until the server publishes what `wanted` says.
 fn wait_for_set(server: &Server, wanted: impl Fn(&[String]) -> bool) {
+    let begun = Instant::now();
     while !wanted(&kids(&server.key_set().json())) {
-        std::thread::yield_now();
+        assert!(begun.elapsed() < PATIENCE, "the key set stays as it is");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -127,11 +127,12 @@ fn rotation(
     report: &mut Report,
 ) {
     let policy = &config.policy;
-    let late = lifecycle::due_signing_key(usable, policy, now - LATE).is_some();
+    let next = lifecycle::next_due(usable, policy, now);
+    let late = next.is_none_or(|next| next + LATE <= now);
     match (late, running) {
         (false, _) => {
-            let next = lifecycle::next_due(usable, policy, now).rfc3339();
-            report.ok("rotation", format!("the next key is due at {next}"));
+            let at = next.unwrap_or(now).rfc3339();
+            report.ok("rotation", format!("the next key is due at {at}"));
         }
         (true, true) => report.fail(
             "rotation",

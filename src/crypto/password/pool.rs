@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use super::{Costs, Verdict, Workspace};
+use super::{Costs, NoMemory, Verdict, Workspace};
 
 /// Work that would have to wait longer than this is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -41,7 +41,10 @@ pub enum HashError {
     /// The queue is longer than could start within about two seconds.
     #[error("too many passwords are being checked at once")]
     Overloaded,
-    /// The work came to nothing: no randomness or no memory.
+    /// The stored hash asks for more memory than there is.
+    #[error("there is not enough memory to check the password")]
+    NoMemory,
+    /// The work came to nothing.
     #[error("the password could not be hashed")]
     Failed,
 }
@@ -110,12 +113,10 @@ impl PasswordHasher {
         let costs = self.costs;
         self.run(&self.sign_ins, move |space| match stored {
             Some(stored) => space.verify(&password, &stored, costs),
-            None => {
-                space.burn(&password, costs);
-                Verdict::Mismatch
-            }
+            None => space.burn(&password, costs).map(|()| Verdict::Mismatch),
         })
-        .await
+        .await?
+        .map_err(|NoMemory| HashError::NoMemory)
     }
 
     async fn run<T: Send + 'static>(
@@ -131,6 +132,7 @@ impl PasswordHasher {
             return Err(HashError::Overloaded);
         }
         let (answer, answered) = oneshot::channel();
+        let queued_at = Instant::now();
         let job = Job {
             work: JobWork(Box::new(move |space| {
                 // Nobody waits any more: the place in the queue was held until
@@ -141,13 +143,12 @@ impl PasswordHasher {
                 let _ = answer.send(work(space));
                 true
             })),
-            queued_at: Instant::now(),
+            queued_at,
         };
         lane.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => HashError::Overloaded,
             TrySendError::Disconnected(_) => HashError::Failed,
         })?;
-        let queued_at = Instant::now();
         answered.await.map_err(|_| {
             // Dropped unanswered: too old when its turn came, or it panicked.
             if queued_at.elapsed() >= MAX_WAIT {

@@ -99,12 +99,10 @@ pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
     })
 }
 
-/// When the next key is due; `now` if one is.
-pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> UnixTime {
-    match covered_until(keys, policy, now) {
-        Some(until) => (until - policy.notice()).max(now),
-        None => now,
-    }
+/// When the next key is, or was, due; none while no key can be counted on, so
+/// that one is due at once.
+pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<UnixTime> {
+    covered_until(keys, policy, now).map(|until| until - policy.notice())
 }
 
 /// Where a key stands in its life.
@@ -132,6 +130,11 @@ impl Stage {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
         }
+    }
+
+    /// Whether a key there is in the set.
+    pub const fn is_published(self) -> bool {
+        matches!(self, Self::Published | Self::Signing | Self::Retiring)
     }
 
     /// Whether a key there signs, or will.

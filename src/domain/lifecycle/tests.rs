@@ -50,7 +50,7 @@ fn the_first_key_signs_at_once_and_the_next_is_announced_a_lead_ahead() {
     let first = key(1, due_signing_key(&[], &p, T0).unwrap());
     assert_eq!(first.signs_from, Some(T0));
     let due = T0 + secs(3600 - 1800 - 60) - NOTICE;
-    assert_eq!(next_due(&[first], &p, T0), due);
+    assert_eq!(next_due(&[first], &p, T0), Some(due));
     assert_eq!(due_signing_key(&[first], &p, due - secs(1)), None);
     let second = key(2, due_signing_key(&[first], &p, due).unwrap());
     assert_eq!(second.signs_from, Some(due + NOTICE));

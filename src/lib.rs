@@ -13,10 +13,10 @@
 //!     store  crypto ── all the SQL; all the ciphers
 //! ```
 //!
-//! Nothing points up. [`store`] sees sealed keys and password hashes only, and
-//! [`crypto`] sees no database, so a private key can reach the disk only through
-//! `Store::insert_key_if_due`, which takes what [`crypto::fernet`] sealed. The
-//! two leaves are [`clock`], which everything may use, and [`config`], which
+//! Nothing points up, but for `http`, which takes its shared state from `app`.
+//! [`store`] sees sealed keys and password hashes only, and [`crypto`] sees no
+//! database; what `domain` gives the store to keep was sealed by
+//! [`crypto::fernet`]. [`clock`] is a leaf that everything may use; [`config`]
 //! alone reads the environment.
 //!
 //! Where a request goes: [`http`] names the routes, one file each. Where a key

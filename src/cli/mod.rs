@@ -13,6 +13,7 @@ mod verify;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigError;
@@ -22,7 +23,7 @@ const REFUSED: u8 = 2;
 
 /// A small JWT issuer: publishes a JSON Web Key Set whose keys rotate by
 /// themselves, registers users and signs them in.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "jwks-server",
     version,
@@ -36,7 +37,7 @@ struct Cli {
     serve: ServeArgs,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the service; this is what happens without a command
     Serve(ServeArgs),
@@ -53,7 +54,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Default, Args)]
 struct ServeArgs {
     /// Make .env with a fresh NOT_MY_KEY first, if none is set and there is no database yet
     #[arg(long)]
@@ -65,7 +66,18 @@ struct ServeArgs {
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if !e.use_stderr() => {
+            // What was asked for: help or the version.
+            let _ = e.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => {
+            say(&misuse(&e));
+            return ExitCode::from(REFUSED);
+        }
+    };
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(args),
         Command::Keygen => keygen::run(),
@@ -80,6 +92,26 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// What is wrong with the command line, in one line. What was typed is not
+/// repeated, but for the names of options: it may be a password or a key.
+fn misuse(error: &clap::Error) -> String {
+    let named = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) => arg.clone(),
+        Some(ContextValue::Strings(args)) => args.join(" "),
+        _ => String::new(),
+    };
+    let ours = named.split(['=', ' ']).next().unwrap_or_default();
+    let what = match error.kind() {
+        ErrorKind::MissingRequiredArgument => format!("{named} is missing"),
+        ErrorKind::InvalidSubcommand => "there is no such command".to_owned(),
+        ErrorKind::UnknownArgument if ours.starts_with('-') => format!("there is no {ours}"),
+        ErrorKind::UnknownArgument => "there is a word too many".to_owned(),
+        _ if ours.starts_with(['-', '<']) => format!("{ours} is not used that way"),
+        _ => "a command is missing".to_owned(),
+    };
+    format!("{what}; see --help")
 }
 
 /// Why a command has failed, in one line, and its exit code.

@@ -35,6 +35,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         settings.set("NOT_MY_KEY".to_owned(), key.to_string());
     }
     let mut config = Config::from_settings(&settings)?;
+    // It has the secrets as plain text.
+    drop(settings);
     for text in &args.demo_user {
         let user = config::demo_user(text);
         config

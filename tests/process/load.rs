@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, JSON, JWKS, Server, folder, number, sql};
+use crate::support::{Connection, JSON, JWKS, Server, command, folder, number, sql};
 
 /// Far more than an answer takes, far less than a queue behind a flood.
 const QUICK: Duration = Duration::from_secs(2);
@@ -112,4 +112,30 @@ fn fr_33_passwords_cost_no_less_than_the_floor_and_a_sign_in_no_more_than_a_mome
         .unwrap();
     let costs = "$argon2id$v=19$m=19456,t=2,p=1$";
     assert!(hash.starts_with(costs), "{hash}");
+}
+
+/// A row that asks for a gigabyte costs its own sign-in at most.
+#[test]
+fn a_hash_for_which_there_is_no_memory_is_busy_and_stops_nothing() {
+    let dir = folder("");
+    let binary = command(dir.path()).get_program().to_owned();
+    let mut limited = std::process::Command::new("sh");
+    limited
+        .args(["-c", r#"ulimit -v 1500000; exec "$0""#])
+        .arg(binary)
+        .current_dir(dir.path())
+        .env_clear();
+    let server = Server::start_command(&mut limited);
+    let password = server.register("alice");
+    sql(dir.path())
+        .execute_batch(
+            "INSERT INTO users (username, password_hash) VALUES ('greedy',
+             '$argon2id$v=19$m=1048576,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA')",
+        )
+        .unwrap();
+    let refused: Vec<_> = (0..3)
+        .map(|_| server.sign_in("/auth", "greedy", "x").status)
+        .collect();
+    assert_eq!(refused, [503; 3]);
+    assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
 }

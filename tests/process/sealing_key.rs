@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{DATABASE, Server, command, files, folder, fresh_key, refusal, run};
+use crate::support::{DATABASE, Server, command, files, folder, fresh_key, refusal, run, sql};
 
 /// Holds `+` and `/` when it is spelled in the standard alphabet.
 const KEY: &str = "-_-_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxw=";
@@ -166,19 +166,45 @@ fn the_wrong_key_for_a_database_is_refused_and_changes_no_byte_of_it() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     server.register("alice");
+    // Without a key in it, any would do.
+    assert_eq!(server.key_set().status, 200);
     assert!(server.stop().success());
     let path = dir.path().join(DATABASE);
     let before = fs::read(&path).unwrap();
     let wrong = fresh_key();
     let ended = run(command(dir.path()).env("NOT_MY_KEY", &wrong));
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-    let last = ended.stderr.lines().last().unwrap();
-    assert!(last.starts_with("jwks-server: NOT_MY_KEY "), "{last}");
-    assert!(last.contains(DATABASE), "{last}");
+    let line = ended.stderr.trim_end();
+    assert!(line.starts_with("jwks-server: NOT_MY_KEY "), "{line}");
+    assert!(line.contains(DATABASE) && !line.contains('\n'), "{line}");
     assert!(!ended.stderr.contains(&wrong));
     assert!(fs::read(&path).unwrap() == before);
     assert_eq!(files(dir.path()), [".env", DATABASE]);
     // The right one is still right.
     let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.key_set().status, 200);
+}
+
+/// What a killed server has left in its side files is not moved by a look.
+#[test]
+fn the_wrong_key_leaves_the_side_files_of_a_killed_server_alone() {
+    let dir = folder("");
+    let mut server = Server::start(dir.path(), &[]);
+    server.register("alice");
+    // Without a key in it, any would do.
+    assert_eq!(server.key_set().status, 200);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let wal = dir.path().join(format!("{DATABASE}-wal"));
+    let read = |path: &std::path::Path| fs::read(path).unwrap();
+    let before = (read(&dir.path().join(DATABASE)), read(&wal));
+    let ended = run(command(dir.path()).env("NOT_MY_KEY", fresh_key()));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!((read(&dir.path().join(DATABASE)), read(&wal)) == before);
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(
+        sql(dir.path()).query_row("SELECT count(*) FROM users", [], |row| row.get::<_, i64>(0)),
+        Ok(1)
+    );
     assert_eq!(server.key_set().status, 200);
 }

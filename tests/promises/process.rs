@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
 use jwks_server::crypto::fernet::SealingKeys;
-use jwks_server::domain::keys::{KeyRing, Document};
+use jwks_server::domain::keys::{Document, KeyRing};
 use jwks_server::domain::lifecycle::{self, Policy, PolicyParts};
 use jwks_server::domain::rotation::{Rotation, RotationError};
 use jwks_server::domain::tokens::{TokenIssuer, TokenKind};

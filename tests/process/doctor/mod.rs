@@ -329,3 +329,11 @@ fn the_table_has_a_line_a_finding_also_when_nobody_reads_on() {
     std::thread::sleep(Duration::from_millis(1));
     assert!(closed.wait().unwrap().success());
 }
+
+/// In the first minute of a database with a short lead.
+#[test]
+fn a_new_service_with_a_short_lead_is_well() {
+    let dir = used_folder("KEY_LIFETIME=80s\nKEY_LEAD=5s\nTOKEN_LIFETIME=10s\nCLOCK_SKEW=5s");
+    let visit = doctor(dir.path(), &[]);
+    assert_eq!(visit.results("rotation"), ["ok"]);
+}

@@ -43,13 +43,9 @@ impl World {
         let Some(maker) = self.workshop.maker_of(row.kid) else {
             return Err(format!("nobody made {}", row.kid));
         };
-        let life = Life::at_birth(
-            now,
-            row.exp,
-            &maker,
-            self.history.rows.values(),
-            self.order.len(),
-        );
+        let view = self.processes[maker.who].view(&self.history.rows, now);
+        let maker = &maker.policy;
+        let life = Life::at_birth(now, row.exp, maker, view.values(), self.order.len());
         promise!(
             row.exp <= now || row.exp == now + maker.key_lifetime,
             "{} was made at {now} to end at {}",
@@ -115,14 +111,26 @@ impl World {
 
     fn spoil(&mut self, sql: &str, kid: i64) {
         self.execute(sql, kid);
-        self.history.rows.get_mut(&kid).unwrap().sound = false;
+        self.reread(kid);
+    }
+
+    /// Whether a row that this test has changed has the right types, and the
+    /// key that was made for it.
+    fn reread(&mut self, kid: i64) {
+        let sql = "SELECT typeof(exp) = 'integer', typeof(key) IN ('text', 'blob'),
+            CAST(key AS BLOB) FROM keys WHERE kid = ?";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let (exp, key, sealed): (bool, bool, Vec<u8>) =
+            self.sql.query_row(sql, [kid], read).unwrap();
+        let row = self.history.rows.get_mut(&kid).unwrap();
+        row.typed = exp && key;
+        row.sound = row.typed && self.copies[&kid] == sealed;
     }
 
     fn put(&mut self, kid: i64, sealed: &[u8]) {
         let sql = "UPDATE keys SET key = ?, exp = CAST(exp AS INTEGER) WHERE kid = ?";
         self.sql.execute(sql, params![sealed, kid]).unwrap();
-        let is_as_made = self.copies.get(&kid).is_some_and(|copy| copy == sealed);
-        self.history.rows.get_mut(&kid).unwrap().sound = is_as_made;
+        self.reread(kid);
     }
 
     /// Not in a row without times of ours: there the service cannot know which
@@ -143,13 +151,8 @@ impl World {
         let exp = self.now().as_secs() + secs;
         let sql = "UPDATE keys SET exp = ? WHERE kid = ?";
         self.sql.execute(sql, [exp, kid]).unwrap();
-        let is_as_made: bool = {
-            let sql = "SELECT key IS ? FROM keys WHERE kid = ?";
-            let made = params![self.copies[&kid], kid];
-            self.sql.query_row(sql, made, |row| row.get(0)).unwrap()
-        };
-        let row = self.history.rows.get_mut(&kid).unwrap();
-        (row.exp, row.sound) = (UnixTime::from_secs(exp), is_as_made);
+        self.history.rows.get_mut(&kid).unwrap().exp = UnixTime::from_secs(exp);
+        self.reread(kid);
     }
 
     /// Only of a sound row: see [`put_key_of`](Self::put_key_of).
@@ -180,7 +183,8 @@ impl World {
         self.files += 1;
         self.history.rows.clear();
         let parts: Vec<_> = self.processes.iter().map(|p| p.parts).collect();
-        self.processes = parts.into_iter().map(|p| self.start(p)).collect();
+        let parts = parts.into_iter().enumerate();
+        self.processes = parts.map(|(who, p)| self.start(who, p)).collect();
         self.sql = Connection::open(self.path()).unwrap();
     }
 

@@ -1,8 +1,10 @@
 //! What an observer knows who sees the database, the clock and what the
 //! processes give out, and the promises, checked against that.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jwks_server::clock::UnixTime;
 use jwks_server::crypto::rsa::PublicKey;
@@ -27,14 +29,26 @@ pub(crate) use promise;
 /// Before every moment that a test knows.
 pub const ALWAYS: UnixTime = UnixTime::from_secs(i64::MIN);
 
+/// What is added to the lead because times are cut to seconds.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// How long before it signs a key is made.
+pub fn notice(parts: &PolicyParts) -> Duration {
+    parts.lead + MARGIN
+}
+
 /// A key in the database, as it looks from the outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Life {
-    /// The first moment at which promise 4 lets it sign; at or after `exp` when never.
+    /// The first moment at which it should sign, not before promise 4 lets it; at or
+    /// after `exp` when never.
     pub ready: UnixTime,
     pub exp: UnixTime,
-    /// Its row is as the service wrote it.
+    /// Its row is as the service wrote it, so that it opens; or it is in the
+    /// memory of the process whose view this is.
     pub sound: bool,
+    /// The values in its row have the types that they should have.
+    pub typed: bool,
     /// Grows with each key that is made.
     pub number: usize,
 }
@@ -42,8 +56,8 @@ pub struct Life {
 impl Life {
     /// That of a key which is found in the database at `born`, beside `others`.
     ///
-    /// It must be published for the lead of its maker, or for as long as
-    /// another key can sign tokens that outlive the clock skew: with no such
+    /// It is published for the lead of its maker and the margin, or for as long
+    /// as another key can sign tokens that outlive the clock skew: with no such
     /// key (a first start, an outage, an emergency) it must sign at once.
     pub fn at_birth<'a>(
         born: UnixTime,
@@ -58,13 +72,14 @@ impl Life {
             .max();
         let ready = match bridge {
             _ if exp <= born => exp, // made expired
-            Some(until) => (born + maker.lead).min(until.max(born)),
+            Some(until) => (born + notice(maker)).min(until.max(born)),
             None => born,
         };
         Self {
             ready,
             exp,
             sound: true,
+            typed: true,
             number,
         }
     }
@@ -73,23 +88,49 @@ impl Life {
         self.sound && self.ready < self.exp
     }
 
-    /// Whether it is enough of a key for the coming lead: full tokens can be
+    /// Whether it is enough of a key until the next could sign: full tokens can be
     /// signed all the while. A key that lasts for longer than the policy
     /// gives, or from a clock that was ahead, must not hold the next one up.
     fn covers_lead(&self, parts: &PolicyParts, now: UnixTime) -> bool {
         let (start, latest) = match self.ready {
             ALWAYS => (self.exp - parts.key_lifetime, now),
-            ready => (ready, now + parts.lead),
+            ready => (ready, now + notice(parts)),
         };
         let end = self.exp.min(start + parts.key_lifetime);
         let signs_until = end - parts.token_lifetime - parts.skew;
-        self.sound && start <= latest && now + parts.lead < signs_until
+        self.sound && start <= latest && now + notice(parts) < signs_until
     }
 
-    /// Whether promise 4 lets it sign at `now`.
+    /// How fit it is to sign; greater is better.
+    fn fitness(&self, parts: &PolicyParts, now: UnixTime) -> Fitness {
+        if now < self.ready {
+            Fitness::Announced(Reverse(self.number))
+        } else if self.exp - parts.skew <= now {
+            Fitness::Spent(self.exp)
+        } else if self.exp - parts.token_lifetime - parts.skew < now {
+            Fitness::Waning(self.exp)
+        } else {
+            Fitness::Signing(self.ready, self.exp)
+        }
+    }
+
+    /// Whether it should sign at `now`, if it is the only one.
     pub fn is_ready(&self, now: UnixTime) -> bool {
         self.sound && self.ready <= now && now < self.exp
     }
+}
+
+/// The order in which keys are fit to sign.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Fitness {
+    /// None of its tokens would outlive the clock skew.
+    Spent(UnixTime),
+    /// Not announced for long enough: of several, the one that is there for longest.
+    Announced(Reverse<usize>),
+    /// Its tokens are short: of several, the one that ends last.
+    Waning(UnixTime),
+    /// Of several, the newest.
+    Signing(UnixTime, UnixTime),
 }
 
 #[derive(Default)]
@@ -133,18 +174,19 @@ impl History {
             "the key of expired tokens is published"
         );
         let is_there = |(_, row): &(&i64, &Life)| row.sound && now < row.exp;
-        let unexpired = self.rows.iter().filter(is_there).map(|(kid, _)| kid);
+        let rows = &process.seen;
+        let unexpired = rows.iter().filter(is_there).map(|(kid, _)| kid);
         promise!(
             unexpired.eq(set.keys()),
             "the key set {:?} is not what is in the database: {:?}",
             set.keys(),
-            self.rows
+            rows
         );
         let covers = |row: &Life| row.covers_lead(&process.parts, now);
         promise!(
-            self.rows.values().any(covers),
+            rows.values().any(covers),
             "promise 1: no key signs full tokens for the next lead: {:?}",
-            self.rows
+            rows
         );
         let over = now - process.parts.retention;
         let over = |(kid, row): &(&i64, &Life)| row.exp < over && expired != Some(**kid);
@@ -171,10 +213,16 @@ impl History {
             );
         }
         let signs = process.signer(now);
-        let ready = |kid: &&i64| process.seen[*kid].is_ready(now);
+        let ready = |kid: &&i64| {
+            let key = process.seen[*kid];
+            key.is_ready(now) && now < key.exp - process.parts.skew
+        };
+        let fittest = fittest(process, &set, now);
         let Some(kid) = signs else {
-            let fit = set.keys().find(ready);
-            promise!(fit.is_none(), "promise 1: {fit:?} could sign and does not");
+            promise!(
+                fittest.is_none(),
+                "promise 1: {fittest:?} could sign and does not"
+            );
             return Ok(());
         };
         promise!(
@@ -190,15 +238,10 @@ impl History {
             "promise 4: {kid} signs before {}, though {better:?} could",
             key.ready
         );
-        // With none that was announced for long enough, the one that was longest.
-        let older = |kid: &&i64| {
-            let other = process.seen[*kid];
-            other.may_sign() && other.number < key.number
-        };
-        let older = set.keys().find(older);
         promise!(
-            key.is_ready(now) || older.is_none(),
-            "promise 4: {kid} signs, though {older:?} has been there for longer"
+            fittest == Some(kid),
+            "{kid} signs, though {fittest:?} is fitter: {:?}",
+            process.seen
         );
         Ok(())
     }
@@ -236,9 +279,10 @@ impl History {
         Ok(())
     }
 
-    /// Whether what a tick at `now` deleted had expired before `over`, and was not
-    /// the last to expire of those that can be used.
+    /// Whether a row that a tick at `now` deleted had expired before `over`, and
+    /// was not the last to expire of those that can be used.
     pub fn check_deleted(
+        kid: i64,
         before: &BTreeMap<i64, Life>,
         after: &BTreeMap<i64, Life>,
         over: UnixTime,
@@ -247,14 +291,12 @@ impl History {
         let rank = |(kid, row): (&i64, &Life)| (row.exp, *kid);
         let usable = |(_, row): &(&i64, &Life)| row.sound && row.exp <= now;
         let last = before.iter().chain(after).filter(usable).map(rank).max();
-        for (kid, row) in before {
-            let is_gone = !after.contains_key(kid);
-            promise!(!is_gone || row.exp < over, "{kid} was deleted too early");
-            promise!(
-                !is_gone || last != Some((row.exp, *kid)),
-                "{kid} was deleted, the last that expired"
-            );
-        }
+        let exp = before[&kid].exp;
+        promise!(exp < over, "{kid} was deleted too early");
+        promise!(
+            last != Some((exp, kid)),
+            "{kid} was deleted, the last that expired"
+        );
         Ok(())
     }
 
@@ -302,6 +344,15 @@ fn check_token(process: &Process, token: &Token, now: UnixTime) -> Kept {
         token.kid
     );
     Ok(())
+}
+
+/// The key that should sign at `now`, of those that a process publishes.
+fn fittest(process: &Process, set: &KeySet, now: UnixTime) -> Option<i64> {
+    set.keys()
+        .map(|kid| (*kid, &process.seen[kid]))
+        .filter(|(_, key)| key.may_sign())
+        .max_by_key(|(kid, key)| (key.fitness(&process.parts, now), *kid))
+        .map(|(kid, _)| kid)
 }
 
 /// The seconds around the moments at which something changes for a key.

@@ -1,7 +1,7 @@
 //! One process of the service, less its sockets: its own store, ring, rotation
 //! and issuer over a file that it may share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ use jwks_server::store::Store;
 use serde_json::Value;
 
 use crate::history::Life;
-use crate::source::{Mishap, Source, Workshop};
+use crate::source::{Maker, Mishap, Source, Workshop};
 
 /// A key set as a verifier reads it: the modulus of each kid.
 pub type KeySet = BTreeMap<i64, String>;
@@ -30,8 +30,10 @@ pub struct Process {
     pub store: Store,
     /// When it last looked at the database, by the clock.
     pub looked: Option<UnixTime>,
-    /// What was in the database then.
+    /// What was in the database then, and whether this process can use it.
     pub seen: BTreeMap<i64, Life>,
+    /// The keys that it had opened before its latest tick.
+    opened: BTreeSet<i64>,
     source: Arc<Source>,
     issuer: TokenIssuer,
     clock: Arc<ManualClock>,
@@ -49,9 +51,10 @@ pub struct Token {
 }
 
 impl Process {
-    /// Starts with nothing in memory.
+    /// Starts as number `who` with nothing in memory.
     pub fn start(
         path: &Path,
+        who: usize,
         parts: PolicyParts,
         clock: &Arc<ManualClock>,
         secrets: &Arc<SealingKeys>,
@@ -64,7 +67,7 @@ impl Process {
             workshop: Arc::clone(workshop),
             clock: Arc::clone(clock),
             store: store.clone(),
-            policy: parts,
+            maker: Maker { who, policy: parts },
             mishap: Mutex::default(),
         });
         let rotation = Rotation::new(
@@ -80,6 +83,7 @@ impl Process {
             clock: Arc::clone(clock),
             looked: None,
             seen: BTreeMap::new(),
+            opened: BTreeSet::new(),
             read: Mutex::default(),
             parts,
             policy,
@@ -97,9 +101,47 @@ impl Process {
 
     /// A tick, after which no mishap is left over.
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
-        let done = self.rotation.tick().await;
+        let done = self.start_tick().await;
         self.source.mishap.lock().unwrap().take();
         done
+    }
+
+    /// A tick that may be cut off.
+    pub fn start_tick(&mut self) -> impl Future<Output = Result<UnixTime, RotationError>> {
+        self.opened = self.in_memory();
+        self.rotation.tick()
+    }
+
+    /// What `rows` are to this process after its latest tick, which ended at
+    /// `now`: a row that does not open any more is as good as before to a
+    /// process that has the key in memory. Which expired keys it keeps there
+    /// is its own affair.
+    pub fn view(&self, rows: &BTreeMap<i64, Life>, now: UnixTime) -> BTreeMap<i64, Life> {
+        let kept = self.in_memory();
+        let is_sound = |kid, row: &Life| {
+            let still_used = row.typed && self.opened.contains(kid);
+            row.sound || (still_used && (now < row.exp || kept.contains(kid)))
+        };
+        rows.iter()
+            .map(|(kid, row)| {
+                let sound = is_sound(kid, row);
+                (*kid, Life { sound, ..*row })
+            })
+            .collect()
+    }
+
+    /// The rows that its next tick can use.
+    pub fn useful(&self, rows: &BTreeMap<i64, Life>) -> Vec<i64> {
+        let kept = self.in_memory();
+        let is_useful = |(kid, row): &(&i64, &Life)| row.sound || (row.typed && kept.contains(kid));
+        let useful = rows.iter().filter(is_useful);
+        useful.map(|(kid, _)| *kid).collect()
+    }
+
+    fn in_memory(&self) -> BTreeSet<i64> {
+        let snapshot = self.ring.snapshot();
+        let kids = snapshot.times().iter().map(|key| key.kid.as_i64());
+        kids.collect()
     }
 
     /// The key set that it gives out at `now`.

@@ -23,14 +23,21 @@ pub fn pem(n: usize) -> Arc<String> {
     Arc::clone(&made[n])
 }
 
-/// What one world knows of the making of keys: which comes next, and the policy
-/// of the process that made it.
+/// What one world knows of the making of keys: which comes next, and who made it.
 #[derive(Default)]
 pub struct Workshop {
     /// After how many keys the first comes again; none: no key comes twice.
     round: Option<usize>,
     taken: AtomicUsize,
-    makers: Mutex<HashMap<i64, PolicyParts>>,
+    makers: Mutex<HashMap<i64, Maker>>,
+}
+
+/// Who made a key.
+#[derive(Clone, Copy)]
+pub struct Maker {
+    /// The number of the process.
+    pub who: usize,
+    pub policy: PolicyParts,
 }
 
 impl Workshop {
@@ -47,7 +54,7 @@ impl Workshop {
         PrivateKey::from_pem(pem(n).as_bytes()).unwrap()
     }
 
-    pub fn maker_of(&self, kid: i64) -> Option<PolicyParts> {
+    pub fn maker_of(&self, kid: i64) -> Option<Maker> {
         self.makers.lock().unwrap().get(&kid).copied()
     }
 }
@@ -70,7 +77,7 @@ pub struct Source {
     pub workshop: Arc<Workshop>,
     pub clock: Arc<ManualClock>,
     pub store: Store,
-    pub policy: PolicyParts,
+    pub maker: Maker,
     pub mishap: Mutex<Option<Mishap>>,
 }
 
@@ -90,7 +97,7 @@ impl KeySource for Source {
         let key = self.workshop.next();
         let kid = Kid::from_thumbprint(&key.public().thumbprint()).as_i64();
         let mut makers = self.workshop.makers.lock().unwrap();
-        makers.insert(kid, self.policy);
+        makers.insert(kid, self.maker);
         Ok(key)
     }
 }

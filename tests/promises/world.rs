@@ -1,7 +1,7 @@
 //! One database file, the processes on it, a clock, and an observer.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
@@ -14,7 +14,7 @@ use jwks_server::store::Store;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use crate::history::{ALWAYS, History, Kept, Life, promise};
+use crate::history::{ALWAYS, History, Kept, Life, notice, promise};
 use crate::process::Process;
 use crate::schedule::{Edge, Schedule, Step, Who, policy};
 use crate::source::{Mishap, Workshop};
@@ -24,7 +24,7 @@ pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
 
 /// An empty database of this schema. Writing it is quicker than migrating.
 static EMPTY: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (made, copy) = (dir.path().join("made.db"), dir.path().join("copy.db"));
     let _store = Store::open(&made).unwrap();
     // Part of it is still in the write-ahead log.
@@ -32,6 +32,18 @@ static EMPTY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     sql.execute("VACUUM INTO ?", [copy.to_str()]).unwrap();
     std::fs::read(&copy).unwrap()
 });
+
+/// A directory of its own, in memory where that can be had: each commit is
+/// synced, and what a disk does with it is not what is tested here.
+pub fn temp_dir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    made.unwrap()
+}
 
 pub static SECRETS: LazyLock<Arc<SealingKeys>> =
     LazyLock::new(|| Arc::new(SealingKeys::parse(&SealingKeys::generate()).unwrap()));
@@ -71,7 +83,7 @@ pub async fn play(schedule: &Schedule) -> Kept {
 
 impl World {
     fn new(schedule: &Schedule) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temp_dir();
         let path = dir.path().join("0.db");
         std::fs::write(&path, &*EMPTY).unwrap();
         let mut world = Self {
@@ -88,8 +100,8 @@ impl World {
         for (n, row) in schedule.rows.iter().enumerate() {
             world.add_legacy_row(n, row.ends_in);
         }
-        for n in &schedule.processes {
-            let process = world.start(policy(*n));
+        for (who, n) in schedule.processes.iter().enumerate() {
+            let process = world.start(who, policy(*n));
             world.processes.push(process);
         }
         world
@@ -108,13 +120,15 @@ impl World {
             ready: ALWAYS,
             exp: UnixTime::from_secs(exp),
             sound: true,
+            typed: true,
             number: n,
         };
         self.history.rows.insert(kid, life);
     }
 
-    pub fn start(&self, parts: PolicyParts) -> Process {
-        Process::start(&self.path(), parts, &self.clock, &SECRETS, &self.workshop)
+    pub fn start(&self, who: Who, parts: PolicyParts) -> Process {
+        let (path, clock) = (self.path(), &self.clock);
+        Process::start(&path, who, parts, clock, &SECRETS, &self.workshop)
     }
 
     pub fn path(&self) -> PathBuf {
@@ -168,7 +182,7 @@ impl World {
         let signs_until = key.exp - parts.token_lifetime - parts.skew;
         let moment = match edge {
             Edge::Ready => key.ready,
-            Edge::NextDue => signs_until - parts.lead,
+            Edge::NextDue => signs_until - notice(parts),
             Edge::EndOfSigning => signs_until,
             Edge::Expiry => key.exp,
             Edge::Deletion => key.exp + parts.retention,
@@ -200,6 +214,7 @@ impl World {
             .processes
             .iter()
             .all(|p| p.parts == self.processes[0].parts);
+        let were_alike = self.are_alike();
         match &mut self.processes[..] {
             [one, two] => {
                 let (one, two) = tokio::join!(one.tick(), two.tick());
@@ -219,18 +234,37 @@ impl World {
             let signs = process.signer(self.now()).is_some();
             promise!(signs, "promise 1: no key signs after ticks at once");
         }
-        self.tick_again(&all).await
+        self.tick_again(&all, were_alike).await
     }
 
     /// Another round at the same moment finds nothing to do.
-    async fn tick_again(&mut self, all: &[Who]) -> Kept {
+    ///
+    /// Unless the processes have not had the same damaged keys in memory, as
+    /// `were_alike` says: then they may not agree on which of the expired ones
+    /// is the last, that is, the one to keep.
+    async fn tick_again(&mut self, all: &[Who], were_alike: bool) -> Kept {
+        let are_alike = were_alike && self.are_alike();
         for who in all {
-            let before: Vec<_> = self.history.rows.keys().copied().collect();
+            let now = self.now();
+            let rows = |rows: &BTreeMap<i64, Life>| -> Vec<i64> {
+                let matters = |(_, row): &(&i64, &Life)| are_alike || now < row.exp;
+                rows.iter().filter(matters).map(|(kid, _)| *kid).collect()
+            };
+            let before = rows(&self.history.rows);
             self.tick(*who).await?;
-            let is_same = self.history.rows.keys().eq(&before);
+            let is_same = rows(&self.history.rows) == before;
             promise!(is_same, "promise 7: the second of two ticks did something");
         }
         Ok(())
+    }
+
+    /// Whether the same rows are of use to all processes.
+    fn are_alike(&self) -> bool {
+        let useful = |process: &Process| process.useful(&self.history.rows);
+        let first = useful(&self.processes[0]);
+        self.processes
+            .iter()
+            .all(|process| useful(process) == first)
     }
 
     /// Lets the observer look after ticks of `who`, and checks what they did to
@@ -239,13 +273,11 @@ impl World {
         let now = self.now();
         let before = self.history.rows.clone();
         let added = self.observe()?;
-        let retentions = who.iter().map(|who| self.processes[*who].parts.retention);
-        let shortest = retentions.min().unwrap_or_default();
-        History::check_deleted(&before, &self.history.rows, now - shortest, now)?;
+        self.check_deleted(who, &before)?;
         for who in who {
             let process = &mut self.processes[*who];
             process.looked = Some(now);
-            process.seen.clone_from(&self.history.rows);
+            process.seen = process.view(&self.history.rows, now);
         }
         Ok(added)
     }
@@ -274,23 +306,49 @@ impl World {
     /// Ends a process when its tick waits for the n-th time. Were it the only
     /// one, then the next finds the files as they were at that moment.
     async fn kill(&mut self, who: Who, waits: usize) -> Kept {
-        cut_off(waits, self.processes[who].rotation.tick()).await;
+        cut_off(waits, self.processes[who].start_tick()).await;
         if self.processes.len() == 1 {
             self.copy_file();
         }
-        self.restart(who, None).await;
+        // What it has begun to write comes before what another sees.
+        self.processes[who].store.clone().close().await;
         let before = self.history.rows.clone();
         self.observe()?;
+        self.check_deleted(&[who], &before)?;
+        self.restart(who, None).await;
+        Ok(())
+    }
+
+    /// Each row that is gone was one that a process of `who` may delete.
+    fn check_deleted(&self, who: &[Who], before: &BTreeMap<i64, Life>) -> Kept {
         let now = self.now();
-        let retention = self.processes[who].parts.retention;
-        History::check_deleted(&before, &self.history.rows, now - retention, now)
+        let why_not = |kid, who: &Who| {
+            let process = &self.processes[*who];
+            let (before, after) = (
+                process.view(before, now),
+                process.view(&self.history.rows, now),
+            );
+            let over = now - process.parts.retention;
+            History::check_deleted(kid, &before, &after, over, now)
+        };
+        for kid in before.keys() {
+            if !self.history.rows.contains_key(kid) {
+                let verdicts: Vec<_> = who.iter().map(|who| why_not(*kid, who)).collect();
+                verdicts
+                    .iter()
+                    .find(|kept| kept.is_ok())
+                    .unwrap_or(&verdicts[0])
+                    .clone()?;
+            }
+        }
+        Ok(())
     }
 
     async fn restart(&mut self, who: Who, other: Option<usize>) {
         let parts = other.map_or(self.processes[who].parts, policy);
         // Between two processes on one file, the old one ends first.
         self.processes[who].store.clone().close().await;
-        self.processes[who] = self.start(parts);
+        self.processes[who] = self.start(who, parts);
     }
 }
 

@@ -1,24 +1,51 @@
 //! What others do to the database behind the back of the service, and what the
 //! observer sees there.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use jwks_server::clock::UnixTime;
 use rusqlite::{Connection, params};
 
 use crate::history::{ALWAYS, Life, promise};
 use crate::schedule::Harm;
+use crate::secrets::opened_by;
 use crate::world::World;
+
+/// Why there is a new key.
+#[derive(Clone, Copy)]
+pub enum Why {
+    /// The process that made it found that it was due.
+    WasDue,
+    /// An operator wanted it, to sign after so long.
+    WasAskedFor(Duration),
+}
+
+/// A row as it was before anyone touched it.
+pub struct Copy {
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Copy {
+    pub fn of(sealed: Vec<u8>, plain: &[u8]) -> Self {
+        let plain = plain.to_vec();
+        Self { sealed, plain }
+    }
+}
 
 /// A row of `keys` that the observer has not seen before.
 struct NewRow {
     kid: i64,
     exp: UnixTime,
+    signs_from: UnixTime,
     sealed: Vec<u8>,
 }
 
 impl World {
     /// Looks at the database: what is new was made at this moment. Returns how
     /// many new keys may sign.
-    pub fn observe(&mut self) -> Result<usize, String> {
+    pub fn observe(&mut self, why: Why) -> Result<usize, String> {
         let there = self.exps();
         self.history
             .rows
@@ -30,24 +57,48 @@ impl World {
                 "the service changed the end of {kid} to {exp}"
             );
         }
-        let mut may_sign = 0;
+        let (mut may_sign, known) = (0, self.order.len());
         for row in self.new_rows() {
-            may_sign += usize::from(self.welcome(row)?);
+            may_sign += usize::from(self.welcome(row, why, known)?);
         }
         Ok(may_sign)
     }
 
-    /// Adds a row to what is known; whether it may sign.
-    fn welcome(&mut self, row: NewRow) -> Result<bool, String> {
+    /// Adds a row to what is known, with `known` keys before this look; whether it may sign.
+    fn welcome(&mut self, row: NewRow, why: Why, known: usize) -> Result<bool, String> {
         let now = self.now();
         let Some(maker) = self.workshop.maker_of(row.kid) else {
             return Err(format!("nobody made {}", row.kid));
         };
-        let view = self.processes[maker.who].view(&self.history.rows, now);
-        let maker = &maker.policy;
-        let life = Life::at_birth(now, row.exp, maker, view.values(), self.order.len());
+        let number = self.order.len();
+        let at_birth = |others: &BTreeMap<i64, Life>| {
+            Life::at_birth(now, row.exp, &maker, others.values(), number)
+        };
+        let lives = match why {
+            Why::WasDue => {
+                let view = self.processes[maker.who].view(&self.history.rows, now);
+                // What another has made at the same time counts as good until
+                // the next look, whatever it is sealed with.
+                let mut hasty = view.clone();
+                let is_new = |life: &&mut Life| life.number >= known;
+                for life in hasty.values_mut().filter(is_new) {
+                    life.sound = true;
+                }
+                [at_birth(&view), at_birth(&hasty)]
+            }
+            Why::WasAskedFor(wait) => {
+                [Life {
+                    ready: now + wait,
+                    ..at_birth(&BTreeMap::new())
+                }; 2]
+            }
+        };
+        let Some(life) = lives.into_iter().find(|life| life.ready == row.signs_from) else {
+            let (kid, from, ready) = (row.kid, row.signs_from, lives[0].ready);
+            return Err(format!("promise 4: {kid} signs from {from}, not {ready}"));
+        };
         promise!(
-            row.exp <= now || row.exp == now + maker.key_lifetime,
+            row.exp <= now || row.exp == now + maker.policy.key_lifetime,
             "{} was made at {now} to end at {}",
             row.kid,
             row.exp
@@ -58,8 +109,12 @@ impl World {
             row.kid
         );
         self.history.rows.insert(row.kid, life);
-        self.copies.insert(row.kid, row.sealed);
+        let opened = opened_by(self.newest_entry, &row.sealed);
+        let Some((_, plain)) = opened.filter(|(entry, _)| *entry == maker.entry) else {
+            return Err(format!("{} is not under the entry of its maker", row.kid));
+        };
         self.order.push(row.kid);
+        self.copies.insert(row.kid, Copy::of(row.sealed, &plain));
         Ok(now < row.exp)
     }
 
@@ -74,7 +129,7 @@ impl World {
 
     /// In the order in which they were made.
     fn new_rows(&self) -> Vec<NewRow> {
-        let sql = "SELECT kid, CAST(key AS BLOB), CAST(exp AS INTEGER) FROM keys
+        let sql = "SELECT kid, CAST(key AS BLOB), CAST(exp AS INTEGER), signs_from FROM keys
              JOIN key_times USING (kid) ORDER BY serial";
         let mut query = self.sql.prepare_cached(sql).unwrap();
         let rows = query.query_map([], |row| {
@@ -82,6 +137,7 @@ impl World {
                 kid: row.get(0)?,
                 sealed: row.get(1)?,
                 exp: UnixTime::from_secs(row.get(2)?),
+                signs_from: UnixTime::from_secs(row.get(3)?),
             })
         });
         let is_new = |row: &NewRow| !self.history.rows.contains_key(&row.kid);
@@ -114,9 +170,9 @@ impl World {
         self.reread(kid);
     }
 
-    /// Whether a row that this test has changed has the right types, and the
-    /// key that was made for it.
-    fn reread(&mut self, kid: i64) {
+    /// Whether a row that was changed has the right types, and the key that was
+    /// made for it.
+    pub fn reread(&mut self, kid: i64) {
         let sql = "SELECT typeof(exp) = 'integer', typeof(key) IN ('text', 'blob'),
             CAST(key AS BLOB) FROM keys WHERE kid = ?";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
@@ -124,7 +180,13 @@ impl World {
             self.sql.query_row(sql, [kid], read).unwrap();
         let row = self.history.rows.get_mut(&kid).unwrap();
         row.typed = exp && key;
-        row.sound = row.typed && self.copies[&kid] == sealed;
+        row.sound = false;
+        if let Some((entry, plain)) = opened_by(self.newest_entry, &sealed)
+            && row.typed
+        {
+            row.sound = plain == self.copies[&kid].plain;
+            row.entry = entry;
+        }
     }
 
     fn put(&mut self, kid: i64, sealed: &[u8]) {
@@ -166,8 +228,8 @@ impl World {
     pub fn repair(&mut self) {
         let harmed = self.history.rows.iter().filter(|(_, row)| !row.sound);
         for kid in harmed.map(|(kid, _)| *kid).collect::<Vec<_>>() {
-            let copy = self.copies[&kid].clone();
-            self.put(kid, &copy);
+            let sealed = self.copies[&kid].sealed.clone();
+            self.put(kid, &sealed);
         }
     }
 
@@ -182,6 +244,7 @@ impl World {
         }
         self.files += 1;
         self.history.rows.clear();
+        self.history.revoked.clear();
         let parts: Vec<_> = self.processes.iter().map(|p| p.parts).collect();
         let parts = parts.into_iter().enumerate();
         self.processes = parts.map(|(who, p)| self.start(who, p)).collect();

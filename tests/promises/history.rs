@@ -2,7 +2,7 @@
 //! processes give out, and the promises, checked against that.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use jwks_server::domain::lifecycle::PolicyParts;
 use jwks_server::store::Kid;
 
 use crate::process::{KeySet, Process, Token};
+use crate::source::Maker;
 
 /// Says which promise is broken, and how.
 pub type Kept = Result<(), String>;
@@ -44,9 +45,13 @@ pub struct Life {
     /// after `exp` when never.
     pub ready: UnixTime,
     pub exp: UnixTime,
-    /// Its row is as the service wrote it, so that it opens; or it is in the
-    /// memory of the process whose view this is.
+    /// The row holds the key that was made for it, whatever it is sealed with.
+    /// In the view of a process: it can open it, or has it in memory.
     pub sound: bool,
+    /// The entry of `NOT_MY_KEY` that a sound row is sealed with.
+    pub entry: usize,
+    /// An operator has taken it out of the set.
+    pub revoked: bool,
     /// The values in its row have the types that they should have.
     pub typed: bool,
     /// Grows with each key that is made.
@@ -62,30 +67,42 @@ impl Life {
     pub fn at_birth<'a>(
         born: UnixTime,
         exp: UnixTime,
-        maker: &PolicyParts,
+        maker: &Maker,
         others: impl Iterator<Item = &'a Life>,
         number: usize,
     ) -> Self {
         let bridge = others
             .filter(|other| other.may_sign() && born < other.exp)
-            .map(|other| other.exp - maker.skew)
+            .map(|other| other.exp - maker.policy.skew)
             .max();
         let ready = match bridge {
             _ if exp <= born => exp, // made expired
-            Some(until) => (born + notice(maker)).min(until.max(born)),
+            Some(until) => (born + notice(&maker.policy)).min(until.max(born)),
             None => born,
         };
         Self {
             ready,
             exp,
             sound: true,
+            entry: maker.entry,
+            revoked: false,
             typed: true,
             number,
         }
     }
 
-    fn may_sign(&self) -> bool {
-        self.sound && self.ready < self.exp
+    /// Whether a process with these entries that has not opened it yet can.
+    pub fn opens_under(&self, entries: &[usize]) -> bool {
+        self.sound && entries.contains(&self.entry)
+    }
+
+    /// Whether it is in the key set of those who can open it.
+    pub fn is_published(&self, now: UnixTime) -> bool {
+        !self.revoked && now < self.exp
+    }
+
+    pub fn may_sign(&self) -> bool {
+        self.sound && !self.revoked && self.ready < self.exp
     }
 
     /// Whether it is enough of a key until the next could sign: full tokens can be
@@ -98,7 +115,7 @@ impl Life {
         };
         let end = self.exp.min(start + parts.key_lifetime);
         let signs_until = end - parts.token_lifetime - parts.skew;
-        self.sound && start <= latest && now + notice(parts) < signs_until
+        self.sound && !self.revoked && start <= latest && now + notice(parts) < signs_until
     }
 
     /// How fit it is to sign; greater is better.
@@ -116,7 +133,7 @@ impl Life {
 
     /// Whether it should sign at `now`, if it is the only one.
     pub fn is_ready(&self, now: UnixTime) -> bool {
-        self.sound && self.ready <= now && now < self.exp
+        self.sound && self.is_published(now) && self.ready <= now
     }
 }
 
@@ -139,6 +156,8 @@ pub struct History {
     pub rows: BTreeMap<i64, Life>,
     /// The key that each kid has named, ever, in any file.
     names: BTreeMap<i64, String>,
+    /// All that were revoked in this file, also those whose rows are gone.
+    pub revoked: BTreeSet<i64>,
     tokens: Vec<Token>,
 }
 
@@ -173,7 +192,7 @@ impl History {
             expired.is_none_or(|kid| !set.contains_key(&kid)),
             "the key of expired tokens is published"
         );
-        let is_there = |(_, row): &(&i64, &Life)| row.sound && now < row.exp;
+        let is_there = |(_, row): &(&i64, &Life)| row.sound && row.is_published(now);
         let rows = &process.seen;
         let unexpired = rows.iter().filter(is_there).map(|(kid, _)| kid);
         promise!(
@@ -192,7 +211,9 @@ impl History {
         let over = |(kid, row): &(&i64, &Life)| row.exp < over && expired != Some(**kid);
         let over = self.rows.iter().find(over);
         promise!(over.is_none(), "{over:?} was not deleted");
-        let past = self.rows.values().filter(|row| row.exp <= now).count();
+        // Were the clock set back, a revoked key may be all that is over.
+        let is_over = |row: &&Life| row.exp <= now || row.revoked;
+        let past = self.rows.values().filter(is_over).count();
         promise!(
             0 < past && past < self.rows.len(),
             "the contract: no row in the past, or none in the future: {:?}",
@@ -210,6 +231,10 @@ impl History {
             promise!(
                 exp.is_some_and(|exp| now < exp),
                 "promise 5: {kid}, which expired at {exp:?}, is published"
+            );
+            promise!(
+                !process.seen[kid].revoked,
+                "{kid}, which was revoked, is published"
             );
         }
         let signs = process.signer(now);
@@ -258,7 +283,7 @@ impl History {
     /// Not asked of a process that has not looked at the database while the
     /// key's row was there (it was made later, or deleted: by this test, or by
     /// a tick that was allowed to), or that found the row damaged by this
-    /// test, or shortened by it to less than the token; nor of one whose clock
+    /// test, or shortened by it to less than the token, or revoked; nor of one whose clock
     /// was set back to before the key's end after its last look.
     fn check_tokens(&self, process: &Process, now: UnixTime) -> Kept {
         let set = process.key_set(now);
@@ -267,6 +292,7 @@ impl History {
                 continue;
             };
             let is_owed = key.sound
+                && !key.revoked
                 && token.exp <= key.exp
                 && process.looked.is_some_and(|looked| looked < key.exp);
             promise!(
@@ -289,7 +315,7 @@ impl History {
         now: UnixTime,
     ) -> Kept {
         let rank = |(kid, row): (&i64, &Life)| (row.exp, *kid);
-        let usable = |(_, row): &(&i64, &Life)| row.sound && row.exp <= now;
+        let usable = |(_, row): &(&i64, &Life)| row.sound && !row.is_published(now);
         let last = before.iter().chain(after).filter(usable).map(rank).max();
         let exp = before[&kid].exp;
         promise!(exp < over, "{kid} was deleted too early");

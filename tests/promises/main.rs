@@ -1,5 +1,6 @@
 //! The promises about keys, checked from the outside as a verifier would, over
-//! the real store: random schedules of all that may go wrong, and simulated years.
+//! the real store: random schedules of all that may go wrong and of what
+//! operators do meanwhile, and simulated years.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -9,9 +10,11 @@
 mod finds;
 mod harm;
 mod history;
+mod operators;
 mod process;
 mod schedule;
 mod schedules;
+mod secrets;
 mod source;
 mod world;
 mod year;

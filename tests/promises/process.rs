@@ -11,12 +11,14 @@ use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::domain::keys::{Document, KeyRing};
 use jwks_server::domain::lifecycle::{self, Policy, PolicyParts};
+use jwks_server::domain::operations::KeyOperations;
 use jwks_server::domain::rotation::{Rotation, RotationError};
 use jwks_server::domain::tokens::{TokenIssuer, TokenKind};
 use jwks_server::store::Store;
 use serde_json::Value;
 
 use crate::history::Life;
+use crate::secrets::{Entries, sealing_keys};
 use crate::source::{Maker, Mishap, Source, Workshop};
 
 /// A key set as a verifier reads it: the modulus of each kid.
@@ -34,6 +36,9 @@ pub struct Process {
     pub seen: BTreeMap<i64, Life>,
     /// The keys that it had opened before its latest tick.
     opened: BTreeSet<i64>,
+    /// What it was given as `NOT_MY_KEY`.
+    pub entries: Entries,
+    secrets: Arc<SealingKeys>,
     source: Arc<Source>,
     issuer: TokenIssuer,
     clock: Arc<ManualClock>,
@@ -56,24 +61,30 @@ impl Process {
         path: &Path,
         who: usize,
         parts: PolicyParts,
+        entries: Entries,
         clock: &Arc<ManualClock>,
-        secrets: &Arc<SealingKeys>,
         workshop: &Arc<Workshop>,
     ) -> Self {
         let store = Store::open(path).unwrap();
         let policy = Policy::new(parts).unwrap();
+        let secrets = sealing_keys(&entries);
+        let maker = Maker {
+            who,
+            policy: parts,
+            entry: entries[0],
+        };
         let ring = Arc::new(KeyRing::default());
         let source = Arc::new(Source {
             workshop: Arc::clone(workshop),
             clock: Arc::clone(clock),
             store: store.clone(),
-            maker: Maker { who, policy: parts },
+            maker,
             mishap: Mutex::default(),
         });
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&ring),
-            Arc::clone(secrets),
+            Arc::clone(&secrets),
             Arc::clone(&source) as _,
             policy,
             Arc::clone(clock) as _,
@@ -90,8 +101,21 @@ impl Process {
             rotation,
             ring,
             store,
+            entries,
+            secrets,
             source,
         }
+    }
+
+    /// What an operator does from within this process.
+    pub fn operations(&self) -> KeyOperations {
+        KeyOperations::new(
+            self.store.clone(),
+            Arc::clone(&self.secrets),
+            Arc::clone(&self.source) as _,
+            self.policy,
+            Arc::clone(&self.clock) as _,
+        )
     }
 
     /// The next key made in this process meets `mishap`.
@@ -118,9 +142,22 @@ impl Process {
     /// is its own affair.
     pub fn view(&self, rows: &BTreeMap<i64, Life>, now: UnixTime) -> BTreeMap<i64, Life> {
         let kept = self.in_memory();
+        self.view_of(rows, |kid, row| now < row.exp || kept.contains(kid))
+    }
+
+    /// The same, with all expired keys that it may have kept until its latest tick.
+    pub fn widest_view(&self, rows: &BTreeMap<i64, Life>) -> BTreeMap<i64, Life> {
+        self.view_of(rows, |_, _| true)
+    }
+
+    fn view_of(
+        &self,
+        rows: &BTreeMap<i64, Life>,
+        is_kept: impl Fn(&i64, &Life) -> bool,
+    ) -> BTreeMap<i64, Life> {
         let is_sound = |kid, row: &Life| {
-            let still_used = row.typed && self.opened.contains(kid);
-            row.sound || (still_used && (now < row.exp || kept.contains(kid)))
+            row.opens_under(&self.entries)
+                || (row.typed && self.opened.contains(kid) && is_kept(kid, row))
         };
         rows.iter()
             .map(|(kid, row)| {
@@ -133,7 +170,9 @@ impl Process {
     /// The rows that its next tick can use.
     pub fn useful(&self, rows: &BTreeMap<i64, Life>) -> Vec<i64> {
         let kept = self.in_memory();
-        let is_useful = |(kid, row): &(&i64, &Life)| row.sound || (row.typed && kept.contains(kid));
+        let is_useful = |(kid, row): &(&i64, &Life)| {
+            row.opens_under(&self.entries) || (row.typed && kept.contains(kid))
+        };
         let useful = rows.iter().filter(is_useful);
         useful.map(|(kid, _)| *kid).collect()
     }

@@ -71,6 +71,27 @@ pub enum Step {
     Repair,
     /// The file is removed while nothing runs.
     NewFile,
+    /// An operator does something, and maybe the processes hear of it at once.
+    Operate(Operation, By, bool),
+}
+
+/// What an operator does.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    Rotate,
+    ReplaceAll,
+    Revoke(RowNumber),
+    /// By another: under a new entry of `NOT_MY_KEY`, which no process has yet.
+    Reencrypt,
+}
+
+/// From where an operator does it.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    /// From within a process.
+    Process(Who),
+    /// From a process of its own, which maybe is killed while it waits for the n-th time.
+    Another(Option<usize>),
 }
 
 /// A moment in the life of a key, under the policy of the first process.
@@ -169,8 +190,25 @@ fn step() -> impl Strategy<Value = Step> {
         2 => jump().prop_map(Step::Jump),
         3 => (harm(), 0..8_usize).prop_map(|(harm, row)| Step::Harm(harm, row)),
         1 => Just(Step::Repair),
+        5 => operate(),
         1 => proptest::bool::weighted(0.2).prop_map(|yes| if yes { Step::NewFile } else { Step::Tick(0) }),
     ]
+}
+
+fn operate() -> impl Strategy<Value = Step> {
+    let operation = prop_oneof![
+        2 => Just(Operation::Rotate),
+        2 => Just(Operation::ReplaceAll),
+        5 => (0..8_usize).prop_map(Operation::Revoke),
+        2 => Just(Operation::Reencrypt),
+    ];
+    let by = prop_oneof![
+        (0..2_usize).prop_map(By::Process),
+        Just(By::Another(None)),
+        (1..10_usize).prop_map(|waits| By::Another(Some(waits))),
+    ];
+    (operation, by, any::<bool>())
+        .prop_map(|(operation, by, news)| Step::Operate(operation, by, news))
 }
 
 fn pass() -> impl Strategy<Value = Step> {

@@ -35,9 +35,11 @@ pub struct Workshop {
 /// Who made a key.
 #[derive(Clone, Copy)]
 pub struct Maker {
-    /// The number of the process.
+    /// The number of the process; of no use for a key that an operator asked for.
     pub who: usize,
     pub policy: PolicyParts,
+    /// The entry of `NOT_MY_KEY` that seals it.
+    pub entry: usize,
 }
 
 impl Workshop {

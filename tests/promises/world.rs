@@ -8,15 +8,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
-use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::domain::lifecycle::PolicyParts;
 use jwks_server::store::Store;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
+use crate::harm::{Copy, Why};
 use crate::history::{ALWAYS, History, Kept, Life, notice, promise};
 use crate::process::Process;
 use crate::schedule::{Edge, Schedule, Step, Who, policy};
+use crate::secrets::{in_use, sealing_keys};
 use crate::source::{Mishap, Workshop};
 
 /// When test time begins: 2027-01-15T08:00:00Z.
@@ -45,21 +46,19 @@ pub fn temp_dir() -> TempDir {
     made.unwrap()
 }
 
-pub static SECRETS: LazyLock<Arc<SealingKeys>> =
-    LazyLock::new(|| Arc::new(SealingKeys::parse(&SealingKeys::generate()).unwrap()));
-
 pub struct World {
     pub dir: TempDir,
     pub files: usize,
-    clock: Arc<ManualClock>,
+    pub clock: Arc<ManualClock>,
     pub workshop: Arc<Workshop>,
     pub processes: Vec<Process>,
     pub sql: Connection,
     pub history: History,
     /// The kids in the order in which they were made.
     pub order: Vec<i64>,
-    /// The sealed keys as they were before anyone touched them.
-    pub copies: BTreeMap<i64, Vec<u8>>,
+    pub copies: BTreeMap<i64, Copy>,
+    /// The newest entry of `NOT_MY_KEY`.
+    pub newest_entry: usize,
 }
 
 /// Plays a schedule. `Err` names the step and the promise that it broke.
@@ -96,6 +95,7 @@ impl World {
             history: History::default(),
             order: Vec::new(),
             copies: BTreeMap::new(),
+            newest_entry: 0,
         };
         for (n, row) in schedule.rows.iter().enumerate() {
             world.add_legacy_row(n, row.ends_in);
@@ -109,17 +109,20 @@ impl World {
 
     fn add_legacy_row(&mut self, n: usize, ends_in: i64) {
         let kid = i64::try_from(n).unwrap() + 1;
-        let sealed = SECRETS.seal(self.workshop.next().to_pem().as_bytes());
+        let plain = self.workshop.next().to_pem();
+        let sealed = sealing_keys(&[0]).seal(plain.as_bytes());
         let exp = START.as_secs() + ends_in;
         let sql = "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)";
         let sealed = sealed.into_bytes();
-        self.sql.execute(sql, params![kid, sealed, exp]).unwrap();
-        self.copies.insert(kid, sealed);
+        self.sql.execute(sql, params![kid, &sealed, exp]).unwrap();
+        self.copies.insert(kid, Copy::of(sealed, plain.as_bytes()));
         self.order.push(kid);
         let life = Life {
             ready: ALWAYS,
             exp: UnixTime::from_secs(exp),
             sound: true,
+            entry: 0,
+            revoked: false,
             typed: true,
             number: n,
         };
@@ -127,8 +130,8 @@ impl World {
     }
 
     pub fn start(&self, who: Who, parts: PolicyParts) -> Process {
-        let (path, clock) = (self.path(), &self.clock);
-        Process::start(&path, who, parts, clock, &SECRETS, &self.workshop)
+        let (path, entries) = (self.path(), in_use(self.newest_entry));
+        Process::start(&path, who, parts, entries, &self.clock, &self.workshop)
     }
 
     pub fn path(&self) -> PathBuf {
@@ -158,7 +161,9 @@ impl World {
             Step::Harm(harm, row) => self.harm(*harm, *row),
             Step::Repair => self.repair(),
             Step::NewFile => self.new_file().await,
+            Step::Operate(operation, by, news) => self.operate(*operation, *by, *news).await?,
         }
+        self.check_events()?;
         let now = self.now();
         for process in &self.processes {
             self.history.check(process, now).await?;
@@ -200,7 +205,7 @@ impl World {
     }
 
     /// A tick that must go well.
-    async fn tick(&mut self, who: Who) -> Kept {
+    pub async fn tick(&mut self, who: Who) -> Kept {
         let ticked = self.processes[who].tick().await;
         promise!(ticked.is_ok(), "promise 1: a tick failed: {ticked:?}");
         let added = self.after_tick(&[who])?;
@@ -210,10 +215,11 @@ impl World {
 
     async fn tick_together(&mut self) -> Kept {
         let all: Vec<_> = (0..self.processes.len()).collect();
+        let first = &self.processes[0];
         let all_alike = self
             .processes
             .iter()
-            .all(|p| p.parts == self.processes[0].parts);
+            .all(|p| (p.parts, &p.entries) == (first.parts, &first.entries));
         let were_alike = self.are_alike();
         match &mut self.processes[..] {
             [one, two] => {
@@ -272,7 +278,7 @@ impl World {
     fn after_tick(&mut self, who: &[Who]) -> Result<usize, String> {
         let now = self.now();
         let before = self.history.rows.clone();
-        let added = self.observe()?;
+        let added = self.observe(Why::WasDue)?;
         self.check_deleted(who, &before)?;
         for who in who {
             let process = &mut self.processes[*who];
@@ -313,7 +319,7 @@ impl World {
         // What it has begun to write comes before what another sees.
         self.processes[who].store.clone().close().await;
         let before = self.history.rows.clone();
-        self.observe()?;
+        self.observe(Why::WasDue)?;
         self.check_deleted(&[who], &before)?;
         self.restart(who, None).await;
         Ok(())
@@ -322,24 +328,22 @@ impl World {
     /// Each row that is gone was one that a process of `who` may delete.
     fn check_deleted(&self, who: &[Who], before: &BTreeMap<i64, Life>) -> Kept {
         let now = self.now();
-        let why_not = |kid, who: &Who| {
+        let after = &self.history.rows;
+        let verdicts = |kid, who: &Who| {
             let process = &self.processes[*who];
-            let (before, after) = (
-                process.view(before, now),
-                process.view(&self.history.rows, now),
-            );
             let over = now - process.parts.retention;
-            History::check_deleted(kid, &before, &after, over, now)
+            let view = |rows| process.view(rows, now);
+            let views = [
+                (view(before), view(after)),
+                // It may have had more in memory when it deleted the row.
+                (process.widest_view(before), process.widest_view(after)),
+            ];
+            views.map(|(before, after)| History::check_deleted(kid, &before, &after, over, now))
         };
-        for kid in before.keys() {
-            if !self.history.rows.contains_key(kid) {
-                let verdicts: Vec<_> = who.iter().map(|who| why_not(*kid, who)).collect();
-                verdicts
-                    .iter()
-                    .find(|kept| kept.is_ok())
-                    .unwrap_or(&verdicts[0])
-                    .clone()?;
-            }
+        for kid in before.keys().filter(|kid| !after.contains_key(kid)) {
+            let verdicts: Vec<_> = who.iter().flat_map(|who| verdicts(*kid, who)).collect();
+            let best = verdicts.iter().find(|kept| kept.is_ok());
+            best.unwrap_or(&verdicts[0]).clone()?;
         }
         Ok(())
     }
@@ -353,15 +357,16 @@ impl World {
 }
 
 /// Polls until `step` is done or has waited `waits` times, then drops it.
-async fn cut_off(waits: usize, step: impl Future) {
+pub async fn cut_off<T>(waits: usize, step: impl Future<Output = T>) -> Option<T> {
     let mut step = pin!(step);
     let mut left = waits;
     std::future::poll_fn(|context| {
         left = left.saturating_sub(1);
         match step.as_mut().poll(context) {
             Poll::Pending if left > 0 => Poll::Pending,
-            _ => Poll::Ready(()),
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(done) => Poll::Ready(Some(done)),
         }
     })
-    .await;
+    .await
 }

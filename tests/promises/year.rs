@@ -20,8 +20,8 @@ use tempfile::TempDir;
 use crate::history::{Kept, Life, promise};
 use crate::process::Process;
 use crate::schedule::parts;
-use crate::source::Workshop;
-use crate::world::{SECRETS, START, temp_dir};
+use crate::source::{Maker, Workshop};
+use crate::world::{START, temp_dir};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -96,7 +96,7 @@ impl Run {
         let clock = Arc::new(ManualClock::new(start));
         let workshop = Arc::new(Workshop::with_round(STOCK));
         Self {
-            process: Process::start(&path, 0, parts(policy), &clock, &SECRETS, &workshop),
+            process: Process::start(&path, 0, parts(policy), vec![0], &clock, &workshop),
             clock,
             start,
             look,
@@ -141,7 +141,12 @@ impl Run {
         for kid in self.process.key_set(now).keys() {
             if !self.keys.contains_key(kid) {
                 let others = self.keys.values().map(|(_, key)| key);
-                let life = Life::at_birth(now, now + parts.key_lifetime, &parts, others, self.made);
+                let maker = Maker {
+                    who: 0,
+                    policy: parts,
+                    entry: 0,
+                };
+                let life = Life::at_birth(now, now + parts.key_lifetime, &maker, others, self.made);
                 self.keys.insert(*kid, (now, life));
                 self.made += 1;
             }

@@ -1,0 +1,306 @@
+//! What operators do to the keys, and what must come of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jwks_server::domain::lifecycle::Policy;
+use jwks_server::domain::operations::{KeyOperations, RevokeError};
+use jwks_server::store::{Kid, Resealed, Store, StoreError};
+
+use crate::harm::Why;
+use crate::history::{Kept, Life, notice, promise};
+use crate::schedule::{By, Operation};
+use crate::secrets::{Entries, in_use, opened_by, sealing_keys};
+use crate::source::{Maker, Source};
+use crate::world::{World, cut_off};
+
+/// One who does something to the keys.
+struct Operator {
+    operations: KeyOperations,
+    policy: jwks_server::domain::lifecycle::PolicyParts,
+    entries: Entries,
+    /// In which wait it is killed.
+    cut: Option<usize>,
+}
+
+impl Operator {
+    /// What came of `step`; none if it was cut off.
+    async fn run<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        match self.cut {
+            Some(waits) => cut_off(waits, step).await,
+            None => Some(step.await),
+        }
+    }
+}
+
+impl World {
+    pub async fn operate(&mut self, operation: Operation, by: By, news: bool) -> Kept {
+        let is_new_entry = matches!((operation, by), (Operation::Reencrypt, By::Another(_)));
+        self.newest_entry += usize::from(is_new_entry);
+        match by {
+            By::Process(who) => {
+                let process = &self.processes[who % self.processes.len()];
+                let operator = Operator {
+                    operations: process.operations(),
+                    policy: process.parts,
+                    entries: process.entries.clone(),
+                    cut: None,
+                };
+                self.carry_out(operation, operator, None).await?;
+            }
+            By::Another(cut) => {
+                let store = Store::open(&self.path()).unwrap();
+                let operator = self.another(&store, cut);
+                self.carry_out(operation, operator, Some(store)).await?;
+            }
+        }
+        if news {
+            for who in 0..self.processes.len() {
+                self.tick(who).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One with a process of its own, under the policy of the first.
+    fn another(&self, store: &Store, cut: Option<usize>) -> Operator {
+        let (policy, entries) = (self.processes[0].parts, in_use(self.newest_entry));
+        let source = Source {
+            workshop: Arc::clone(&self.workshop),
+            clock: Arc::clone(&self.clock),
+            store: store.clone(),
+            maker: Maker {
+                who: usize::MAX,
+                policy,
+                entry: entries[0],
+            },
+            mishap: Mutex::default(),
+        };
+        let operations = KeyOperations::new(
+            store.clone(),
+            sealing_keys(&entries),
+            Arc::new(source),
+            Policy::new(policy).unwrap(),
+            Arc::clone(&self.clock) as _,
+        );
+        Operator {
+            operations,
+            policy,
+            entries,
+            cut,
+        }
+    }
+
+    async fn carry_out(&mut self, what: Operation, by: Operator, own: Option<Store>) -> Kept {
+        match what {
+            Operation::Rotate => self.rotate(by, own).await,
+            Operation::ReplaceAll => self.replace_all(by, own).await,
+            Operation::Revoke(row) => self.revoke(row, by, own).await,
+            Operation::Reencrypt => self.reencrypt(by, own).await,
+        }
+    }
+
+    /// The new key is announced like any other.
+    async fn rotate(&mut self, by: Operator, own: Option<Store>) -> Kept {
+        let rotated = by.run(by.operations.rotate()).await;
+        end(own).await;
+        let wait = notice(&by.policy);
+        let added = self.observe(Why::WasAskedFor(wait))?;
+        let Some(rotated) = rotated else {
+            promise!(added <= 1, "{added} keys were added");
+            return Ok(());
+        };
+        let (kid, signs_from) = rotated.map_err(|e| format!("no rotation: {e}"))?;
+        promise!(added == 1, "a rotation added {added} keys");
+        promise!(
+            self.order.last() == Some(&kid.as_i64()),
+            "{kid} was not added"
+        );
+        promise!(
+            signs_from == self.now() + wait,
+            "promise 4: {kid} is said to sign from {signs_from}"
+        );
+        Ok(())
+    }
+
+    /// All go, and the new key signs at once.
+    async fn replace_all(&mut self, by: Operator, own: Option<Store>) -> Kept {
+        let now = self.now();
+        let replaced = by.run(by.operations.replace_all("leaked".into())).await;
+        end(own).await;
+        let is_there = |(_, row): &(&i64, &Life)| row.typed && row.is_published(now);
+        let there = self.history.rows.iter().filter(is_there);
+        let there: Vec<_> = there.map(|(kid, _)| *kid).collect();
+        let was_done = replaced.is_some() || self.sql_revoked().keys().any(|k| there.contains(k));
+        if was_done {
+            for kid in &there {
+                self.note_revoked(*kid);
+            }
+        }
+        let added = self.observe(Why::WasAskedFor(Duration::ZERO))?;
+        let Some(replaced) = replaced else {
+            let expected = added == usize::from(was_done) || there.is_empty();
+            promise!(expected, "an emergency was half done: {added} keys more");
+            return Ok(());
+        };
+        let (new, gone) = replaced.map_err(|e| format!("no emergency: {e}"))?;
+        let mut gone: Vec<_> = gone.into_iter().map(Kid::as_i64).collect();
+        gone.sort_unstable();
+        promise!(gone == there, "{gone:?} went, {there:?} were there");
+        promise!(added == 1, "an emergency added {added} keys");
+        for who in 0..self.processes.len() {
+            self.tick(who).await?;
+            let (process, rows) = (&self.processes[who], &self.history.rows);
+            let new = rows[&new.as_i64()];
+            // A process that could not open it has made another, just now.
+            let signs = |kid| rows[&kid].number >= new.number && rows[&kid].ready <= now;
+            promise!(
+                !new.opens_under(&process.entries) || process.signer(now).is_some_and(signs),
+                "{new:?} does not sign at once: {rows:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Refused when nothing would be left to sign, and only then.
+    async fn revoke(&mut self, row: usize, by: Operator, own: Option<Store>) -> Kept {
+        let kid = self.pick(row).unwrap_or(-1);
+        let revoking = by.operations.revoke(Kid::from_row(kid), "leaked".into());
+        let revoked = by.run(revoking).await;
+        end(own).await;
+        let may = self.may_revoke(kid, &by.entries);
+        match (&revoked, may) {
+            (None, _)
+            | (Some(Ok(())), Ok(()))
+            | (Some(Err(RevokeError::Unknown(_))), Err("unknown"))
+            | (Some(Err(RevokeError::NotPublished(_))), Err("not published"))
+            | (Some(Err(RevokeError::LastOne(_))), Err("the last")) => {}
+            _ => return Err(format!("revoking {kid}: {revoked:?}, expected {may:?}")),
+        }
+        let cut_late = revoked.is_none()
+            && !self.history.revoked.contains(&kid)
+            && self.sql_revoked().contains_key(&kid);
+        promise!(!cut_late || may.is_ok(), "{kid} was revoked: {may:?}");
+        if cut_late || matches!(revoked, Some(Ok(()))) {
+            self.note_revoked(kid);
+        }
+        let added = self.observe(Why::WasDue)?;
+        promise!(added == 0, "revoking added {added} keys");
+        Ok(())
+    }
+
+    fn may_revoke(&self, kid: i64, entries: &[usize]) -> Result<(), &'static str> {
+        let now = self.now();
+        let key = self.history.rows.get(&kid).ok_or("unknown")?;
+        if !key.typed || !key.is_published(now) {
+            return Err("not published");
+        }
+        let rest = self.history.rows.iter().filter(|(other, _)| **other != kid);
+        let can_sign =
+            |row: &Life| row.opens_under(entries) && row.may_sign() && row.is_published(now);
+        rest.map(|(_, row)| row)
+            .any(can_sign)
+            .then_some(())
+            .ok_or("the last")
+    }
+
+    fn note_revoked(&mut self, kid: i64) {
+        let now = self.now();
+        let row = self.history.rows.get_mut(&kid).unwrap();
+        row.revoked = true;
+        row.exp = row.exp.min(now);
+        self.history.revoked.insert(kid);
+    }
+
+    /// All that opened opens under the first entry alone, or nothing has changed.
+    async fn reencrypt(&mut self, by: Operator, own: Option<Store>) -> Kept {
+        let before = self.sealed();
+        let done: Option<Result<Resealed, StoreError>> = by.run(by.operations.reencrypt()).await;
+        end(own).await;
+        let after = self.sealed();
+        promise!(before.len() == after.len(), "rows have come or gone");
+        let was_done = done.is_some() || before != after;
+        let mut count = Resealed::default();
+        for (kid, old) in &before {
+            let new = &after[kid];
+            match opened_by(self.newest_entry, old).filter(|(n, _)| by.entries.contains(n)) {
+                Some((entry, plain)) if entry != by.entries[0] => {
+                    let moved = opened_by(self.newest_entry, new) == Some((by.entries[0], plain));
+                    promise!(moved || !was_done, "{kid} was lost, or left behind");
+                    count.changed += 1;
+                }
+                opened => {
+                    promise!(old == new, "{kid} was changed without need");
+                    count.unchanged += usize::from(opened.is_some());
+                    count.unreadable += usize::from(opened.is_none());
+                }
+            }
+        }
+        if let Some(done) = done {
+            let done = done.map_err(|e| format!("not encrypted anew: {e}"))?;
+            promise!(done == count, "{done:?} were said to be {count:?}");
+        }
+        for kid in self.history.rows.keys().copied().collect::<Vec<_>>() {
+            let was_sound = self.history.rows[&kid].sound;
+            self.reread(kid);
+            let is_sound = self.history.rows[&kid].sound;
+            promise!(was_sound == is_sound, "{kid} was lost");
+        }
+        Ok(())
+    }
+
+    /// What the rows hold whose values have the right types.
+    fn sealed(&self) -> BTreeMap<i64, Vec<u8>> {
+        let sql = "SELECT kid, CAST(key AS BLOB) FROM keys
+            WHERE typeof(exp) = 'integer' AND typeof(key) IN ('text', 'blob')";
+        let mut query = self.sql.prepare_cached(sql).unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// How often the history says of each key that it was revoked.
+    fn sql_revoked(&self) -> BTreeMap<i64, i64> {
+        self.count_events("revoked")
+    }
+
+    fn count_events(&self, event: &str) -> BTreeMap<i64, i64> {
+        let sql = "SELECT kid, count(*) FROM key_events WHERE event = ? GROUP BY kid";
+        let mut query = self.sql.prepare_cached(sql).unwrap();
+        let rows = query.query_map([event], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The history has each thing that happens once to a key, once.
+    pub fn check_events(&self) -> Kept {
+        let revoked = self.sql_revoked();
+        promise!(
+            revoked.keys().eq(&self.history.revoked) && revoked.values().all(|n| *n == 1),
+            "revoked are {:?}, but the history has {revoked:?}",
+            self.history.revoked
+        );
+        let created = self.count_events("created");
+        let deleted = self.count_events("deleted");
+        let is_legacy = |kid: &i64| *kid < 100;
+        let mut ours = self.history.rows.keys().filter(|kid| !is_legacy(kid));
+        promise!(
+            ours.all(|kid| created.contains_key(kid)) && created.values().all(|n| *n == 1),
+            "the history does not have each key created once: {created:?}"
+        );
+        promise!(
+            deleted.values().all(|n| *n == 1)
+                && !deleted
+                    .keys()
+                    .any(|kid| self.history.rows.contains_key(kid)),
+            "the history does not have each key deleted once: {deleted:?}"
+        );
+        Ok(())
+    }
+}
+
+/// The process of an operator ends.
+async fn end(own: Option<Store>) {
+    if let Some(store) = own {
+        store.close().await;
+    }
+}

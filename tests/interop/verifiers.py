@@ -1,0 +1,148 @@
+"""The verifiers: which there are, how each is installed, and how one is talked to."""
+
+import hashlib
+import os
+import queue
+import shutil
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+INTO = HERE.parent.parent / "target" / "interop"
+# How long an answer may take; some wait for their own limit on requests.
+PATIENCE = 90
+
+
+@dataclass
+class Verifier:
+    folder: str
+    # Seconds to hold the key set, when not as it comes.
+    hold: int | None = None
+    # What else it is told, by environment variable.
+    more: dict = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or (f"{self.folder}, hold {self.hold} s" if self.hold else self.folder)
+
+    @property
+    def kind(self) -> str:
+        return self.folder.partition("-")[0]
+
+
+class Missing(Exception):
+    """Why a verifier is left out."""
+
+
+def install(folder: str) -> list:
+    """Copies the program with what its kind shares into target/interop, builds it there unless
+    that was done before, and returns the command that runs it."""
+    kind = folder.partition("-")[0]
+    build, run = KINDS[kind]
+    sources = [
+        path
+        for root in (HERE / "shared" / kind, HERE / folder)
+        for path in sorted(root.glob("*"))
+        if path.is_file()
+    ]
+    digest = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in sources))
+    into = INTO / folder
+    stamp = into / "installed"
+    if not stamp.exists() or stamp.read_text() != digest.hexdigest():
+        shutil.rmtree(into, ignore_errors=True)
+        into.mkdir(parents=True)
+        for path in sources:
+            shutil.copy(path, into)
+        for command in build:
+            command_run(command, into)
+        stamp.write_text(digest.hexdigest())
+    return run
+
+
+def command_run(command: list, folder: Path):
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=900)
+    except FileNotFoundError:
+        raise Missing(f"{command[0]} is not installed") from None
+    except subprocess.CalledProcessError as failed:
+        said = (failed.stderr or failed.stdout).strip().splitlines()
+        raise Missing(f"`{' '.join(command)}` failed: {' / '.join(said[-3:])}") from None
+
+
+# For each kind: the commands that build, and the one that runs; all in the folder.
+KINDS = {
+    "python": (
+        [
+            ["python3", "-m", "venv", "venv"],
+            ["venv/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes",
+             "--only-binary", ":all:", "-r", "requirements.txt"],
+        ],
+        ["venv/bin/python", "verifier.py"],
+    ),
+    "node": (
+        [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]],
+        ["node", "verifier.mjs"],
+    ),
+    "go": (
+        [["go", "build", "-mod=readonly", "-o", "verifier", "."]],
+        ["./verifier"],
+    ),
+    "rust": (
+        [["cargo", "build", "--quiet", "--release", "--locked"]],
+        ["target/release/verifier"],
+    ),
+    "java": (
+        [["mvn", "-q", "-B", "package"]],
+        ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+         "-cp", "target/classes:target/lib/*", "Verifier"],
+    ),
+}
+
+
+class Running:
+    """A verifier's process: a token a line in, a verdict a line out."""
+
+    def __init__(self, verifier: Verifier, command: list, environment: dict):
+        folder = INTO / verifier.folder
+        hold = {"HOLD": str(verifier.hold)} if verifier.hold else {}
+        self.log = INTO / "logs" / f"{verifier.name}.log"
+        self.log.parent.mkdir(exist_ok=True)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=os.environ | environment | verifier.more | hold,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )
+        self.lines = queue.Queue()
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.strip())
+        self.lines.put("no it has ended")
+
+    def line(self) -> str:
+        try:
+            return self.lines.get(timeout=PATIENCE)
+        except queue.Empty:
+            self.stop()
+            return "no answer"
+
+    def ready(self) -> str:
+        """The versions; nothing if it did not start."""
+        ready, _, versions = self.line().partition("ready ")
+        return versions if not ready else ""
+
+    def verdict(self, token: str) -> str:
+        try:
+            self.process.stdin.write(token + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            return "no it has ended"
+        return self.line()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()

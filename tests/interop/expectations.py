@@ -32,6 +32,8 @@ VERIFIERS = [
     Verifier("java-jose4j", hold=3600, label="java-jose4j, retain 1 h"),
     Verifier("java-auth0"),
     Verifier("java-auth0", hold=MAX_AGE),
+    Verifier("ruby-jwt"),
+    Verifier("apache-oidc"),
 ]
 # How each fetches and caches, and what suits the service's default times
 # (KEY_LEAD=10m, JWKS_MAX_AGE=5m).
@@ -67,6 +69,13 @@ NOTES = {
     " `kid`. Set `setRetainCacheOnErrorDuration` to bridge an outage.",
     "java-auth0": "`JwkProviderBuilder` holds each key by itself, five of them, for 10 hours, and makes at most 10 requests"
     " a minute. Set `cached(10, 5, TimeUnit.MINUTES)`.",
+    "ruby-jwt": "It leaves fetching and caching to a loader that it calls, once more for an unknown `kid`: the program"
+    " holds the set for 5 minutes, fetches it for an unknown `kid` at most once in 30 seconds, and keeps it while the server"
+    " cannot be reached. Do the same.",
+    "apache-oidc": "`AuthType oauth20`. The key set is found through the discovery document, since"
+    " `OIDCOAuthVerifyJwksUri` takes `https` only. It holds the set for `OIDCJWKSRefreshInterval`, an hour by default, and"
+    " fetches it for every unknown `kid` without limit. Set it to 300, its least. Issuer and audience are checked by"
+    " `Require claim` only.",
 }
 
 NO_BRIDGE = "It holds no key past its time, so an outage that is longer than that time is felt."

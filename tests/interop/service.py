@@ -1,7 +1,7 @@
 """The service under test: the release binary with short key times, its log, and the gate in front of it.
 
 Verifiers connect to the gate at the issuer's address. It finds out which process a connection
-belongs to and passes it on from a loopback address of that process's own, so that the server's
+belongs to and passes it on from a loopback address of that verifier's own, so that the server's
 log tells the verifiers apart. An outage closes the gate too: connections are refused.
 """
 
@@ -96,7 +96,7 @@ class Service:
 
 
 class Gate:
-    """Listens at the issuer's address; `addresses` maps a process to the address it gets."""
+    """Listens at the issuer's address; `addresses` maps a session (setsid) to the address that its processes get."""
 
     def __init__(self):
         self.addresses = {}
@@ -142,23 +142,29 @@ class Gate:
         server.close()
 
     def owner(self, peer_port: int) -> int | None:
-        """The process at the other end of a connection."""
+        """The session of the process at the other end of a connection."""
         ports = f"{peer_port:04X}", f"{self.port:04X}"
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
                 if (fields[1][-4:], fields[2][-4:]) == ports:
-                    return next((pid for pid in list(self.addresses) if holds(pid, fields[9])), None)
+                    return self.holder(fields[9])
+        return None
+
+    def holder(self, inode: str) -> int | None:
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            try:
+                session = os.getsid(int(pid))
+                if session in self.addresses and holds(pid, inode):
+                    return session
+            except OSError:
+                pass  # It has ended.
         return None
 
 
-def holds(pid: int, inode: str) -> bool:
-    try:
-        return any(
-            os.readlink(entry.path) == f"socket:[{inode}]" for entry in os.scandir(f"/proc/{pid}/fd")
-        )
-    except OSError:
-        return False
+def holds(pid: str, inode: str) -> bool:
+    entries = os.scandir(f"/proc/{pid}/fd")
+    return any(os.readlink(entry.path) == f"socket:[{inode}]" for entry in entries)
 
 
 def pump(source: socket.socket, sink: socket.socket):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -27,10 +28,6 @@ class Verifier:
     @property
     def name(self) -> str:
         return self.label or (f"{self.folder}, hold {self.hold} s" if self.hold else self.folder)
-
-    @property
-    def kind(self) -> str:
-        return self.folder.partition("-")[0]
 
 
 class Missing(Exception):
@@ -62,9 +59,12 @@ def install(folder: str) -> list:
     return run
 
 
-def command_run(command: list, folder: Path):
+def command_run(command: list, folder: Path, **environment: str):
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=900)
+        subprocess.run(
+            command, cwd=folder, env=os.environ | environment, check=True, capture_output=True,
+            text=True, timeout=900,
+        )
     except FileNotFoundError:
         raise Missing(f"{command[0]} is not installed") from None
     except subprocess.CalledProcessError as failed:
@@ -94,6 +94,14 @@ KINDS = {
         [["cargo", "build", "--quiet", "--release", "--locked"]],
         ["target/release/verifier"],
     ),
+    "apache": (
+        [["apache2", "-v"], ["ls", "/usr/lib/apache2/modules/mod_auth_openidc.so"]],
+        ["python3", "verifier.py"],
+    ),
+    "ruby": (
+        [["ruby", "-e", "require 'jwt'"]],
+        ["ruby", "verifier.rb"],
+    ),
     "java": (
         [["mvn", "-q", "-B", "package"]],
         ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
@@ -114,6 +122,7 @@ class Running:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=os.environ | environment | verifier.more | hold,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                start_new_session=True,
             )
         self.lines = queue.Queue()
         threading.Thread(target=self.read, daemon=True).start()
@@ -144,5 +153,9 @@ class Running:
         return self.line()
 
     def stop(self):
-        self.process.kill()
+        """Ends it with all that it started."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self.process.wait()

@@ -46,7 +46,7 @@ files. All verifiers ran at once against one server with {times}.
 | outage | the server is gone for {outage} s, four times `max-age`; a good token a second still verifies |
 | restart | the server is back: a fresh token verifies at once |
 | rotation | an ordinary rotation: a fresh token a second verifies, from before the new key is published until after it signs |
-| emergency | `keys rotate --now`: how long until a fresh token, signed by the new key, verified |
+| emergency | `keys rotate --now`: how long, from when the key set had changed, until a token of the new key verified |
 | removed key | the same: how long a token of a key that was removed still verified |
 | requests | to the key set in a minute, over the whole walk of {length:.0f} s |
 

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = ROOT / "target/release/jwks-server"
 JWKS = "/.well-known/jwks.json"
 AUDIENCE = "interop"
+# Of Linux; the module socket has no name for it.
+IP_BIND_ADDRESS_NO_PORT = 24
 USER, PASSWORD = "interop", "no-secret-at-all"
 LEAD, MAX_AGE, SKEW, TOKEN = 12, 6, 5, 90
 TIMES = {
@@ -128,8 +131,9 @@ class Gate:
     def join(self, client: socket.socket, peer_port: int):
         source = self.addresses.get(self.owner(peer_port), "127.0.0.1")
         try:
-            server = socket.create_connection(("127.0.0.1", self.to), source_address=(source, 0))
-        except OSError:
+            server = connect(source, self.to)
+        except OSError as error:
+            print(f"the gate: no way to the server from {source}: {error}", file=sys.stderr, flush=True)
             client.close()
             return
         self.open_sockets |= {client, server}
@@ -160,6 +164,16 @@ class Gate:
             except OSError:
                 pass  # It has ended.
         return None
+
+
+def connect(source: str, port: int) -> socket.socket:
+    server = socket.socket()
+    # The port is chosen on connecting, when it is known what it must differ from: also on a
+    # machine that is short of ports.
+    server.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    server.bind((source, 0))
+    server.connect(("127.0.0.1", port))
+    return server
 
 
 def holds(pid: str, inode: str) -> bool:

@@ -42,6 +42,8 @@ def main():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # Left by a server that was killed; its number may be another process's by now.
+    (here / "pid").unlink(missing_ok=True)
     configuration = here / "httpd.conf"
     configuration.write_text(
         modules()

@@ -48,7 +48,7 @@ async fn run_in_time(start: UnixTime, secs: u64) {
 }
 
 #[tokio::test]
-async fn promises_hold_for_a_year_of_late_ticks() {
+async fn promises_hold_for_a_third_of_a_year_of_late_ticks() {
     let mut run = Run::new([3600, 1800, 600, 60, 0], START, Look::AtEdges);
     run.is_in_time = false;
     let mut runner = TestRunner::deterministic();
@@ -59,7 +59,7 @@ async fn promises_hold_for_a_year_of_late_ticks() {
         1 => (1..=3_u64).prop_map(|quarters| quarters * HOUR / 4),
     ];
     let mut next = || late.new_tree(&mut runner).unwrap().current();
-    run.go(365 * DAY, &mut next).await.unwrap();
+    run.go(120 * DAY, &mut next).await.unwrap();
 }
 
 #[tokio::test]

@@ -199,7 +199,9 @@ fn mistyped(conn: &Connection) -> Result<Vec<Kid>, StoreError> {
 
 /// The columns that [`read`] takes, of `keys k` joined with its times.
 pub(super) const COLUMNS: &str = "k.kid AS kid, k.key, k.exp AS exp, t.signs_from, t.serial,
-    EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked')";
+    EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked'
+            -- the words of the partial index, without which the whole table is read
+            AND e.event IN ('first_signed', 'revoked'))";
 
 pub(super) fn around(
     conn: &Connection,

@@ -98,7 +98,6 @@ async fn a_key_that_a_tick_deleted_does_not_come_back_with_the_clock() {
 /// a revocation, the end of the revoked key is not over, yet it counts as the
 /// last that has expired, and without retention no other is kept.
 #[tokio::test]
-#[ignore = "not so yet: the revoked key is taken for the row that is over"]
 async fn a_row_is_over_when_the_clock_goes_back_after_a_revocation() {
     let dir = temp_dir();
     let path = dir.path().join("keys.db");

@@ -93,7 +93,7 @@ impl World {
                 }; 2]
             }
         };
-        let Some(life) = lives.into_iter().find(|life| life.ready == row.signs_from) else {
+        let Some(mut life) = lives.into_iter().find(|life| life.ready == row.signs_from) else {
             let (kid, from, ready) = (row.kid, row.signs_from, lives[0].ready);
             return Err(format!("promise 4: {kid} signs from {from}, not {ready}"));
         };
@@ -108,11 +108,16 @@ impl World {
             "promise 6: {} was given twice",
             row.kid
         );
-        self.history.rows.insert(row.kid, life);
+        let mut entries = vec![maker.entry];
+        if matches!(why, Why::WasAskedFor(_)) {
+            entries.clone_from(&self.sealing);
+        }
         let opened = opened_by(self.newest_entry, &row.sealed);
-        let Some((_, plain)) = opened.filter(|(entry, _)| *entry == maker.entry) else {
-            return Err(format!("{} is not under the entry of its maker", row.kid));
+        let Some((entry, plain)) = opened.filter(|(entry, _)| entries.contains(entry)) else {
+            return Err(format!("{} is under none of {entries:?}", row.kid));
         };
+        life.entry = entry;
+        self.history.rows.insert(row.kid, life);
         self.order.push(row.kid);
         self.copies.insert(row.kid, Copy::of(row.sealed, &plain));
         Ok(now < row.exp)

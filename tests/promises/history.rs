@@ -211,8 +211,7 @@ impl History {
         let over = |(kid, row): &(&i64, &Life)| row.exp < over && expired != Some(**kid);
         let over = self.rows.iter().find(over);
         promise!(over.is_none(), "{over:?} was not deleted");
-        // Were the clock set back, a revoked key may be all that is over.
-        let is_over = |row: &&Life| row.exp <= now || row.revoked;
+        let is_over = |row: &&Life| row.exp <= now;
         let past = self.rows.values().filter(is_over).count();
         promise!(
             0 < past && past < self.rows.len(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jwks_server::domain::lifecycle::Policy;
 use jwks_server::domain::operations::{KeyOperations, RevokeError};
+use jwks_server::domain::rotation::RotationError;
 use jwks_server::store::{Kid, Resealed, Store, StoreError};
 
 use crate::harm::Why;
@@ -101,8 +102,25 @@ impl World {
         }
     }
 
+    /// Under which entries the operator's next key may be: those that published
+    /// keys are under already. None when it opens not one of them.
+    fn choose_sealing(&mut self, by: &Operator) -> bool {
+        let now = self.now();
+        let rows = self.history.rows.values();
+        let published: Vec<_> = rows
+            .filter(|row| row.typed && row.is_published(now))
+            .collect();
+        let opened = published.iter().filter(|row| row.opens_under(&by.entries));
+        self.sealing = match published.is_empty() {
+            true => vec![by.entries[0]],
+            false => opened.map(|row| row.entry).collect(),
+        };
+        !self.sealing.is_empty()
+    }
+
     /// The new key is announced like any other.
     async fn rotate(&mut self, by: Operator, own: Option<Store>) -> Kept {
+        let can_seal = self.choose_sealing(&by);
         let rotated = by.run(by.operations.rotate()).await;
         end(own).await;
         let wait = notice(&by.policy);
@@ -111,6 +129,10 @@ impl World {
             promise!(added <= 1, "{added} keys were added");
             return Ok(());
         };
+        if let Err(RotationError::OtherSecrets) = rotated {
+            promise!(!can_seal && added == 0, "a rotation was refused");
+            return Ok(());
+        }
         let (kid, signs_from) = rotated.map_err(|e| format!("no rotation: {e}"))?;
         promise!(added == 1, "a rotation added {added} keys");
         promise!(
@@ -126,12 +148,17 @@ impl World {
 
     /// All go, and the new key signs at once.
     async fn replace_all(&mut self, by: Operator, own: Option<Store>) -> Kept {
-        let now = self.now();
+        let (now, can_seal) = (self.now(), self.choose_sealing(&by));
         let replaced = by.run(by.operations.replace_all("leaked".into())).await;
         end(own).await;
         let is_there = |(_, row): &(&i64, &Life)| row.typed && row.is_published(now);
         let there = self.history.rows.iter().filter(is_there);
         let there: Vec<_> = there.map(|(kid, _)| *kid).collect();
+        if let Some(Err(RotationError::OtherSecrets)) = replaced {
+            let added = self.observe(Why::WasAskedFor(Duration::ZERO))?;
+            promise!(!can_seal && added == 0, "an emergency was refused");
+            return Ok(());
+        }
         let was_done = replaced.is_some() || self.sql_revoked().keys().any(|k| there.contains(k));
         if was_done {
             for kid in &there {

@@ -59,6 +59,8 @@ pub struct World {
     pub copies: BTreeMap<i64, Copy>,
     /// The newest entry of `NOT_MY_KEY`.
     pub newest_entry: usize,
+    /// Those under which an operator's next key may be sealed.
+    pub sealing: Vec<usize>,
 }
 
 /// Plays a schedule. `Err` names the step and the promise that it broke.
@@ -96,6 +98,7 @@ impl World {
             order: Vec::new(),
             copies: BTreeMap::new(),
             newest_entry: 0,
+            sealing: Vec::new(),
         };
         for (n, row) in schedule.rows.iter().enumerate() {
             world.add_legacy_row(n, row.ends_in);

@@ -43,11 +43,12 @@ pub fn signer<'a>(keys: &'a [KeyTimes], policy: &Policy, now: UnixTime) -> Optio
         .max_by_key(|key| (Fitness::of(key, policy, now), key.kid))
 }
 
-/// The expired key whose time ended last.
+/// The expired key whose time ended last; where there is none, because the
+/// clock went back, a revoked one.
 pub fn last_expired(keys: &[KeyTimes], now: UnixTime) -> Option<&KeyTimes> {
     keys.iter()
         .filter(|key| !is_published(key, now))
-        .max_by_key(|key| (key.expires_at, key.kid))
+        .max_by_key(|key| (key.expires_at <= now, key.expires_at, key.kid))
 }
 
 /// `iat` and `exp` of a token signed by `key` at `now`: never past the key's own end.
@@ -88,7 +89,7 @@ pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Opt
 /// The times of a key that is made expired, when no key has expired yet: it
 /// serves `/auth?expired` on a new database and is never published.
 pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
-    if last_expired(keys, now).is_some() {
+    if keys.iter().any(|key| key.expires_at <= now) {
         return None;
     }
     let expires_at = now - EXPIRED_BY;

@@ -119,6 +119,7 @@ class Walk:
             running = Running(verifier, command, environment)
             self.gate.addresses[running.process.pid] = f"127.0.1.{number}"
             self.running.append(running)
+        self.gate.complete.set()
 
         for running, result in zip(self.running, self.results):
             result.versions = running.ready()

@@ -103,6 +103,8 @@ class Gate:
 
     def __init__(self):
         self.addresses = {}
+        # Set when they are complete; until then connections wait, for some come at once.
+        self.complete = threading.Event()
         self.to = None
         self.open_sockets = set()
         with socket.socket() as probe:
@@ -129,6 +131,7 @@ class Gate:
             threading.Thread(target=self.join, args=[client, peer[1]], daemon=True).start()
 
     def join(self, client: socket.socket, peer_port: int):
+        self.complete.wait()
         source = self.addresses.get(self.owner(peer_port), "127.0.0.1")
         try:
             server = connect(source, self.to)

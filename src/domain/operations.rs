@@ -11,9 +11,7 @@ use super::rotation::{self, RotationError};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
-use crate::store::{
-    FullKeyRow, KeyEvent, KeyRow, KeyTimes, Kid, Reseal, Resealed, Store, StoreError,
-};
+use crate::store::{KeyEvent, KeyRow, KeyTimes, Kid, Reseal, Resealed, Store, StoreError};
 
 /// The operations over one database.
 pub struct KeyOperations {
@@ -183,7 +181,7 @@ impl KeyOperations {
 /// How the keys in `rows` stand at `now`. Opens each one: slow, call it on a
 /// blocking thread.
 pub fn statuses(
-    rows: &[FullKeyRow],
+    rows: &[KeyRow],
     secrets: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
@@ -194,7 +192,7 @@ pub fn statuses(
         .iter()
         .zip(&opened)
         .filter(|(_, opened)| opened.is_ok())
-        .map(|(row, _)| row.key.times)
+        .map(|(row, _)| row.times)
         .collect();
     rows.iter()
         .zip(opened)
@@ -202,27 +200,27 @@ pub fn statuses(
         .collect()
 }
 
-fn open(row: &FullKeyRow, secrets: &SealingKeys) -> Result<usize, BadKey> {
+fn open(row: &KeyRow, secrets: &SealingKeys) -> Result<usize, BadKey> {
     let (entry, _) = secrets
-        .open_and_tell(&row.key.sealed)
+        .open_and_tell(&row.sealed)
         .ok_or(BadKey::NotOpened)?;
-    OpenedKey::open(row.key.clone(), secrets)?;
+    OpenedKey::open(row.clone(), secrets)?;
     Ok(entry)
 }
 
 fn status(
-    row: &FullKeyRow,
+    row: &KeyRow,
     opened_by: Result<usize, BadKey>,
     usable: &[KeyTimes],
     policy: &Policy,
     now: UnixTime,
 ) -> KeyStatus {
-    let times = &row.key.times;
+    let times = &row.times;
     let stage = lifecycle::stage(times, usable, policy, now);
     KeyStatus {
         kid: times.kid,
         stage,
-        created_at: row.created_at,
+        created_at: row.times.created_at,
         signs_from: times.signs_from,
         stops_signing: stage
             .will_sign()

@@ -30,7 +30,10 @@ struct Schedule {
 struct ScheduledKey {
     kid: String,
     state: &'static str,
-    /// Left out for keys of the earlier server, which may sign at once.
+    /// Left out, as the next, for keys of the earlier server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published_from: Option<Moment>,
+    /// Those may sign at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     signs_from: Option<Moment>,
     /// Left out once it has stopped.
@@ -95,6 +98,7 @@ fn scheduled(key: &KeyTimes, all: &[KeyTimes], policy: &Policy, now: UnixTime) -
     ScheduledKey {
         kid: key.kid.to_string(),
         state: stage.name(),
+        published_from: key.created_at.map(Moment::from),
         signs_from: key.signs_from.map(Moment::from),
         stops_signing: stage
             .will_sign()

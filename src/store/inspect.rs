@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema::{self, SchemaState};
-use super::{BUSY_TIMEOUT, FullKeyRow, OpenError, Store, StoreError, file, key_admin, keys};
+use super::{BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError, file, key_admin, keys};
 use crate::clock::UnixTime;
 
 /// Damages that are named; more do not help.
@@ -24,7 +24,7 @@ pub struct Inspection {
     /// Whether this version of the service can use the schema.
     pub schema: SchemaState,
     /// Every row of `keys`; without times when the schema is an older one.
-    pub keys: Vec<Result<FullKeyRow, StoreError>>,
+    pub keys: Vec<Result<KeyRow, StoreError>>,
     /// The latest sign-in that was written down.
     pub last_sign_in: Option<UnixTime>,
 }
@@ -127,16 +127,12 @@ fn damages(conn: &Connection) -> rusqlite::Result<Vec<String>> {
 fn all_keys(
     conn: &Connection,
     schema: &SchemaState,
-) -> rusqlite::Result<Vec<Result<FullKeyRow, StoreError>>> {
+) -> rusqlite::Result<Vec<Result<KeyRow, StoreError>>> {
     match schema {
         SchemaState::Current => key_admin::all(conn),
         SchemaState::Older { .. } if schema::has_table(conn, "keys")? => {
             let rows = keys::all_without_times(conn)?.into_iter();
-            let without_times = |key| FullKeyRow {
-                key,
-                created_at: None,
-            };
-            Ok(rows.map(without_times).map(Ok).collect())
+            Ok(rows.map(Ok).collect())
         }
         _ => Ok(Vec::new()),
     }

@@ -9,15 +9,6 @@ use super::keys::{self, COLUMNS};
 use super::{KeyRow, KeySpan, Kid, Store, StoreError};
 use crate::clock::{Clock, UnixTime};
 
-/// A key with everything that is known of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FullKeyRow {
-    /// Its times and its sealed form.
-    pub key: KeyRow,
-    /// When it was made; none for keys of the earlier server.
-    pub created_at: Option<UnixTime>,
-}
-
 /// How many rows were encrypted anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resealed {
@@ -41,7 +32,7 @@ pub enum Reseal {
 
 impl Store {
     /// All keys, in the order of their making.
-    pub async fn all_keys(&self) -> Result<Vec<FullKeyRow>, StoreError> {
+    pub async fn all_keys(&self) -> Result<Vec<KeyRow>, StoreError> {
         self.read(|conn| {
             // Mistyped rows are the server's log's to report.
             let rows = all(conn)?.into_iter();
@@ -139,19 +130,12 @@ impl Store {
 }
 
 /// All keys, each with its own failure.
-pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<Result<FullKeyRow, StoreError>>> {
+pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<Result<KeyRow, StoreError>>> {
     let mut query = conn.prepare_cached(&format!(
-        "SELECT {COLUMNS}, t.created_at FROM keys k LEFT JOIN key_times t USING (kid)
+        "SELECT {COLUMNS} FROM keys k LEFT JOIN key_times t USING (kid)
          ORDER BY coalesce(t.serial, 0), k.exp, k.kid"
     ))?;
-    let rows = query.query_map([], |row| {
-        // Only shown, so no reason to leave the key out.
-        let created: Option<i64> = row.get(6).unwrap_or_default();
-        Ok(keys::read(row).map(|key| FullKeyRow {
-            key,
-            created_at: created.map(UnixTime::from_secs),
-        }))
-    })?;
+    let rows = query.query_map([], |row| Ok(keys::read(row)))?;
     rows.collect()
 }
 

@@ -49,6 +49,8 @@ pub struct KeyTimes {
     /// Grows with each key that is made, whatever the clock says; 0 for the
     /// keys of the earlier server.
     pub serial: i64,
+    /// Start of publication; none for a key of the earlier server.
+    pub created_at: Option<UnixTime>,
     /// The first second in which it may sign; none for a key of the earlier
     /// server, which may sign at once. At or after `expires_at`: it never signs.
     pub signs_from: Option<UnixTime>,
@@ -174,7 +176,7 @@ impl Store {
 /// Every key of a database whose schema may be older, so without its times.
 pub(super) fn all_without_times(conn: &Connection) -> rusqlite::Result<Vec<KeyRow>> {
     let mut query =
-        conn.prepare("SELECT kid, key, exp, NULL, NULL, 0 FROM keys ORDER BY exp, kid")?;
+        conn.prepare("SELECT kid, key, exp, NULL, NULL, 0, NULL FROM keys ORDER BY exp, kid")?;
     let rows = query.query_map([], |row| Ok(read(row)))?;
     // A row that cannot be read is no reason to refuse the others here.
     rows.filter_map(|row| row.map(Result::ok).transpose())
@@ -201,7 +203,8 @@ fn mistyped(conn: &Connection) -> Result<Vec<Kid>, StoreError> {
 pub(super) const COLUMNS: &str = "k.kid AS kid, k.key, k.exp AS exp, t.signs_from, t.serial,
     EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked'
             -- the words of the partial index, without which the whole table is read
-            AND e.event IN ('first_signed', 'revoked'))";
+            AND e.event IN ('first_signed', 'revoked')),
+    t.created_at";
 
 pub(super) fn around(
     conn: &Connection,
@@ -237,6 +240,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
         row: kid,
     };
     let signs_from: Option<i64> = row.get(3).map_err(|_| bad_time("signs_from"))?;
+    // Only shown, so no reason to leave the key out.
+    let created_at: Option<i64> = row.get(6).unwrap_or_default();
     let serial: Option<i64> = row.get(4).map_err(|_| bad_time("serial"))?;
     let sealed = match row.get_ref(1)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
@@ -246,6 +251,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
         times: KeyTimes {
             kid: Kid(kid),
             serial: serial.unwrap_or(0),
+            created_at: created_at.map(UnixTime::from_secs),
             signs_from: signs_from.map(UnixTime::from_secs),
             expires_at: UnixTime::from_secs(row.get(2).map_err(|_| bad("exp"))?),
             revoked: row.get(5)?,

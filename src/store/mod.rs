@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode};
 
 pub use accounts::{AccountId, AccountRow, NewAccountRow, SignInRecord};
 pub use inspect::Inspection;
-pub use key_admin::{FullKeyRow, Reseal, Resealed};
+pub use key_admin::{Reseal, Resealed};
 pub use key_events::{KeyEvent, KeyEventKind};
 pub use keys::{KeyRow, KeySpan, KeyTimes, Kid};
 pub use schema::{OpenError, SchemaState};

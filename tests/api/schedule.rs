@@ -86,6 +86,7 @@ async fn the_schedule_has_states_times_twice_and_the_contract() {
         "keys": [{
             "kid": kid,
             "state": "signing",
+            "published_from": {"time": "2027-01-15T08:00:00Z", "epoch": 1_800_000_000},
             "signs_from": {"time": "2027-01-15T08:00:00Z", "epoch": 1_800_000_000},
             "stops_signing": {"time": "2027-01-15T08:29:00Z", "epoch": 1_800_001_740},
             "unpublished_at": {"time": "2027-01-15T09:00:00Z", "epoch": 1_800_003_600},

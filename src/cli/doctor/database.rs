@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::report::Report;
 use crate::clock::UnixTime;
-use crate::store::{FullKeyRow, Inspection, SchemaState, Store};
+use crate::store::{Inspection, KeyRow, SchemaState, Store};
 
 /// `None` when there is nothing to read keys from.
 pub(super) fn look(path: &Path, report: &mut Report) -> Option<Inspection> {
@@ -36,12 +36,12 @@ pub(super) fn look(path: &Path, report: &mut Report) -> Option<Inspection> {
 
 /// The latest moment that was written down.
 pub(super) fn newest_moment(found: &Inspection) -> Option<UnixTime> {
-    let created = rows(found).filter_map(|row| row.created_at);
+    let created = rows(found).filter_map(|row| row.times.created_at);
     created.chain(found.last_sign_in).max()
 }
 
 /// The rows of `keys` that could be read.
-pub(super) fn rows(found: &Inspection) -> impl Iterator<Item = &FullKeyRow> {
+pub(super) fn rows(found: &Inspection) -> impl Iterator<Item = &KeyRow> {
     found.keys.iter().filter_map(|row| row.as_ref().ok())
 }
 

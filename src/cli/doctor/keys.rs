@@ -9,7 +9,7 @@ use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::domain::lifecycle::{self, Stage};
 use crate::domain::operations::{self, KeyStatus};
-use crate::store::{FullKeyRow, Inspection, KeyTimes};
+use crate::store::{Inspection, KeyRow, KeyTimes};
 
 /// Bad keys that get a line each.
 const LISTED: usize = 10;
@@ -93,13 +93,13 @@ fn older_entries(statuses: &[KeyStatus], report: &mut Report) {
 }
 
 fn usable<'a>(
-    rows: &'a [FullKeyRow],
+    rows: &'a [KeyRow],
     statuses: &'a [KeyStatus],
 ) -> impl Iterator<Item = KeyTimes> + 'a {
     rows.iter()
         .zip(statuses)
         .filter(|(_, status)| status.opened_by.is_ok())
-        .map(|(row, _)| row.key.times)
+        .map(|(row, _)| row.times)
 }
 
 fn signing(statuses: &[KeyStatus], running: bool, report: &mut Report) {

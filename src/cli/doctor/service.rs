@@ -189,14 +189,11 @@ fn difference(set: &KeySet, held: Option<&Inspection>, config: Option<&Config>) 
     };
     let now = SystemClock::new().now();
     let rows: Vec<_> = database::rows(held)
-        .filter(|row| lifecycle::is_published(&row.key.times, now))
+        .filter(|row| lifecycle::is_published(&row.times, now))
         .cloned()
         .collect();
     let there: BTreeSet<String> = set.kids().map(str::to_owned).collect();
-    let may: BTreeSet<String> = rows
-        .iter()
-        .map(|row| row.key.times.kid.to_string())
-        .collect();
+    let may: BTreeSet<String> = rows.iter().map(|row| row.times.kid.to_string()).collect();
     let must: BTreeSet<String> = config.map_or(BTreeSet::new(), |config| {
         let statuses = operations::statuses(&rows, &config.secrets, &config.policy, now);
         let opened = statuses.iter().filter(|key| key.opened_by.is_ok());

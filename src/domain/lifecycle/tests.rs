@@ -27,6 +27,7 @@ fn key(kid: i64, span: KeySpan) -> KeyTimes {
     KeyTimes {
         kid: Kid::from_row(kid),
         serial: kid,
+        created_at: Some(span.created_at),
         signs_from: Some(span.signs_from),
         expires_at: span.expires_at,
         revoked: false,
@@ -38,6 +39,7 @@ fn ending_in(left: u64) -> KeyTimes {
     KeyTimes {
         kid: Kid::from_row(1),
         serial: 1,
+        created_at: None,
         signs_from: Some(T0 - secs(1000)),
         expires_at: T0 + secs(left),
         revoked: false,
@@ -105,6 +107,7 @@ fn a_key_of_the_earlier_server_may_sign_and_does_not_hold_up_the_next_for_years(
     let row = |left| KeyTimes {
         kid: Kid::from_row(1),
         serial: 1,
+        created_at: None,
         signs_from: None,
         expires_at: T0 + secs(left),
         revoked: false,

@@ -117,13 +117,10 @@ pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {
 }
 
 pub(super) fn auth_rate(settings: &Settings) -> Result<NonZeroU32, ConfigError> {
+    // Evaluated by the compiler: a zero here would not build.
     const DEFAULT: NonZeroU32 = NonZeroU32::new(10).unwrap();
-    number(
-        settings,
-        "AUTH_RATE",
-        DEFAULT,
-        NonZeroU32::MIN..=const { NonZeroU32::new(1000).unwrap() },
-    )
+    const MOST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+    number(settings, "AUTH_RATE", DEFAULT, NonZeroU32::MIN..=MOST)
 }
 
 fn in_days(most: Duration) -> String {

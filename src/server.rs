@@ -2,22 +2,26 @@
 //! them, closes those that waste time, and drains them when told to stop.
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 use crate::http::client::Peer;
 
@@ -32,6 +36,11 @@ const DRAIN: Duration = Duration::from_secs(7);
 const MAX_STREAMS: u32 = 100;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which no request has begun for so long is told to end, and
+/// cut off when it does not: it may answer pings for ever, or not read its
+/// answers. Longer than any request takes.
+const IDLE: Duration = Duration::from_secs(60);
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
 /// How long to wait when the system has no more sockets to give.
@@ -39,38 +48,47 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `service` on all listeners until `stop`, then lets requests that are
 /// under way end, for at most seven seconds.
-pub async fn serve<S>(listeners: Vec<TcpListener>, service: S, stop: CancellationToken)
+pub async fn serve<S, B>(listeners: Vec<TcpListener>, service: S, stop: CancellationToken)
 where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+    S: Service<(Peer, Request<Incoming>), Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + Sync
         + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let connections = TaskTracker::new();
-    let cut_off = CancellationToken::new();
     let server = Arc::new(Server {
         places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         http: http(),
         service,
-        stop: stop.clone(),
-        cut_off: cut_off.clone(),
+        is_draining: AtomicBool::new(false),
+        drain: CancellationToken::new(),
+        cut_off: CancellationToken::new(),
     });
     let accepting = TaskTracker::new();
     for listener in listeners {
         let (server, connections) = (Arc::clone(&server), connections.clone());
-        accepting.spawn(async move { server.accept(listener, &connections).await });
+        let stop = stop.clone();
+        accepting.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = server.accept(listener, &connections) => {}
+            }
+        });
     }
     accepting.close();
     accepting.wait().await;
+    server.is_draining.store(true, Ordering::Release);
+    server.drain.cancel();
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait())
         .await
         .is_err()
     {
         tracing::warn!("{} connections are cut off", connections.len());
-        cut_off.cancel();
+        server.cut_off.cancel();
         connections.wait().await;
     }
 }
@@ -79,7 +97,9 @@ struct Server<S> {
     places: Arc<Semaphore>,
     http: auto::Builder<TokioExecutor>,
     service: S,
-    stop: CancellationToken,
+    /// Set before `drain` is cancelled.
+    is_draining: AtomicBool,
+    drain: CancellationToken,
     cut_off: CancellationToken,
 }
 
@@ -97,22 +117,19 @@ fn http() -> auto::Builder<TokioExecutor> {
     http
 }
 
-impl<S> Server<S>
+impl<S, B> Server<S>
 where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+    S: Service<(Peer, Request<Incoming>), Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + Sync
         + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     async fn accept(self: Arc<Self>, listener: TcpListener, connections: &TaskTracker) {
         loop {
-            let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
-                accepted = self.next(&listener) => accepted,
-            };
-            match accepted {
+            match self.next(&listener).await {
                 Ok((stream, peer, place)) => {
                     let server = Arc::clone(&self);
                     connections.spawn(async move {
@@ -144,39 +161,53 @@ where
     }
 
     async fn connection(&self, stream: TcpStream, peer: Peer) {
-        let started = Arc::new(AtomicBool::new(false));
-        let service = service_fn(|request: Request<Incoming>| {
-            started.store(true, Ordering::Relaxed);
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(peer);
-            self.service.clone().oneshot(request)
+        let begun = AtomicU64::new(0);
+        let service = self.service.clone();
+        let service = service_fn(|request| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            service.call((peer, request))
         });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         // The first bytes decide between HTTP/1.1 and HTTP/2, before either
-        // one's own time-outs begin.
-        let first = tokio::time::sleep(HEADER_TIMEOUT);
-        tokio::pin!(first);
-        let stopping = self.stop.cancelled();
-        tokio::pin!(stopping);
-        let mut waiting_for_first = true;
-        let mut draining = false;
-        loop {
-            tokio::select! {
-                // Errors here are the client's: it went away or spoke no HTTP.
-                _ = connection.as_mut() => return,
-                () = &mut stopping, if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = &mut first, if waiting_for_first => {
-                    waiting_for_first = false;
-                    if !started.load(Ordering::Relaxed) {
-                        return;
-                    }
-                }
-                () = self.cut_off.cancelled() => return,
+        // one's own time-outs begin: the first check comes early.
+        let mut check = pin!(tokio::time::sleep(HEADER_TIMEOUT));
+        let mut drain = pin!(self.drain.cancelled());
+        let mut begun_before = 0;
+        let mut watcher: Option<Waker> = None;
+        let is_over = poll_fn(|cx| {
+            // Errors here are the client's: it went away or spoke no HTTP.
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
             }
+            // Each request wakes this task, and polling `drain` takes a lock
+            // that all connections share. So `drain` and `check` are polled to
+            // leave them the task's waker, and then when they have something to say.
+            let is_watched = watcher.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+            if is_watched && !self.is_draining.load(Ordering::Acquire) && !check.is_elapsed() {
+                return Poll::Pending;
+            }
+            watcher = Some(cx.waker().clone());
+            if drain.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            while check.as_mut().poll(cx).is_ready() {
+                let begun = begun.load(Ordering::Relaxed);
+                if begun == begun_before {
+                    return Poll::Ready(begun == 0);
+                }
+                begun_before = begun;
+                check.as_mut().reset(Instant::now() + IDLE);
+            }
+            Poll::Pending
+        });
+        if is_over.await {
+            return;
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = self.cut_off.cancelled() => {}
+            () = tokio::time::sleep(LAST_WORDS) => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::get;
@@ -40,7 +41,7 @@ pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState>
         let document = Arc::clone(&document);
         with_cors(get(
             async move |State(state): State<SharedState>, headers: HeaderMap| {
-                answer(&document, &headers, &state.document_caching)
+                answer(&document, &headers, &state.document_caching).map(Body::new)
             },
         ))
     };

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
+use bytes::Bytes;
+use http_body_util::Full;
 
 use super::error::ApiError;
 use crate::app::SharedState;
@@ -49,17 +50,21 @@ async fn preflight() -> Response {
 }
 
 /// Sends the document, or 304 when the client has it.
-pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderValue) -> Response {
+pub(super) fn answer(
+    document: &Document,
+    request: &HeaderMap,
+    caching: &HeaderValue,
+) -> axum::http::Response<Full<Bytes>> {
     let unchanged = request
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .any(|value| names(value, &document.etag));
     let mut response = if unchanged {
-        let mut response = Response::new(Body::empty());
+        let mut response = axum::http::Response::new(Full::default());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let mut response = Response::new(Body::from(document.body.clone()));
+        let mut response = axum::http::Response::new(Full::new(document.body.clone()));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

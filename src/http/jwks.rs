@@ -2,6 +2,7 @@
 //! a request costs one atomic load and a few headers.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
@@ -25,14 +26,14 @@ pub(super) fn method_router() -> MethodRouter<SharedState> {
 async fn key_set(State(state): State<SharedState>, headers: HeaderMap) -> Response {
     let now = state.clock.now();
     if let Some(set) = state.keys.snapshot().published(now) {
-        return answer(set, &headers, &state.document_caching);
+        return answer(set, &headers, &state.document_caching).map(Body::new);
     }
     // The first key is still being made, or none has come for long.
     let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
         snapshot.published(now).cloned()
     });
     match awaited.await {
-        Some((set, _)) => answer(&set, &headers, &state.document_caching),
+        Some((set, _)) => answer(&set, &headers, &state.document_caching).map(Body::new),
         None => (
             [ANY_ORIGIN],
             ApiError::busy("no key is published at the moment"),

@@ -7,34 +7,32 @@ pub mod client;
 mod discovery;
 mod document;
 mod error;
+mod front;
 mod jwks;
 mod observe;
 mod rate_limit;
 mod register;
 mod schedule;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use tower::Layer as _;
 
 use crate::app::SharedState;
 pub use document::caching;
 use error::ApiError;
-pub use observe::Observe;
+pub use front::{Front, Reply};
 pub use rate_limit::SlidingLog;
 
 /// How long a request may take as a whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The whole service over one connection or many: every request goes through
-/// [`Observe`] and then the routes.
-pub fn service(state: &SharedState) -> Observe<Router> {
-    observe::ObserveLayer::new(Arc::clone(&state.proxies)).layer(routes(state.clone()))
+/// The whole service, over one connection or many.
+pub fn service(state: &SharedState) -> Front {
+    Front::new(state.clone(), routes(state.clone()))
 }
 
 fn routes(state: SharedState) -> Router {

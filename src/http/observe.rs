@@ -1,105 +1,121 @@
 //! What every request goes through, outside of all routes: an id, the client's
-//! address, and one line in the log when it is answered. Kept lean, since the
-//! key set is fetched often: what is not logged is not formatted.
+//! address, and one line in the log when it is answered. What is not logged is
+//! not formatted.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
 use tracing::Instrument as _;
 use tracing::instrument::Instrumented;
 
-use super::client::{ClientAddr, Peer, TrustedProxies};
+use super::client::{ClientAddr, Peer};
 use super::jwks;
+use crate::app::SharedState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 
-/// Puts [`Observe`] around a service.
-#[derive(Clone)]
-pub(super) struct ObserveLayer {
-    proxies: Arc<TrustedProxies>,
+/// One line in the log for an answered request.
+macro_rules! line {
+    ($level:ident, $method:expr, $uri:expr, $status:expr, $began:expr, $client:expr, $id:expr) => {
+        tracing::$level!(
+            method = %$method,
+            path = $uri.path(),
+            status = $status.as_u16(),
+            ms = millis($began.elapsed()),
+            client = %$client.0,
+            request_id = $id.to_str().unwrap_or_default(),
+            "answered"
+        )
+    };
 }
 
-impl ObserveLayer {
-    pub(super) fn new(proxies: Arc<TrustedProxies>) -> Self {
-        Self { proxies }
-    }
+/// A request's id and the moment it came.
+pub(super) struct Arrival {
+    id: HeaderValue,
+    began: Instant,
 }
 
-impl<S> Layer<S> for ObserveLayer {
-    type Service = Observe<S>;
-
-    fn layer(&self, inner: S) -> Observe<S> {
-        Observe {
-            inner,
-            proxies: Arc::clone(&self.proxies),
+impl Arrival {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            id: request_id(request.headers()),
+            began: Instant::now(),
         }
     }
+
+    /// Marks the answer of a key set that was fetched with success. These are
+    /// the bulk of all requests, and a line for each would cost more than the
+    /// answer: they are debug.
+    pub(super) fn key_set_answered<A, B>(
+        self,
+        response: &mut Response<A>,
+        request: &Request<B>,
+        client: impl FnOnce() -> ClientAddr,
+    ) {
+        line!(
+            debug,
+            request.method(),
+            request.uri(),
+            response.status(),
+            self.began,
+            client(),
+            self.id
+        );
+        mark(response.headers_mut(), self.id);
+    }
 }
 
-/// The service around all routes. Requests must carry a [`Peer`].
-#[derive(Clone)]
-pub struct Observe<S> {
-    inner: S,
-    proxies: Arc<TrustedProxies>,
-}
-
-impl<S, B> Service<Request<B>> for Observe<S>
+/// Sends the request, with its client's address in its extensions, to `inner`,
+/// and sees to its answer. Its span names it in all that is logged meanwhile.
+pub(super) fn observed<B, F>(
+    state: &SharedState,
+    peer: Peer,
+    mut request: Request<B>,
+    inner: impl FnOnce(Request<B>) -> F,
+) -> Observed<Instrumented<F>>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    F: Future<Output = Result<Response<Body>, Infallible>>,
 {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Observed<Instrumented<S::Future>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+    let arrival = Arrival::of(&request);
+    let client = state.proxies.client(peer, request.headers());
+    request.extensions_mut().insert(client);
+    let seen = Seen {
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        client,
+        is_told: false,
+        arrival,
+    };
+    let id = seen.arrival.id.to_str().unwrap_or_default();
+    let span = tracing::info_span!("request", id);
+    Observed {
+        inner: inner(request).instrument(span),
+        seen: Some(seen),
     }
+}
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let began = Instant::now();
-        let id = request_id(&request);
-        let client = request
-            .extensions()
-            .get::<Peer>()
-            .map(|&peer| self.proxies.client(peer, request.headers()));
-        if let Some(client) = client {
-            request.extensions_mut().insert(client);
-        }
-        let seen = Seen {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            client,
-            began,
-            id: id.clone(),
-            is_told: false,
-        };
-        let span = if seen.is_key_set() {
-            tracing::Span::none()
-        } else {
-            tracing::info_span!("request", id = id.to_str().unwrap_or_default())
-        };
-        Observed {
-            inner: self.inner.call(request).instrument(span),
-            seen: Some(seen),
-        }
-    }
+fn mark(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(REQUEST_ID, id);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
 }
 
 /// What the log line needs of a request.
 struct Seen {
     method: Method,
     uri: Uri,
-    client: Option<ClientAddr>,
-    began: Instant,
-    id: HeaderValue,
+    client: ClientAddr,
+    arrival: Arrival,
     /// Whether the line is written.
     is_told: bool,
 }
@@ -124,44 +140,23 @@ where
         let Ok(mut response) = ready!(this.inner.poll(cx));
         if let Some(mut seen) = this.seen.take() {
             seen.answered(response.status());
-            let headers = response.headers_mut();
-            headers.insert(REQUEST_ID, seen.id.clone());
-            headers.insert(
-                header::X_CONTENT_TYPE_OPTIONS,
-                HeaderValue::from_static("nosniff"),
-            );
+            mark(response.headers_mut(), seen.arrival.id.clone());
         }
         Poll::Ready(Ok(response))
     }
 }
 
 impl Seen {
-    fn is_key_set(&self) -> bool {
-        self.uri.path().ends_with(jwks::PATH)
-    }
-
-    /// Fetches of the key set that went well are the bulk of all requests, and
-    /// a line for each would cost more than the answer: they are debug.
+    /// A key set that was fetched with success is debug here too, as when it
+    /// was waited for.
     fn answered(&mut self, status: StatusCode) {
         self.is_told = true;
         let well = status.is_success() || status == StatusCode::NOT_MODIFIED;
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    method = %self.method,
-                    path = self.uri.path(),
-                    status = status.as_u16(),
-                    ms = millis(self.began.elapsed()),
-                    client = self.client.map(|client| tracing::field::display(client.0)),
-                    request_id = self.id.to_str().unwrap_or_default(),
-                    "answered"
-                )
-            };
-        }
-        if well && self.is_key_set() {
-            line!(debug);
+        let Arrival { id, began } = &self.arrival;
+        if well && self.uri.path().ends_with(jwks::PATH) {
+            line!(debug, self.method, self.uri, status, began, self.client, id);
         } else {
-            line!(info);
+            line!(info, self.method, self.uri, status, began, self.client, id);
         }
     }
 }
@@ -173,9 +168,9 @@ impl Drop for Seen {
             tracing::info!(
                 method = %self.method,
                 path = self.uri.path(),
-                ms = millis(self.began.elapsed()),
-                client = self.client.map(|client| tracing::field::display(client.0)),
-                request_id = self.id.to_str().unwrap_or_default(),
+                ms = millis(self.arrival.began.elapsed()),
+                client = %self.client.0,
+                request_id = self.arrival.id.to_str().unwrap_or_default(),
                 "client went away"
             );
         }
@@ -188,7 +183,7 @@ fn millis(took: Duration) -> f64 {
 }
 
 /// The id that the client sent, if it is harmless, or a new one.
-fn request_id<B>(request: &Request<B>) -> HeaderValue {
+fn request_id(headers: &HeaderMap) -> HeaderValue {
     let harmless = |id: &&HeaderValue| {
         (1..=MAX_REQUEST_ID).contains(&id.len())
             && id
@@ -196,7 +191,7 @@ fn request_id<B>(request: &Request<B>) -> HeaderValue {
                 .iter()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
     };
-    match request.headers().get(REQUEST_ID).filter(harmless) {
+    match headers.get(REQUEST_ID).filter(harmless) {
         Some(id) => id.clone(),
         None => {
             let mut text = uuid::Uuid::encode_buffer();

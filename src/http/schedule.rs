@@ -2,6 +2,7 @@
 //! a verifier may count on, for people and programs that plan ahead.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
@@ -64,7 +65,7 @@ async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Respo
         Some(document(snapshot, &state.policy, now))
     });
     match awaited.await {
-        Some((document, _)) => answer(&document, &headers, &state.document_caching),
+        Some((document, _)) => answer(&document, &headers, &state.document_caching).map(Body::new),
         None => (
             [ANY_ORIGIN],
             ApiError::busy("no key is published at the moment"),

@@ -1,7 +1,6 @@
 //! `TestApp`: the service as the binary wires it, less the sockets. Requests
 //! carry the peer address that the server would put there.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -12,6 +11,7 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
 use jwks_server::app::{App, SharedState};
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
 use jwks_server::config::{Config, Settings};
@@ -22,7 +22,6 @@ use jwks_server::http::client::Peer;
 use jwks_server::store::Store;
 use serde_json::Value;
 use tempfile::TempDir;
-use tower::ServiceExt as _;
 
 /// When test time begins: 2027-01-15T08:00:00Z.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -236,11 +235,10 @@ pub async fn send_to(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut request = request.body(body.into()).unwrap();
-    let peer: IpAddr = peer.parse().unwrap();
-    request.extensions_mut().insert(Peer(peer));
-    let answered = jwks_server::http::service(state).oneshot(request).await;
-    let Ok(response) = answered;
+    let request = request.body(body.into()).unwrap();
+    let peer = Peer(peer.parse().unwrap());
+    let answered = jwks_server::http::service(state).call((peer, request));
+    let Ok(response) = answered.await;
     Reply::read(response).await
 }
 
@@ -262,7 +260,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    async fn read(response: Response<Body>) -> Self {
+    async fn read(response: Response<jwks_server::http::Reply>) -> Self {
         let (head, body) = response.into_parts();
         Self {
             status: head.status,

@@ -5,15 +5,16 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::http::{Request, Response};
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
+use hyper::rt::{Sleep, Timer};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -41,6 +42,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// answers. Longer than any request takes.
 const IDLE: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How often each connection is looked at; its time-outs are as exact as this.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
 /// How long to wait when the system has no more sockets to give.
@@ -106,8 +109,11 @@ struct Server<S> {
 fn http() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
-        .timer(TokioTimer::new())
+        .timer(CheckedTimer)
         .header_read_timeout(HEADER_TIMEOUT)
+        // Answers are short: copying one behind its head is cheaper than
+        // sending the two as a list.
+        .writev(false)
         .max_buf_size(MAX_HEAD);
     http.http2()
         .timer(TokioTimer::new())
@@ -168,11 +174,9 @@ where
             service.call((peer, request))
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
-        // The first bytes decide between HTTP/1.1 and HTTP/2, before either
-        // one's own time-outs begin: the first check comes early.
-        let mut check = pin!(tokio::time::sleep(HEADER_TIMEOUT));
+        let mut check = pin!(tokio::time::sleep(CHECK_EVERY));
         let mut drain = pin!(self.drain.cancelled());
-        let mut begun_before = 0;
+        let mut idle = Idle::default();
         let mut watcher: Option<Waker> = None;
         let is_over = poll_fn(|cx| {
             // Errors here are the client's: it went away or spoke no HTTP.
@@ -192,11 +196,10 @@ where
             }
             while check.as_mut().poll(cx).is_ready() {
                 let begun = begun.load(Ordering::Relaxed);
-                if begun == begun_before {
+                if idle.is_too_long(begun) {
                     return Poll::Ready(begun == 0);
                 }
-                begun_before = begun;
-                check.as_mut().reset(Instant::now() + IDLE);
+                check.as_mut().reset(Instant::now() + CHECK_EVERY);
             }
             Poll::Pending
         });
@@ -208,6 +211,61 @@ where
             _ = connection.as_mut() => {}
             () = self.cut_off.cancelled() => {}
             () = tokio::time::sleep(LAST_WORDS) => {}
+        }
+    }
+}
+
+/// How long no request has begun, in checks.
+#[derive(Default)]
+struct Idle {
+    begun: u64,
+    checks: u32,
+}
+
+impl Idle {
+    /// Called at each check with the number of requests that have begun. The
+    /// first one must come as fast as its head: before the first bytes tell
+    /// HTTP/1.1 from HTTP/2, neither one's own time-outs count.
+    fn is_too_long(&mut self, begun: u64) -> bool {
+        if begun != self.begun {
+            *self = Self { begun, checks: 0 };
+            return false;
+        }
+        self.checks += 1;
+        let limit = if begun == 0 { HEADER_TIMEOUT } else { IDLE };
+        CHECK_EVERY * self.checks >= limit
+    }
+}
+
+/// hyper's timer for HTTP/1.1, which times the heads of requests. It wakes
+/// nobody: a connection is polled at each check anyway, and a timer of its own
+/// for each request would be set and taken back under a lock of the runtime.
+#[derive(Clone, Debug)]
+struct CheckedTimer;
+
+#[derive(Debug)]
+struct Deadline(std::time::Instant);
+
+impl Timer for CheckedTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(std::time::Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Deadline(deadline))
+    }
+}
+
+impl Sleep for Deadline {}
+
+impl Future for Deadline {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::time::Instant::now() < self.0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
         }
     }
 }

@@ -13,7 +13,6 @@ use axum::http::{Method, Request, Response};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
-use pin_project_lite::pin_project;
 use tower::Service as _;
 use tracing::instrument::Instrumented;
 
@@ -66,14 +65,12 @@ where
     fn call(&self, (peer, request): (Peer, Request<B>)) -> Answering {
         let is_key_set = self.0.is_key_set(&request);
         if is_key_set && let Some(response) = self.0.key_set(peer, &request) {
-            return Answering::OnTheSpot {
-                response: Some(response),
-            };
+            return Answering::OnTheSpot(Some(response));
         }
         let mut routes = self.0.routes.clone();
-        Answering::Routed {
-            answer: observe::observed(&self.0.state, peer, request, |request| routes.call(request)),
-        }
+        let answer =
+            observe::observed(&self.0.state, peer, request, |request| routes.call(request));
+        Answering::Routed(Box::pin(answer))
     }
 }
 
@@ -96,26 +93,26 @@ impl Inner {
     }
 }
 
-pin_project! {
-    /// An answer that is there already, or one that a route is making.
-    #[project = AnsweringNow]
-    pub enum Answering {
-        OnTheSpot { response: Option<Response<Reply>> },
-        Routed { #[pin] answer: Observed<Instrumented<RouteFuture<Infallible>>> },
-    }
+/// An answer that is there already, or one that a route is making: boxed, since
+/// this is moved about for each request.
+pub enum Answering {
+    /// Taken by the first poll.
+    OnTheSpot(Option<Response<Reply>>),
+    /// On its way.
+    Routed(Pin<Box<Observed<Instrumented<RouteFuture<Infallible>>>>>),
 }
 
 impl Future for Answering {
     type Output = Result<Response<Reply>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
+        match self.get_mut() {
             // Polled after it has ended, a future may do as it likes.
-            AnsweringNow::OnTheSpot { response } => response
+            Self::OnTheSpot(response) => response
                 .take()
                 .map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
-            AnsweringNow::Routed { answer } => {
-                let Ok(response) = ready!(answer.poll(cx));
+            Self::Routed(answer) => {
+                let Ok(response) = ready!(answer.as_mut().poll(cx));
                 Poll::Ready(Ok(response.map(Either::Right)))
             }
         }

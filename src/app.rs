@@ -22,6 +22,7 @@ use crate::domain::rotation::Rotation;
 use crate::domain::tokens::TokenIssuer;
 use crate::http::client::TrustedProxies;
 use crate::http::{self, SlidingLog};
+use crate::metrics::Metrics;
 use crate::server;
 use crate::store::Store;
 
@@ -49,6 +50,8 @@ pub struct AppState {
     pub proxies: Arc<TrustedProxies>,
     /// The times that keys follow.
     pub policy: Policy,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Who issues, if that is configured.
     pub issuer: Option<Issuer>,
     /// Whether tokens carry `aud`.
@@ -89,6 +92,7 @@ impl App {
                 config.audience.clone(),
             ),
             policy: config.policy,
+            metrics: Arc::new(Metrics::new(Arc::clone(store.commits()))),
             has_audience: config.audience.is_some(),
             issuer: config.issuer,
             quota: SlidingLog::new(config.auth_rate, Arc::clone(&clock)),

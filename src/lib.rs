@@ -16,8 +16,8 @@
 //! Nothing points up, but for `http`, which takes its shared state from `app`.
 //! [`store`] sees sealed keys and password hashes only, and [`crypto`] sees no
 //! database; what `domain` gives the store to keep was sealed by
-//! [`crypto::fernet`]. [`clock`] is a leaf that everything may use; [`config`]
-//! alone reads the environment.
+//! [`crypto::fernet`]. [`clock`] and [`metrics`] are leaves that everything may
+//! use; [`config`] alone reads the environment.
 //!
 //! Where a request goes: [`http`] names the routes, one file each. Where a key
 //! comes from: [`domain::rotation`] asks [`domain::lifecycle`] what is due.
@@ -30,5 +30,6 @@ pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod http;
+pub mod metrics;
 pub mod server;
 pub mod store;

@@ -13,6 +13,7 @@ mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_sqlite::{Config, Hook, HookError, Pool, PoolConfig, Runtime, Timeouts};
@@ -25,6 +26,8 @@ pub use key_events::{KeyEvent, KeyEventKind};
 pub use keys::{KeyRow, KeySpan, KeyTimes, Kid};
 pub use schema::{OpenError, SchemaState};
 use writer::Writer;
+
+use crate::metrics::Commits;
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,6 +88,11 @@ impl Store {
     /// Blocks: call it on a blocking thread.
     pub fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
         schema::peek_keys(path)
+    }
+
+    /// The transactions that have written, or tried to.
+    pub fn commits(&self) -> &Arc<Commits> {
+        self.writer.commits()
     }
 
     /// Returns when writing has come to an end: after [`close`](Self::close),

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{BUSY_TIMEOUT, StoreError};
+use crate::metrics::Commits;
 
 /// Writes that may wait at once; more callers wait for a place.
 const QUEUE: usize = 1024;
@@ -27,6 +28,7 @@ const BATCH: usize = 64;
 pub(super) struct Writer {
     jobs: mpsc::Sender<Message>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    commits: Arc<Commits>,
 }
 
 enum Message {
@@ -51,12 +53,15 @@ impl Writer {
     /// Starts the thread that owns `conn`.
     pub(super) fn start(conn: Connection) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let commits = Arc::new(Commits::default());
+        let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(conn, queue))?;
+            .spawn(move || run(conn, queue, &counted))?;
         Ok(Self {
             jobs,
             thread: Arc::new(Mutex::new(Some(thread))),
+            commits,
         })
     }
 
@@ -77,6 +82,11 @@ impl Writer {
             .await
             .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// The transactions so far.
+    pub(super) fn commits(&self) -> &Arc<Commits> {
+        &self.commits
     }
 
     /// Returns when the thread has ended, which only [`close`](Self::close) should cause.
@@ -149,7 +159,7 @@ where
     }
 }
 
-fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>) {
+fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>, commits: &Commits) {
     let mut messages = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
         let mut batch = Vec::with_capacity(messages.len());
@@ -167,7 +177,9 @@ fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>) {
         if batch.is_empty() {
             continue;
         }
+        let began = Instant::now();
         let failure = commit(&mut conn, &mut batch, oldest).err();
+        commits.ended(failure.is_none(), batch.len(), began.elapsed());
         for job in batch {
             job.answer(failure.as_ref());
         }

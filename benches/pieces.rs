@@ -58,8 +58,7 @@ impl Bench {
         let (app, store) = runtime.block_on(async {
             let store = Store::open(&dir.path().join("keys.db")).unwrap();
             let source = Arc::new(Rsa2048);
-            let mut app =
-                App::new(config, store.clone(), Arc::clone(&clock), source, 1).unwrap();
+            let mut app = App::new(config, store.clone(), Arc::clone(&clock), source, 1).unwrap();
             app.rotation.tick().await.unwrap();
             (app, store)
         });
@@ -108,7 +107,8 @@ fn requests(c: &mut Criterion) {
         b.iter(|| black_box(send("GET", "/.well-known/jwks.json", "")));
     });
     // Refused after the last field was read, so the body is what is measured.
-    let body = r#"{"username":"alice","password":"f5e750ff-ebd1-44ce-a0d8-f13dffb7fc75","email":7}"#;
+    let body =
+        r#"{"username":"alice","password":"f5e750ff-ebd1-44ce-a0d8-f13dffb7fc75","email":7}"#;
     group.bench_function("body parsed and refused", |b| {
         b.iter(|| black_box(send("POST", "/register", body)));
     });
@@ -166,8 +166,16 @@ fn commits(c: &mut Criterion) {
             email: None,
             password_hash: "-".to_owned(),
         };
-        bench.store.insert_account(row, bench.clock.now()).await.unwrap();
-        let found = bench.store.account_by_name("alice".to_owned(), "alice".to_owned()).await.unwrap();
+        bench
+            .store
+            .insert_account(row, bench.clock.now())
+            .await
+            .unwrap();
+        let found = bench
+            .store
+            .account_by_name("alice".to_owned(), "alice".to_owned())
+            .await
+            .unwrap();
         found.unwrap().id
     });
     let mut group = c.benchmark_group("commit");

@@ -3,26 +3,32 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::config::Config;
+use crate::clock::{Clock, UnixTime};
+use crate::config::{Config, Supervision};
 use crate::crypto::password::pool::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
 use crate::domain::issuer::Issuer;
 use crate::domain::keys::KeyRing;
 use crate::domain::lifecycle::Policy;
+use crate::domain::pulse::Pulse;
+use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Rotation;
 use crate::domain::tokens::TokenIssuer;
 use crate::http::client::TrustedProxies;
 use crate::http::{self, SlidingLog};
 use crate::metrics::Metrics;
+use crate::notify::Reporter;
 use crate::server;
 use crate::store::Store;
 
@@ -50,6 +56,12 @@ pub struct AppState {
     pub proxies: Arc<TrustedProxies>,
     /// The times that keys follow.
     pub policy: Policy,
+    /// Whether all of this works.
+    pub readiness: Readiness,
+    /// How the rotation of keys fares.
+    pub pulse: Arc<Pulse>,
+    /// When the service was started.
+    pub started_at: UnixTime,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Who issues, if that is configured.
@@ -79,6 +91,14 @@ impl App {
         hashing_threads: usize,
     ) -> io::Result<Self> {
         let keys = Arc::new(KeyRing::default());
+        let rotation = Rotation::new(
+            store.clone(),
+            Arc::clone(&keys),
+            Arc::clone(&config.secrets),
+            source,
+            config.policy,
+            Arc::clone(&clock),
+        );
         let hasher = PasswordHasher::start(config.costs, hashing_threads)?;
         let state = Arc::new(AppState {
             accounts: Accounts::new(store.clone(), hasher),
@@ -92,23 +112,24 @@ impl App {
                 config.audience.clone(),
             ),
             policy: config.policy,
+            readiness: Readiness::new(
+                store.clone(),
+                Arc::clone(&keys),
+                Arc::clone(rotation.pulse()),
+                config.policy,
+                Arc::clone(&clock),
+            ),
+            pulse: Arc::clone(rotation.pulse()),
+            started_at: clock.now(),
             metrics: Arc::new(Metrics::new(Arc::clone(store.commits()))),
             has_audience: config.audience.is_some(),
             issuer: config.issuer,
             quota: SlidingLog::new(config.auth_rate, Arc::clone(&clock)),
             proxies: Arc::new(TrustedProxies::new(config.trusted_proxies)),
             document_caching: http::caching(config.jwks_max_age),
-            keys: Arc::clone(&keys),
-            clock: Arc::clone(&clock),
-        });
-        let rotation = Rotation::new(
-            store.clone(),
             keys,
-            config.secrets,
-            source,
-            config.policy,
             clock,
-        );
+        });
         Ok(Self {
             state,
             rotation,
@@ -116,46 +137,102 @@ impl App {
         })
     }
 
+    /// Who tells the service manager how the service fares.
+    fn reporter(&self, supervision: Supervision) -> Reporter {
+        Reporter {
+            supervision,
+            keys: Arc::clone(&self.state.keys),
+            policy: self.state.policy,
+            clock: Arc::clone(&self.state.clock),
+            pulse: Arc::clone(&self.state.pulse),
+        }
+    }
+
     /// Serves until `stop`, with the keys rotating beside it. When it returns,
     /// connections are drained, all tasks have ended and the database file is
     /// complete. An error means that a part that must not end has ended.
     pub async fn run(
         self,
-        listeners: Vec<TcpListener>,
+        listeners: Listeners,
+        supervision: Supervision,
         stop: CancellationToken,
     ) -> Result<(), DiedEarly> {
         let serving = CancellationToken::new();
         let behind = CancellationToken::new();
-        let mut server = tokio::spawn(server::serve(
-            listeners,
-            http::service(&self.state),
-            serving.clone(),
-        ));
-        let mut rotation = tokio::spawn(self.rotation.run(behind.clone()));
-        let mut sweeper = tokio::spawn(sweep(self.state.quota.clone(), behind.clone()));
+        let mut front = Parts::default();
+        let service = http::service(&self.state);
+        front.start(
+            "the server",
+            server::serve(listeners.service, service, serving.clone()),
+        );
+        if !listeners.metrics.is_empty() {
+            let metrics = http::metrics_service(Arc::clone(&self.state));
+            front.start(
+                "the server for metrics",
+                server::serve(listeners.metrics, metrics, serving.clone()),
+            );
+        }
+        front.start(
+            "the report to the service manager",
+            self.reporter(supervision).run(serving.clone()),
+        );
+        let mut back = Parts::default();
+        let quota = self.state.quota.clone();
+        back.start("the key rotation", self.rotation.run(behind.clone()));
+        back.start("the sweeping of quotas", sweep(quota, behind.clone()));
         drop(self.state);
         let died = tokio::select! {
             () = stop.cancelled() => None,
-            _ = &mut server => Some("the server"),
-            _ = &mut rotation => Some("the key rotation"),
-            _ = &mut sweeper => Some("the sweeping of quotas"),
+            part = front.first_to_end() => Some(part),
+            part = back.first_to_end() => Some(part),
             () = self.store.ended() => Some("the writing of the database"),
         };
         // Keys go on rotating until the last request is answered.
         serving.cancel();
-        if died != Some("the server") {
-            let _ = server.await;
-        }
+        front.all_end().await;
         behind.cancel();
-        if died != Some("the key rotation") {
-            let _ = rotation.await;
-        }
-        if died != Some("the sweeping of quotas") {
-            let _ = sweeper.await;
-        }
+        back.all_end().await;
         self.store.close().await;
         died.map_or(Ok(()), |part| Err(DiedEarly(part)))
     }
+}
+
+/// Tasks that run beside each other, by name.
+#[derive(Default)]
+struct Parts(Vec<(&'static str, JoinHandle<()>)>);
+
+impl Parts {
+    fn start(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.0.push((name, tokio::spawn(part)));
+    }
+
+    /// Waits until one of them ends, which none should, and names it.
+    async fn first_to_end(&mut self) -> &'static str {
+        std::future::poll_fn(|cx| {
+            let mut tasks = self.0.iter_mut();
+            match tasks.position(|(_, task)| Pin::new(task).poll(cx).is_ready()) {
+                Some(ended) => Poll::Ready(self.0.swap_remove(ended).0),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Waits for those that are left. A panic has been logged.
+    async fn all_end(self) {
+        for (_, task) in self.0 {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Sockets to serve on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub service: Vec<TcpListener>,
+    /// For whoever reads the metrics; none, when nobody should.
+    pub metrics: Vec<TcpListener>,
 }
 
 /// A part of the service ended before it was told to; the log says why.

@@ -31,5 +31,6 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod metrics;
+pub mod notify;
 pub mod server;
 pub mod store;

@@ -1,6 +1,7 @@
 //! `serve`: everything that can be refused is checked first; then the sockets
 //! are opened, files made after them, and the service runs until a signal.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -12,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::{Failure, ServeArgs, database, init, log, say};
-use crate::app::{self, App};
+use crate::app::{self, App, Listeners};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, DemoUser, FILE, Settings};
+use crate::config::{self, Config, DemoUser, FILE, Settings, Supervision};
 use crate::crypto::rsa::Rsa2048;
 
 /// Threads for reads of the database, signatures and the making of keys.
@@ -64,13 +65,12 @@ async fn serve(
     fresh_key: Option<Zeroizing<String>>,
 ) -> Result<(), Failure> {
     let stop = stop_on_signal()?;
-    let listeners = app::bind(&config.host, config.port).map_err(|e| {
-        Failure::refused(format!(
-            "HOST={} PORT={} cannot be listened on: {e}",
-            config.host, config.port
-        ))
-    })?;
+    let listeners = listeners(&config)?;
     report(&listeners);
+    let supervision = Supervision::from_env();
+    if let Some(notice) = &supervision.notice {
+        tracing::warn!("{notice}");
+    }
     if let Some(key) = fresh_key {
         init::make_env_file(Path::new("."), &key)?;
         tracing::warn!("made {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
@@ -83,7 +83,7 @@ async fn serve(
     for user in demo_users {
         make_demo_user(&app, user).await?;
     }
-    app.run(listeners, stop)
+    app.run(listeners, supervision, stop)
         .await
         .map_err(|e| Failure::broken(e.to_string()))
 }
@@ -108,13 +108,32 @@ async fn make_demo_user(app: &App, user: DemoUser) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report(listeners: &[TcpListener]) {
-    for listener in listeners {
-        match listener.local_addr() {
-            Ok(addr) => tracing::info!("listening on http://{addr}"),
-            Err(e) => tracing::warn!("listening on an unknown address: {e}"),
+fn listeners(config: &Config) -> Result<Listeners, Failure> {
+    let refused = |what: String| {
+        move |e: io::Error| Failure::refused(format!("{what} cannot be listened on: {e}"))
+    };
+    let (host, port) = (&config.host, config.port);
+    let service = app::bind(host, port).map_err(refused(format!("HOST={host} PORT={port}")))?;
+    let metrics = match &config.metrics {
+        Some((host, port)) => {
+            app::bind(host, *port).map_err(refused(format!("METRICS_ADDR={host}:{port}")))?
         }
-    }
+        None => Vec::new(),
+    };
+    Ok(Listeners { service, metrics })
+}
+
+fn report(listeners: &Listeners) {
+    let each = |listeners: &[TcpListener], what: &str, path: &str| {
+        for listener in listeners {
+            match listener.local_addr() {
+                Ok(addr) => tracing::info!("{what} http://{addr}{path}"),
+                Err(e) => tracing::warn!("{what} an unknown address: {e}"),
+            }
+        }
+    };
+    each(&listeners.service, "listening on", "");
+    each(&listeners.metrics, "metrics are at", "/metrics");
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; the second ends the process. The

@@ -3,6 +3,7 @@
 //! rooms only for the types of its values.
 
 mod settings;
+mod supervision;
 mod times;
 mod values;
 
@@ -21,6 +22,7 @@ use crate::domain::accounts::Username;
 use crate::domain::issuer::Issuer;
 use crate::domain::lifecycle::Policy;
 pub use settings::{FILE, Settings};
+pub use supervision::Supervision;
 
 /// How a new key is made, for messages.
 const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
@@ -53,6 +55,8 @@ pub struct Config {
     pub costs: Costs,
     /// `AUTH_RATE`, by default 10: sign-ins a second and client address.
     pub auth_rate: NonZeroU32,
+    /// `METRICS_ADDR`, by default none: host and port of a listener of its own.
+    pub metrics: Option<(String, u16)>,
     /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by blanks.
     pub demo_users: Vec<DemoUser>,
     /// `RUST_LOG`, by default by [`Mode`].
@@ -120,6 +124,7 @@ impl Config {
             jwks_max_age,
             costs: values::costs(settings)?,
             auth_rate: values::auth_rate(settings)?,
+            metrics: values::metrics(settings)?,
             demo_users: demo_users(settings)?,
             log_filter: settings.get("RUST_LOG").map(str::to_owned),
             notices,
@@ -138,6 +143,7 @@ impl Config {
             issuer(settings).err(),
             values::costs(settings).err(),
             values::auth_rate(settings).err(),
+            values::metrics(settings).err(),
             demo_users(settings).err(),
         ];
         let found = found.into_iter().flatten();
@@ -329,6 +335,10 @@ mod tests {
                 "TOKEN_LIFETIME=\"1500ms\" is not in whole seconds",
             ),
             (
+                "METRICS_ADDR=9100",
+                "METRICS_ADDR=\"9100\" is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
+            ),
+            (
                 "TRUSTED_PROXIES=10.0.0.0/8,x",
                 "TRUSTED_PROXIES: \"x\" is not a network such as 10.0.0.0/8 or an address",
             ),
@@ -375,6 +385,31 @@ mod tests {
                 refusal(&format!("DATABASE_URL={url}")).starts_with("DATABASE_URL="),
                 "{url}"
             );
+        }
+    }
+
+    #[test]
+    fn metrics_are_at_an_address_and_a_port_and_nowhere_unless_asked_for() {
+        assert_eq!(config("").unwrap().metrics, None);
+        for (text, host, port) in [
+            ("127.0.0.1:9100", "127.0.0.1", 9100),
+            ("0.0.0.0:0", "0.0.0.0", 0),
+            ("[::1]:9100", "[::1]", 9100),
+            ("localhost:9100", "localhost", 9100),
+        ] {
+            let config = config(&format!("METRICS_ADDR={text}")).unwrap();
+            assert_eq!(config.metrics, Some((host.to_owned(), port)));
+        }
+        for bad in [
+            "9100",
+            ":9100",
+            "::1:9100",
+            "localhost",
+            "localhost:",
+            "a:70000",
+        ] {
+            let refused = refusal(&format!("METRICS_ADDR={bad}"));
+            assert!(refused.starts_with("METRICS_ADDR="), "{bad}: {refused}");
         }
     }
 

@@ -14,7 +14,7 @@ use super::ConfigError;
 pub const FILE: &str = ".env";
 
 /// Every variable that the service reads; others are none of its business.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "NOT_MY_KEY",
     "PORT",
     "HOST",
@@ -34,6 +34,7 @@ const NAMES: [&str; 21] = [
     "ARGON2_PASSES",
     "ARGON2_LANES",
     "AUTH_RATE",
+    "METRICS_ADDR",
     "DEMO_USER",
     "RUST_LOG",
 ];

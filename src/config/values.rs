@@ -123,6 +123,22 @@ pub(super) fn auth_rate(settings: &Settings) -> Result<NonZeroU32, ConfigError> 
     number(settings, "AUTH_RATE", DEFAULT, NonZeroU32::MIN..=MOST)
 }
 
+/// `HOST:PORT`, where an IPv6 address stands in brackets.
+pub(super) fn metrics(settings: &Settings) -> Result<Option<(String, u16)>, ConfigError> {
+    let Some(text) = settings.get("METRICS_ADDR") else {
+        return Ok(None);
+    };
+    let parts = text.rsplit_once(':').and_then(|(host, port)| {
+        let is_whole = (host.starts_with('[') && host.ends_with(']')) || !host.contains(':');
+        (is_whole && !host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
+    });
+    parts.map(Some).ok_or_else(|| {
+        ConfigError::new(format!(
+            "METRICS_ADDR={text:?} is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100"
+        ))
+    })
+}
+
 fn in_days(most: Duration) -> String {
     let days = most.as_secs() / 86_400;
     if days > 0 {

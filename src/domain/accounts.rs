@@ -160,6 +160,11 @@ impl Accounts {
         Self { store, hasher }
     }
 
+    /// How many passwords wait: to be checked, and to be hashed for new accounts.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.hasher.waiting()
+    }
+
     /// Makes an account with a password of ours, which is returned and kept
     /// nowhere. The account is on disk when this returns.
     pub async fn sign_up(

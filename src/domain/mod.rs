@@ -6,6 +6,8 @@ pub mod issuer;
 pub mod keys;
 pub mod lifecycle;
 pub mod operations;
+pub mod pulse;
+pub mod readiness;
 pub mod rotation;
 pub mod tokens;
 pub mod verification;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::{KeyRing, Unopened};
 use super::lifecycle::{self, Policy};
+use super::pulse::Pulse;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::{Sealed, SealingKeys};
 use crate::crypto::rsa::{KeyError, KeySource};
@@ -34,6 +35,7 @@ pub struct Rotation {
     source: Arc<dyn KeySource>,
     policy: Policy,
     clock: Arc<dyn Clock>,
+    pulse: Arc<Pulse>,
     /// Rows that give no key and are never counted on.
     bad: HashSet<Kid>,
     /// Rows that were complained of, once each.
@@ -106,15 +108,22 @@ impl Rotation {
             source,
             policy,
             clock,
+            pulse: Arc::default(),
             bad: HashSet::new(),
             noted: HashSet::new(),
             seen_event: 0,
         }
     }
 
+    /// How it fares.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
     /// Ticks until `stop`. A tick that fails is logged and tried again.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
+            self.pulse.beat();
             // A tick may be cut off anywhere: what is not committed is as if
             // it had not begun.
             let ticked = tokio::select! {
@@ -152,6 +161,7 @@ impl Rotation {
     async fn news(&self) {
         loop {
             tokio::time::sleep(NEWS_EVERY).await;
+            self.pulse.beat();
             // A database that does not answer is the next tick's to report.
             if let Ok(last) = self.store.last_key_event().await
                 && last != self.seen_event
@@ -166,6 +176,12 @@ impl Rotation {
     /// A key's times count from the moment it is inserted and not from when its
     /// making began.
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
+        let ticked = self.look_after_keys().await;
+        self.pulse.ticked(ticked.is_ok());
+        ticked
+    }
+
+    async fn look_after_keys(&mut self) -> Result<UnixTime, RotationError> {
         for _ in 0..MAX_LOOKS {
             let now = self.clock.now();
             self.look(now).await?;

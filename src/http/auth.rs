@@ -1,7 +1,9 @@
 //! `POST /auth`: credentials in, a token out; with `?expired` one that is
 //! expired, of an expired key.
 
-use axum::body::Bytes;
+use std::net::IpAddr;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header, request::Parts};
 use axum::response::{IntoResponse as _, Response};
@@ -15,9 +17,10 @@ use serde::Serialize;
 use super::body;
 use super::client::ClientAddr;
 use super::error::ApiError;
-use crate::app::SharedState;
+use crate::app::{AppState, SharedState};
 use crate::domain::accounts::{Credentials, SignInError};
 use crate::domain::tokens::TokenKind;
+use crate::metrics::{SignIn, SignIns};
 
 const METHODS: &str = "POST";
 
@@ -41,9 +44,41 @@ async fn auth(
     Extension(ClientAddr(client)): Extension<ClientAddr>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let mut ending = Ending {
+        sign_ins: &state.metrics.sign_ins,
+        how: SignIn::Abandoned,
+    };
     let (head, body) = request.into_parts();
-    let credentials = credentials(&head, &body::read(body).await?)?;
     let kind = token_kind(&head);
+    let outcome = sign_in(&state, client, kind, &head, body).await;
+    ending.how = match &outcome {
+        Ok(_) if kind == TokenKind::Expired => SignIn::ExpiredToken,
+        Ok(_) => SignIn::Token,
+        Err(e) => e.as_end_of_sign_in(),
+    };
+    outcome
+}
+
+/// Counts what became of a sign-in when it is over, also when it was cut off.
+struct Ending<'a> {
+    sign_ins: &'a SignIns,
+    how: SignIn,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.sign_ins.ended(self.how);
+    }
+}
+
+async fn sign_in(
+    state: &AppState,
+    client: IpAddr,
+    kind: TokenKind,
+    head: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let credentials = credentials(head, &body::read(body).await?)?;
     let name = credentials.username().to_owned();
     let account = state.accounts.verify(credentials).await.inspect_err(|e| {
         if matches!(e, SignInError::BadCredentials) {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::crypto::password::pool::HashError;
 use crate::domain::accounts::{Invalid, SignInError, SignUpError};
 use crate::domain::tokens::TokenError;
+use crate::metrics::SignIn;
 use crate::store::StoreError;
 
 /// What a 401 names as the way to authenticate (RFC 9110 section 11.6.1).
@@ -46,7 +47,11 @@ pub(super) enum ApiError {
     /// 500: our fault; the cause is in the log.
     Internal,
     /// 503: it may work in a moment.
-    Unavailable(&'static str, Duration),
+    Unavailable(Cow<'static, str>, Duration),
+    /// 503: too many passwords are being checked.
+    Overloaded,
+    /// 404 on the listener for metrics.
+    OnlyMetrics,
 }
 
 #[derive(Serialize)]
@@ -56,15 +61,26 @@ struct ErrorBody<'a> {
 
 impl ApiError {
     /// A 503 that is worth another try soon.
-    pub(super) fn busy(why: &'static str) -> Self {
-        Self::Unavailable(why, RETRY_AFTER)
+    pub(super) fn busy(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unavailable(why.into(), RETRY_AFTER)
+    }
+
+    /// The failure as the end of a sign-in, for counting.
+    pub(super) fn as_end_of_sign_in(&self) -> SignIn {
+        match self {
+            Self::BadCredentials => SignIn::BadCredentials,
+            Self::Overloaded => SignIn::Overloaded,
+            Self::Unavailable(..) => SignIn::Unavailable,
+            Self::Internal => SignIn::Failed,
+            _ => SignIn::Malformed,
+        }
     }
 
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::BadCredentials => StatusCode::UNAUTHORIZED,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::OnlyMetrics => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Taken => StatusCode::CONFLICT,
@@ -72,7 +88,7 @@ impl ApiError {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(..) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -96,7 +112,9 @@ impl ApiError {
                 "too many sign-ins from this address; wait as long as Retry-After says"
             }
             Self::Internal => "something went wrong on the server",
-            Self::Unavailable(why, _) => why,
+            Self::Overloaded => "too many passwords are being checked at once",
+            Self::OnlyMetrics => "there is nothing at this path; see GET /metrics",
+            Self::Unavailable(why, _) => return why.clone(),
         })
     }
 }
@@ -127,6 +145,12 @@ impl IntoResponse for ApiError {
             }
             Self::TooSlow => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::Overloaded => {
+                headers.insert(
+                    header::RETRY_AFTER,
+                    HeaderValue::from(whole_seconds(RETRY_AFTER)),
+                );
             }
             _ => {}
         }
@@ -169,7 +193,7 @@ impl From<SignInError> for ApiError {
 impl From<HashError> for ApiError {
     fn from(error: HashError) -> Self {
         match error {
-            HashError::Overloaded => Self::busy("too many passwords are being checked at once"),
+            HashError::Overloaded => Self::Overloaded,
             HashError::NoMemory => {
                 tracing::error!("{error}");
                 Self::busy("there is not enough memory at the moment")

@@ -86,9 +86,7 @@ impl Inner {
         let keys = self.state.keys.snapshot();
         let set = keys.published(self.state.clock.now())?;
         let mut response = document::answer(set, request.headers(), &self.state.document_caching);
-        arrival.key_set_answered(&mut response, request, || {
-            self.state.proxies.client(peer, request.headers())
-        });
+        arrival.key_set_answered(&self.state, peer, request, &mut response);
         Some(response.map(Either::Left))
     }
 }

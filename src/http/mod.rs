@@ -8,7 +8,9 @@ mod discovery;
 mod document;
 mod error;
 mod front;
+mod health;
 mod jwks;
+mod metrics;
 mod observe;
 mod rate_limit;
 mod register;
@@ -25,6 +27,7 @@ use crate::app::SharedState;
 pub use document::caching;
 use error::ApiError;
 pub use front::{Front, Reply};
+pub use metrics::metrics_service;
 pub use rate_limit::SlidingLog;
 
 /// How long a request may take as a whole.
@@ -48,6 +51,7 @@ fn routes(state: SharedState) -> Router {
         .merge(jwks::routes())
         .merge(schedule::routes())
         .merge(discovery)
+        .merge(health::routes())
         .fallback(|| async { ApiError::NotFound.into_response() })
         .with_state(state)
 }

@@ -16,20 +16,20 @@ use tracing::Instrument as _;
 use tracing::instrument::Instrumented;
 
 use super::client::{ClientAddr, Peer};
-use super::jwks;
-use crate::app::SharedState;
+use crate::app::{AppState, SharedState};
+use crate::metrics::Route;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 
 /// One line in the log for an answered request.
 macro_rules! line {
-    ($level:ident, $method:expr, $uri:expr, $status:expr, $began:expr, $client:expr, $id:expr) => {
+    ($level:ident, $method:expr, $uri:expr, $status:expr, $took:expr, $client:expr, $id:expr) => {
         tracing::$level!(
             method = %$method,
             path = $uri.path(),
             status = $status.as_u16(),
-            ms = millis($began.elapsed()),
+            ms = millis($took),
             client = %$client.0,
             request_id = $id.to_str().unwrap_or_default(),
             "answered"
@@ -51,21 +51,27 @@ impl Arrival {
         }
     }
 
-    /// Marks the answer of a key set that was fetched with success. These are
-    /// the bulk of all requests, and a line for each would cost more than the
-    /// answer: they are debug.
+    /// Counts and marks the answer of a key set that was fetched with success.
+    /// These are the bulk of all requests, and a line for each would cost more
+    /// than the answer: they are debug.
     pub(super) fn key_set_answered<A, B>(
         self,
-        response: &mut Response<A>,
+        state: &AppState,
+        peer: Peer,
         request: &Request<B>,
-        client: impl FnOnce() -> ClientAddr,
+        response: &mut Response<A>,
     ) {
+        let took = self.began.elapsed();
+        let (method, status) = (request.method(), response.status());
+        let http = &state.metrics.http;
+        http.answered(Route::KeySet, method, status, took);
+        let client = || state.proxies.client(peer, request.headers());
         line!(
             debug,
-            request.method(),
+            method,
             request.uri(),
-            response.status(),
-            self.began,
+            status,
+            took,
             client(),
             self.id
         );
@@ -90,6 +96,8 @@ where
     let seen = Seen {
         method: request.method().clone(),
         uri: request.uri().clone(),
+        route: Route::of(request.uri().path()),
+        state: state.clone(),
         client,
         is_told: false,
         arrival,
@@ -114,6 +122,8 @@ fn mark(headers: &mut HeaderMap, id: HeaderValue) {
 struct Seen {
     method: Method,
     uri: Uri,
+    route: Route,
+    state: SharedState,
     client: ClientAddr,
     arrival: Arrival,
     /// Whether the line is written.
@@ -147,16 +157,19 @@ where
 }
 
 impl Seen {
-    /// A key set that was fetched with success is debug here too, as when it
-    /// was waited for.
+    /// What is asked for all the time is debug when it went well, as in
+    /// [`Arrival::key_set_answered`].
     fn answered(&mut self, status: StatusCode) {
         self.is_told = true;
+        let took = self.arrival.began.elapsed();
+        let http = &self.state.metrics.http;
+        http.answered(self.route, &self.method, status, took);
         let well = status.is_success() || status == StatusCode::NOT_MODIFIED;
-        let Arrival { id, began } = &self.arrival;
-        if well && self.uri.path().ends_with(jwks::PATH) {
-            line!(debug, self.method, self.uri, status, began, self.client, id);
+        let id = &self.arrival.id;
+        if well && self.route.is_polled() {
+            line!(debug, self.method, self.uri, status, took, self.client, id);
         } else {
-            line!(info, self.method, self.uri, status, began, self.client, id);
+            line!(info, self.method, self.uri, status, took, self.client, id);
         }
     }
 }
@@ -165,6 +178,7 @@ impl Drop for Seen {
     /// Without an answer: the client went away before there was one.
     fn drop(&mut self) {
         if !self.is_told {
+            self.state.metrics.http.abandoned(self.route);
             tracing::info!(
                 method = %self.method,
                 path = self.uri.path(),

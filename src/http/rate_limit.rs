@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ struct Shared {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     rate: usize,
+    refusals: AtomicU64,
     clock: Arc<dyn Clock>,
 }
 
@@ -56,6 +58,7 @@ impl SlidingLog {
                 shards: Default::default(),
                 hasher: RandomState::new(),
                 rate: usize::try_from(rate.get()).unwrap_or(usize::MAX),
+                refusals: AtomicU64::new(0),
                 clock,
             }),
         }
@@ -79,6 +82,7 @@ impl SlidingLog {
         }
         match calls.front() {
             Some(&oldest) if calls.len() >= self.shared.rate => {
+                self.shared.refusals.fetch_add(1, Ordering::Relaxed);
                 Err((oldest + WINDOW).saturating_sub(now))
             }
             _ => {
@@ -109,6 +113,11 @@ impl SlidingLog {
                 .len()
         };
         self.shared.shards.iter().map(held).sum()
+    }
+
+    /// How many calls were refused so far.
+    pub fn refusals(&self) -> u64 {
+        self.shared.refusals.load(Ordering::Relaxed)
     }
 
     /// The layer for the route that the quota is on. It looks for a

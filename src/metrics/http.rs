@@ -115,14 +115,16 @@ impl Default for Http {
 
 impl Shard {
     const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
         Self {
-            answers: [const { [const { [const { ZERO }; STATUSES.len()] }; METHODS.len()] };
-                Route::ALL.len()],
+            answers: [const { [const { zeros() }; METHODS.len()] }; Route::ALL.len()],
             took: [const { Histogram::of_times() }; Route::ALL.len()],
-            abandoned: [const { ZERO }; Route::ALL.len()],
+            abandoned: zeros(),
         }
     }
+}
+
+const fn zeros<const N: usize>() -> [AtomicU64; N] {
+    [const { AtomicU64::new(0) }; N]
 }
 
 impl Http {

@@ -9,6 +9,7 @@ mod inspect;
 mod key_admin;
 mod key_events;
 mod keys;
+mod probe;
 mod schema;
 mod writer;
 
@@ -40,6 +41,7 @@ const READER_WAIT: Duration = Duration::from_secs(5);
 pub struct Store {
     readers: Pool,
     writer: Writer,
+    probe: Arc<probe::SharedProbe>,
 }
 
 /// Why a step was not done. Nothing of it is in the database, unless it says so.
@@ -79,6 +81,7 @@ impl Store {
         Ok(Self {
             readers: reader_pool(path),
             writer: Writer::start(conn).map_err(OpenError::Thread)?,
+            probe: Arc::default(),
         })
     }
 

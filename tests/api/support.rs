@@ -239,7 +239,23 @@ pub async fn send_to(
     let peer = Peer(peer.parse().unwrap());
     let answered = jwks_server::http::service(state).call((peer, request));
     let Ok(response) = answered.await;
+    Reply::read(response.map(Body::new)).await
+}
+
+/// Sends a request to the listener for metrics.
+pub async fn send_to_metrics(state: &SharedState, method: &str, path: &str) -> Reply {
+    let request = Request::builder().method(method).uri(path);
+    let service = jwks_server::http::metrics_service(Arc::clone(state));
+    let peer = Peer([127, 0, 0, 1].into());
+    let Ok(response) = service
+        .call((peer, request.body(Body::empty()).unwrap()))
+        .await;
     Reply::read(response).await
+}
+
+/// The page of metrics.
+pub async fn metrics(state: &SharedState) -> String {
+    send_to_metrics(state, "GET", "/metrics").await.text()
 }
 
 fn text(value: rusqlite::types::Value) -> String {
@@ -260,7 +276,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    async fn read(response: Response<jwks_server::http::Reply>) -> Self {
+    async fn read(response: Response<Body>) -> Self {
         let (head, body) = response.into_parts();
         Self {
             status: head.status,

@@ -119,6 +119,11 @@ impl PasswordHasher {
         .map_err(|NoMemory| HashError::NoMemory)
     }
 
+    /// How many wait for a thread: sign-ins, and new accounts.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.sign_ins.len(), self.sign_ups.len())
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         lane: &Sender<Job>,

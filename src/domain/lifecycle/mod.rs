@@ -122,6 +122,15 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in the order in which a key goes through them.
+    pub const ALL: [Self; 5] = [
+        Self::Published,
+        Self::Signing,
+        Self::Retiring,
+        Self::Expired,
+        Self::Revoked,
+    ];
+
     /// Its name in documents and tables.
     pub const fn name(self) -> &'static str {
         match self {

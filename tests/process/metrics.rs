@@ -1,0 +1,151 @@
+//! The listener for metrics.
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::support::{Connection, DATABASE, Server, command, files, folder, refusal};
+
+/// Where the metrics of a server are.
+fn address(server: &Server) -> SocketAddr {
+    let line = server.wait_for_log("metrics are at http://");
+    let (_, rest) = line.split_once("metrics are at http://").unwrap();
+    rest.split_once("/metrics").unwrap().0.parse().unwrap()
+}
+
+pub fn page(addr: SocketAddr) -> String {
+    let reply = Connection::open(addr).send("GET", "/metrics", &[], b"");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.text()
+}
+
+#[track_caller]
+pub fn has(page: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(page.lines().any(|found| found == *line), "{line}: {page}");
+    }
+}
+
+#[test]
+fn they_are_off_unless_asked_for() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.send("GET", "/metrics", &[], b"").status, 404);
+    let log = server.stop_for_log();
+    assert!(!log.contains("metrics are at"), "{log}");
+}
+
+#[test]
+fn they_are_at_their_address_and_only_there_and_stop_with_the_service() {
+    let dir = folder("METRICS_ADDR=127.0.0.1:0");
+    let server = Server::start(dir.path(), &[]);
+    let addr = address(&server);
+    assert_ne!(addr.port(), server.addr.port());
+    let password = server.register("alice");
+    for _ in 0..3 {
+        assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
+    }
+    assert_eq!(server.sign_in("/auth", "alice", "x").status, 401);
+    let text = page(addr);
+    has(
+        &text,
+        &[
+            "jwks_sign_ins_total{outcome=\"token\"} 3",
+            "jwks_sign_ins_total{outcome=\"bad_credentials\"} 1",
+            "jwks_quota_refusals_total 0",
+            "jwks_hashing_queue_length{lane=\"sign_in\"} 0",
+            "jwks_keys{state=\"signing\"} 1",
+            "jwks_keys{state=\"expired\"} 1",
+            // Two keys, an account, three sign-ins.
+            "jwks_commit_writes_count 6",
+            "jwks_commits_total{outcome=\"failed\"} 0",
+            "jwks_rotation_failures_total 0",
+        ],
+    );
+    // Neither names nor addresses nor keys.
+    for word in ["alice", "127.0.0.1", &*password] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+    let other = Connection::open(addr).send("GET", "/.well-known/jwks.json", &[], b"");
+    assert_eq!(other.status, 404);
+    assert_eq!(server.send("GET", "/metrics", &[], b"").status, 404);
+    // A connection that stays open does not hold up the stop.
+    let mut idle = Connection::open(addr);
+    assert_eq!(idle.send("GET", "/metrics", &[], b"").status, 200);
+    assert!(server.stop().success());
+    assert!(idle.read_to_end().is_empty());
+    assert_eq!(files(dir.path()), [".env", DATABASE]);
+}
+
+#[test]
+fn a_taken_port_is_refused_in_one_line_before_anything_is_made() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let dir = folder("");
+    let text = refusal(command(dir.path()).env("METRICS_ADDR", &taken), &[]);
+    let line = format!("METRICS_ADDR={taken} cannot be listened on");
+    assert!(text.contains(&line), "{text}");
+    assert_eq!(files(dir.path()), [".env"]);
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_with_its_value() {
+    for value in ["9100", "localhost", "127.0.0.1:x", "::1:9100"] {
+        let dir = folder("");
+        let text = refusal(command(dir.path()).env("METRICS_ADDR", value), &[]);
+        assert!(text.contains(&format!("METRICS_ADDR={value:?}")), "{text}");
+        assert_eq!(files(dir.path()), [".env"]);
+    }
+}
+
+#[test]
+fn requests_are_counted_by_route_method_and_status_and_no_text_of_a_client_gets_in() {
+    let dir = folder("METRICS_ADDR=127.0.0.1:0");
+    let server = Server::start(dir.path(), &[]);
+    let addr = address(&server);
+    for (method, path, status, times) in [
+        ("GET", "/.well-known/jwks.json", 200, 3),
+        ("HEAD", "/.well-known/jwks.json", 200, 1),
+        ("POST", "/.well-known/jwks.json", 405, 1),
+        ("GET", "/.well-known/jwks-schedule.json", 200, 1),
+        ("POST", "/register", 415, 1),
+        ("GET", "/auth", 405, 2),
+        ("GET", "/healthz", 200, 2),
+        ("GET", "/readyz", 200, 1),
+        ("GET", "/secret-1", 404, 1),
+        ("GET", "/secret-2/.well-known/jwks.json", 404, 1),
+        ("SECRET-3", "/auth", 405, 1),
+    ] {
+        for _ in 0..times {
+            let reply = server.send(method, path, &[], b"x");
+            assert_eq!(reply.status, status, "{method} {path}");
+        }
+    }
+    let text = page(addr);
+    let counted: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("jwks_http_requests_total"))
+        .collect();
+    assert_eq!(
+        counted,
+        [
+            r#"{route="key_set",method="GET",code="200"} 3"#,
+            r#"{route="key_set",method="HEAD",code="200"} 1"#,
+            r#"{route="key_set",method="POST",code="405"} 1"#,
+            r#"{route="schedule",method="GET",code="200"} 1"#,
+            r#"{route="auth",method="GET",code="405"} 2"#,
+            r#"{route="auth",method="other",code="405"} 1"#,
+            r#"{route="register",method="POST",code="415"} 1"#,
+            r#"{route="healthz",method="GET",code="200"} 2"#,
+            r#"{route="readyz",method="GET",code="200"} 1"#,
+            r#"{route="other",method="GET",code="404"} 2"#,
+        ]
+    );
+    has(
+        &text,
+        &[
+            "jwks_http_request_duration_seconds_count{route=\"key_set\"} 5",
+            "jwks_http_request_duration_seconds_bucket{route=\"key_set\",le=\"+Inf\"} 5",
+            "jwks_http_requests_abandoned_total{route=\"auth\"} 0",
+        ],
+    );
+    assert!(!text.to_lowercase().contains("secret"), "{text}");
+}

@@ -10,6 +10,7 @@ from verifiers import Verifier
 VERIFIERS = [
     Verifier("python-pyjwt"),
     Verifier("python-pyjwt", hold=MAX_AGE),
+    Verifier("python-authlib"),
     Verifier("python-joserfc"),
     Verifier("python-jwcrypto"),
     Verifier("python-python-jose"),
@@ -34,6 +35,7 @@ VERIFIERS = [
     Verifier("java-auth0", hold=MAX_AGE),
     Verifier("ruby-jwt"),
     Verifier("apache-oidc"),
+    Verifier("nginx-njs"),
 ]
 # How each fetches and caches, and what suits the service's default times
 # (KEY_LEAD=10m, JWKS_MAX_AGE=5m).
@@ -44,6 +46,8 @@ HELD = (
 NOTES = {
     "python-pyjwt": "`PyJWKClient` holds the set for `lifespan=300` seconds, and asks for an unknown `kid` at most once"
     " in `cooldown_duration=30` seconds. The defaults suit.",
+    "python-authlib": "The client of its framework integrations, by discovery, with joserfc inside. It holds the set without"
+    " end, and asks for every unknown `kid` without limit. A key that was removed is trusted until then; nothing can be set.",
     "python-joserfc": HELD,
     "python-jwcrypto": HELD + " It says `Missing Key` whatever is wrong with a token's signature or algorithm.",
     "python-python-jose": HELD,

@@ -6,7 +6,10 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,14 +37,40 @@ class Missing(Exception):
     """Why a verifier is left out."""
 
 
+def install_all(folders: list) -> tuple:
+    """The command for each folder that could be installed, and for the others the reason. Those of
+    a kind after each other, since they share a cache; kinds at the same time."""
+    commands, skipped = {}, {}
+
+    def install_kind(kind: str):
+        for folder in folders:
+            if kind_of(folder) != kind:
+                continue
+            started = time.monotonic()
+            try:
+                commands[folder] = install(folder)
+                say(f"{folder}: installed, {time.monotonic() - started:.0f} s")
+            except Missing as why:
+                skipped[folder] = str(why)
+                say(f"{folder}: skipped: {why}")
+
+    kinds = dict.fromkeys(map(kind_of, folders))
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        list(pool.map(install_kind, kinds))
+    return commands, {folder: skipped[folder] for folder in folders if folder in skipped}
+
+
+def kind_of(folder: str) -> str:
+    return folder.partition("-")[0]
+
+
 def install(folder: str) -> list:
     """Copies the program with what its kind shares into target/interop, builds it there unless
     that was done before, and returns the command that runs it."""
-    kind = folder.partition("-")[0]
-    build, run = KINDS[kind]
+    shared, build, run = KINDS[kind_of(folder)]
     sources = [
         path
-        for root in (HERE / "shared" / kind, HERE / folder)
+        for root in (HERE / "shared" / shared, HERE / folder)
         for path in sorted(root.glob("*"))
         if path.is_file()
     ]
@@ -72,9 +101,10 @@ def command_run(command: list, folder: Path, **environment: str):
         raise Missing(f"`{' '.join(command)}` failed: {' / '.join(said[-3:])}") from None
 
 
-# For each kind: the commands that build, and the one that runs; all in the folder.
+# For each kind: the folder that it shares, the commands that build, and the one that runs; all in the copy.
 KINDS = {
     "python": (
+        "python",
         [
             ["python3", "-m", "venv", "venv"],
             ["venv/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes",
@@ -83,26 +113,37 @@ KINDS = {
         ["venv/bin/python", "verifier.py"],
     ),
     "node": (
+        "node",
         [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]],
         ["node", "verifier.mjs"],
     ),
     "go": (
+        "go",
         [["go", "build", "-mod=readonly", "-o", "verifier", "."]],
         ["./verifier"],
     ),
     "rust": (
+        "rust",
         [["cargo", "build", "--quiet", "--release", "--locked"]],
         ["target/release/verifier"],
     ),
     "apache": (
+        "front",
         [["apache2", "-v"], ["ls", "/usr/lib/apache2/modules/mod_auth_openidc.so"]],
         ["python3", "verifier.py"],
     ),
+    "nginx": (
+        "front",
+        [["nginx", "-v"], ["ls", "/usr/lib/nginx/modules/ngx_http_js_module.so"]],
+        ["python3", "verifier.py"],
+    ),
     "ruby": (
+        "ruby",
         [["ruby", "-e", "require 'jwt'"]],
         ["ruby", "verifier.rb"],
     ),
     "java": (
+        "java",
         [["mvn", "-q", "-B", "package"]],
         ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
          "-cp", "target/classes:target/lib/*", "Verifier"],
@@ -159,3 +200,7 @@ class Running:
         except ProcessLookupError:
             pass
         self.process.wait()
+
+
+def say(text: str):
+    print(text, file=sys.stderr, flush=True)

@@ -3,17 +3,22 @@ import com.nimbusds.jose.jwk.source.JWKSource;
 import com.nimbusds.jose.jwk.source.JWKSourceBuilder;
 import com.nimbusds.jose.proc.JWSVerificationKeySelector;
 import com.nimbusds.jose.proc.SecurityContext;
+import com.nimbusds.jose.util.DefaultResourceRetriever;
 import com.nimbusds.jwt.JWTClaimsSet;
 import com.nimbusds.jwt.proc.DefaultJWTClaimsVerifier;
 import com.nimbusds.jwt.proc.DefaultJWTProcessor;
 import java.net.URI;
 import java.util.Set;
 
-/** nimbus-jose-jwt with its own source of keys, as it comes, or holding the set for HOLD seconds. */
+/**
+ * nimbus-jose-jwt with its own source of keys, as it comes, or holding the set for HOLD seconds. A
+ * fetch may take longer than the half second that it has by default, which a busy machine exceeds.
+ */
 final class Verifier {
   public static void main(String[] arguments) throws Exception {
     JWKSourceBuilder<SecurityContext> builder =
-        JWKSourceBuilder.create(URI.create(System.getenv("JWKS_URL")).toURL());
+        JWKSourceBuilder.create(
+            URI.create(System.getenv("JWKS_URL")).toURL(), new DefaultResourceRetriever(30_000, 30_000));
     String hold = System.getenv("HOLD");
     if (hold != null) {
       long held = 1000 * Long.parseLong(hold);

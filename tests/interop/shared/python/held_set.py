@@ -28,7 +28,7 @@ class HeldSet:
         if self.etag:
             request.add_header("If-None-Match", self.etag)
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 self.keys = self.parse(answer.read())
                 headers = answer.headers
         except urllib.error.HTTPError as answer:

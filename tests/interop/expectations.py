@@ -66,7 +66,9 @@ NOTES = {
     " an unknown `kid`. Set `jwk.WithMinInterval` and `jwk.WithMaxInterval` to at most 5 minutes.",
     "rust-jsonwebtoken": HELD,
     "java-nimbus": "`JWKSourceBuilder` holds the set for 5 minutes, fetches it anew half a minute ahead when in use, and"
-    " for an unknown `kid` at most twice in 30 seconds. The defaults suit; add `outageTolerantForever()` to bridge an outage.",
+    " for an unknown `kid` at most twice in 30 seconds. Give it a `DefaultResourceRetriever` with some seconds, as the program"
+    " does: by default a fetch may take half a second, and two that failed are counted like any. The"
+    " other defaults suit; add `outageTolerantForever()` to bridge an outage.",
     "java-spring": "The same source as nimbus-jose-jwt without its limit on requests and without fetching ahead: the set"
     " is held for 5 minutes. The defaults suit.",
     "java-jose4j": "`HttpsJwks` holds the set for the `max-age` that came with it, and asks at once for an unknown"
@@ -80,6 +82,16 @@ NOTES = {
     " `OIDCOAuthVerifyJwksUri` takes `https` only. It holds the set for `OIDCJWKSRefreshInterval`, an hour by default, and"
     " fetches it for every unknown `kid` without limit. Set it to 300, its least. Issuer and audience are checked by"
     " `Require claim` only.",
+    "nginx-njs": "`auth_request` leads to a script, `jwt.js`, that finds the key and checks the token with WebCrypto. njs"
+    " keeps nothing from one request to the next, so nginx itself holds the set: `proxy_cache` for the `max-age` that came"
+    " with it, then `proxy_cache_revalidate`, and `proxy_cache_use_stale` while the server cannot be reached. It does not ask"
+    " for an unknown `kid`. Debian's njs 0.7.9 cannot import a JWK, so the script makes a SubjectPublicKeyInfo of it.",
+}
+
+# Of those that were to be here.
+ABSENT = {
+    "php-jwt": "firebase/php-jwt is in no package of Debian 12.",
+    "nginx `auth_jwt`": "It comes with the commercial build only; `nginx-njs` is what Debian has.",
 }
 
 NO_BRIDGE = "It holds no key past its time, so an outage that is longer than that time is felt."

@@ -4,7 +4,7 @@ import re
 import subprocess
 from datetime import date
 
-from expectations import EXPLAINED, NOTES
+from expectations import ABSENT, EXPLAINED, NOTES
 from service import BINARY, MAX_AGE, TIMES
 
 COLUMNS = {
@@ -31,8 +31,8 @@ INTRODUCTION = """\
 
 What verifiers that others wrote make of this service, each with its own way of fetching and caching the key set.
 
-Made by `python3 tests/interop/run.py` on {date} with {server}; see `tests/interop/` for the programs and their lock
-files. All verifiers ran at once against one server with {times}.
+Made by `python3 tests/interop/run.py --record` on {date} with {server}; see `tests/interop/` for the programs and their
+lock files. All verifiers ran at once against one server with {times}.
 
 | column | what was done |
 | --- | --- |
@@ -96,9 +96,9 @@ def render(results: list, skipped: dict, times: dict) -> tuple:
         if not result.verifier.hold and "expired" in result.cells:
             said = [plain(result.cells[c][1]) for c in ("expired", "payload", "HS256", "unknown kid")]
             page.append(f"| {result.verifier.name} | " + " | ".join(said) + " |\n")
-    if skipped:
-        page.append("\n## Left out\n\n")
-        page.extend(f"- {name}: {plain(why)}\n" for name, why in skipped.items())
+    page.append("\n## Left out\n\n")
+    page.extend(f"- {name}: {why}\n" for name, why in ABSENT.items())
+    page.extend(f"- {name}: {plain(why)}\n" for name, why in skipped.items())
     return "".join(page), surprises
 
 

@@ -61,6 +61,9 @@ def main() -> int:
     print(text)
     if asked.record:
         (ROOT / "INTEROP.md").write_text(text)
+    elif not asked.names:
+        recorded = (ROOT / "INTEROP.md").read_text()
+        surprises += [f"{v.name}: not in INTEROP.md, see --record" for v in VERIFIERS if f"| {v.name} |" not in recorded]
     for surprise in surprises:
         say(f"SURPRISE: {surprise}")
     failed = len({surprise.partition(":")[0] for surprise in surprises})

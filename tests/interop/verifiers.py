@@ -124,8 +124,8 @@ KINDS = {
     ),
     "rust": (
         "rust",
-        [["cargo", "build", "--quiet", "--release", "--locked"]],
-        ["target/release/verifier"],
+        [["cargo", "build", "--quiet", "--locked"]],
+        ["target/debug/verifier"],
     ),
     "apache": (
         "front",

@@ -8,7 +8,7 @@ from pathlib import Path
 from front import serve
 
 serve(
-    ["apache2", "libapache2-mod-auth-openidc"],
+    ["apache2-bin", "libapache2-mod-auth-openidc"],
     ["apache2", "-f", Path("httpd.conf").absolute(), "-DFOREGROUND"],
     "httpd.conf",
 )

@@ -11,8 +11,7 @@ from pathlib import Path
 
 
 def serve(packages: list, command: list, configuration: str):
-    """`command` reads the file `configuration`, in which @PORT@, @HERE@, @USER@ and @NAME@ of each
-    variable of the environment that is named so have been replaced."""
+    """`command` reads the file `configuration`: what ends in `.in`, with each @NAME@ replaced."""
     # Bound and never listening: nothing else gets the port, but a server that sets SO_REUSEADDR does.
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -23,6 +23,7 @@ class Gate:
         self.addresses = {}
         # Set when they are complete; until then connections wait, for some come at once.
         self.complete = threading.Event()
+        self.listener = None
         self.open_sockets = set()
         # Bound for good and never listening. While the gate is closed connections are refused, and
         # nothing else gets the port, not even a verifier as its own end of a connection to it.
@@ -36,8 +37,9 @@ class Gate:
         threading.Thread(target=self.accept, args=[self.listener, to], daemon=True).start()
 
     def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        listener, self.listener = self.listener, None
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
         for end in list(self.open_sockets):
             shut(end, socket.SHUT_RDWR)
 
@@ -46,7 +48,7 @@ class Gate:
             try:
                 client, peer = listener.accept()
             except OSError as error:
-                if listener.fileno() >= 0:
+                if self.listener is listener:
                     complain(f"it takes no more connections: {error}")
                 return
             threading.Thread(target=self.join, args=[client, peer, to], daemon=True).start()
@@ -57,7 +59,7 @@ class Gate:
             source = self.addresses.get(self.owner(peer), "127.0.0.1")
             server = connect(source, to)
         except OSError as error:
-            complain(f"no way to the server: {error!r}")
+            complain(f"a connection is not passed on: {error!r}")
             client.close()
             return
         with client, server:

@@ -67,7 +67,7 @@ NOTES = {
     "rust-jsonwebtoken": HELD,
     "java-nimbus": "`JWKSourceBuilder` holds the set for 5 minutes, fetches it anew half a minute ahead when in use, and"
     " for an unknown `kid` at most twice in 30 seconds. Give it a `DefaultResourceRetriever` with some seconds, as the program"
-    " does: by default a fetch may take half a second, and two that failed are counted like any. The"
+    " does: by default a fetch may take half a second, and one that failed counts as well. The"
     " other defaults suit; add `outageTolerantForever()` to bridge an outage.",
     "java-spring": "The same source as nimbus-jose-jwt without its limit on requests and without fetching ahead: the set"
     " is held for 5 minutes. The defaults suit.",
@@ -91,6 +91,8 @@ NOTES = {
 # Of those that were to be here.
 ABSENT = {
     "php-jwt": "firebase/php-jwt is in no package of Debian 12.",
+    "course grader": "`run.py --grader` is ready, but the module proxy answers `403 Forbidden: This module version is not"
+    " available`.",
     "nginx `auth_jwt`": "It comes with the commercial build only; `nginx-njs` is what Debian has.",
 }
 

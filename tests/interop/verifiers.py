@@ -96,6 +96,8 @@ def command_run(command: list, folder: Path, **environment: str):
         )
     except FileNotFoundError:
         raise Missing(f"{command[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise Missing(f"`{' '.join(command)}` did not end") from None
     except subprocess.CalledProcessError as failed:
         said = (failed.stderr or failed.stdout).strip().splitlines()
         raise Missing(f"`{' '.join(command)}` failed: {' / '.join(said[-3:])}") from None

@@ -19,7 +19,7 @@ use crate::crypto::password::pool::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
 use crate::domain::issuer::Issuer;
-use crate::domain::keys::KeyRing;
+use crate::domain::keys::{self, KeyRing};
 use crate::domain::lifecycle::Policy;
 use crate::domain::pulse::Pulse;
 use crate::domain::readiness::Readiness;
@@ -91,6 +91,8 @@ impl App {
         hashing_threads: usize,
     ) -> io::Result<Self> {
         let keys = Arc::new(KeyRing::default());
+        let (secrets, now) = (Arc::clone(&config.secrets), Arc::clone(&clock));
+        store.accept_other(move |rows| keys::any_opens(rows, &secrets, now.now()));
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&keys),

@@ -322,14 +322,18 @@ pub struct Unopened {
 /// Whether the unexpired rows, if any, can be used at all: `false` when not one
 /// of them opens, which means that `NOT_MY_KEY` is another database's.
 pub fn secrets_fit(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
-    let unexpired: Vec<_> = rows
-        .into_iter()
-        .filter(|row| lifecycle::is_published(&row.times, now))
-        .collect();
-    unexpired.is_empty()
-        || unexpired
-            .into_iter()
-            .any(|row| OpenedKey::open(row, secrets).is_ok())
+    let mut unexpired = unexpired(rows, now).peekable();
+    unexpired.peek().is_none() || unexpired.any(|row| OpenedKey::open(row, secrets).is_ok())
+}
+
+/// Whether at least one unexpired row can be used.
+pub fn any_opens(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
+    unexpired(rows, now).any(|row| OpenedKey::open(row, secrets).is_ok())
+}
+
+fn unexpired(rows: Vec<KeyRow>, now: UnixTime) -> impl Iterator<Item = KeyRow> {
+    rows.into_iter()
+        .filter(move |row| lifecycle::is_published(&row.times, now))
 }
 
 fn publish(keys: &[&Arc<OpenedKey>]) -> PublishedSet {

@@ -106,7 +106,7 @@ pub(super) fn set_up_reader(conn: &mut Connection) -> rusqlite::Result<()> {
 /// Switches the file to write-ahead logging. While another process does the
 /// same, SQLite reports "busy" without asking the busy handler, so the
 /// time-out is kept here.
-fn to_wal(conn: &Connection) -> Result<(), OpenError> {
+pub(super) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
         let mode: rusqlite::Result<String> =

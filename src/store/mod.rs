@@ -6,9 +6,11 @@
 mod accounts;
 mod file;
 mod inspect;
+mod keeper;
 mod key_admin;
 mod key_events;
 mod keys;
+mod place;
 mod probe;
 mod schema;
 mod writer;
@@ -17,14 +19,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_sqlite::{Config, Hook, HookError, Pool, PoolConfig, Runtime, Timeouts};
+use deadpool_sqlite::{
+    Config, Hook, HookError, Metrics, Pool, PoolConfig, PoolError, Runtime, Timeouts,
+};
 use rusqlite::{Connection, ErrorCode};
 
 pub use accounts::{AccountId, AccountRow, NewAccountRow, SignInRecord};
 pub use inspect::Inspection;
+use keeper::{Keeper, Readers};
 pub use key_admin::{Reseal, Resealed};
 pub use key_events::{KeyEvent, KeyEventKind};
 pub use keys::{KeyRow, KeySpan, KeyTimes, Kid};
+use place::Place;
 pub use schema::{OpenError, SchemaState};
 use writer::Writer;
 
@@ -37,11 +43,18 @@ const READERS: usize = 4;
 const READER_WAIT: Duration = Duration::from_secs(5);
 
 /// The database. Clones share it; [`close`](Self::close) ends it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     readers: Pool,
     writer: Writer,
     probe: Arc<probe::SharedProbe>,
+    place: Place,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
 }
 
 /// Why a step was not done. Nothing of it is in the database, unless it says so.
@@ -76,11 +89,13 @@ impl Store {
     /// Blocks: call it on a blocking thread.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         file::prepare(path)?;
-        let mut conn = file::connect(path)?;
-        schema::migrate(&mut conn)?;
+        let (place, conn) = Place::open(path)?;
+        let readers = reader_pool(&place);
+        let keeper = Keeper::new(conn, place.clone(), Readers::of(&readers));
         Ok(Self {
-            readers: reader_pool(path),
-            writer: Writer::start(conn).map_err(OpenError::Thread)?,
+            readers,
+            writer: Writer::start(keeper).map_err(OpenError::Thread)?,
+            place,
             probe: Arc::default(),
         })
     }
@@ -96,6 +111,12 @@ impl Store {
     /// The transactions that have written, or tried to.
     pub fn commits(&self) -> &Arc<Commits> {
         self.writer.commits()
+    }
+
+    /// Lets another database that is put in the place of this one, while it is
+    /// open, be taken when `accepts` likes its keys. Without this, none is.
+    pub fn accept_other(&self, accepts: impl Fn(Vec<KeyRow>) -> bool + Send + Sync + 'static) {
+        self.place.set_accepts(Box::new(accepts));
     }
 
     /// Returns when writing has come to an end: after [`close`](Self::close),
@@ -116,20 +137,60 @@ impl Store {
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let conn = self
-            .readers
-            .get()
-            .await
-            .map_err(|e| StoreError::Unavailable(e.to_string()))?;
-        conn.interact(move |conn| query(conn))
-            .await
-            .map_err(|e| StoreError::Unavailable(e.to_string()))?
+        match self.try_read(query).await? {
+            Ok(read) => read,
+            Err(query) => {
+                // The writer finds out what to do about it.
+                self.writer.write(|_| Ok(())).await?;
+                let gone = "its file has just been replaced";
+                self.try_read(query)
+                    .await?
+                    .unwrap_or_else(|_| Err(StoreError::Unavailable(gone.into())))
+            }
+        }
+    }
+
+    /// Gives the query back when the database that is open is no longer the
+    /// one at the path.
+    async fn try_read<T: Send + 'static, Q>(
+        &self,
+        query: Q,
+    ) -> Result<Result<Result<T, StoreError>, Q>, StoreError>
+    where
+        Q: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let unavailable = |e: &dyn std::fmt::Display| StoreError::Unavailable(e.to_string());
+        let conn = match self.readers.get().await {
+            Ok(conn) => conn,
+            // A file that is gone cannot be opened either.
+            Err(PoolError::Backend(_) | PoolError::PostCreateHook(_)) if !self.holds().await => {
+                return Ok(Err(query));
+            }
+            Err(e) => return Err(unavailable(&e)),
+        };
+        let place = self.place.clone();
+        conn.interact(move |conn| {
+            if place.holds() {
+                Ok(query(conn))
+            } else {
+                Err(query)
+            }
+        })
+        .await
+        .map_err(|e| unavailable(&e))
+    }
+
+    /// Whether the database that is open is the one at the path.
+    async fn holds(&self) -> bool {
+        let place = self.place.clone();
+        let looked = tokio::task::spawn_blocking(move || place.holds()).await;
+        looked.unwrap_or(false)
     }
 }
 
-fn reader_pool(path: &Path) -> Pool {
+fn reader_pool(place: &Place) -> Pool {
     let config = Config {
-        path: PathBuf::from(file::uri(path)),
+        path: PathBuf::from(file::uri(place.path())),
         pool: Some(PoolConfig {
             max_size: READERS,
             timeouts: Timeouts {
@@ -140,14 +201,27 @@ fn reader_pool(path: &Path) -> Pool {
         }),
     };
     let Ok(builder) = config.builder(Runtime::Tokio1);
+    let (opened_in, used_in) = (place.clone(), place.clone());
     let pool = builder
-        .post_create(Hook::async_fn(|conn, _| {
+        .post_create(Hook::async_fn(move |conn, _| {
+            let place = opened_in.clone();
             Box::pin(async move {
-                conn.interact(file::set_up_reader)
-                    .await
-                    .map_err(|e| HookError::message(e.to_string()))?
-                    .map_err(HookError::Backend)
+                conn.interact(move |conn| {
+                    file::set_up_reader(conn).map_err(HookError::Backend)?;
+                    match place.holds() {
+                        true => Ok(()),
+                        false => Err(HookError::message("another file is there")),
+                    }
+                })
+                .await
+                .map_err(|e| HookError::message(e.to_string()))?
             })
+        }))
+        .pre_recycle(Hook::sync_fn(move |_, metrics: &Metrics| {
+            match used_in.is_current(metrics.created) {
+                true => Ok(()),
+                false => Err(HookError::message("it belongs to an earlier file")),
+            }
         }))
         .build();
     match pool {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+use super::keeper::Keeper;
 use super::{BUSY_TIMEOUT, StoreError};
 use crate::metrics::Commits;
 
@@ -46,18 +47,18 @@ trait Job: Send {
     fn run(&mut self, tx: &Connection) -> Result<(), ()>;
     /// Answers the caller: with the step's own result when its transaction was
     /// committed, with `failure` when it was not.
-    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>);
+    fn answer(self: Box<Self>, failure: Option<&str>);
 }
 
 impl Writer {
-    /// Starts the thread that owns `conn`.
-    pub(super) fn start(conn: Connection) -> io::Result<Self> {
+    /// Starts the thread that owns the connection.
+    pub(super) fn start(keeper: Keeper) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let commits = Arc::new(Commits::default());
         let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(conn, queue, &counted))?;
+            .spawn(move || run(keeper, queue, &counted))?;
         Ok(Self {
             jobs,
             thread: Arc::new(Mutex::new(Some(thread))),
@@ -147,11 +148,11 @@ where
         outcome
     }
 
-    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>) {
+    fn answer(self: Box<Self>, failure: Option<&str>) {
         let result = match (self.state, failure) {
             // Also when the step has found something out for itself: it may
             // have seen what another step of the batch wrote in vain.
-            (_, Some(e)) => Err(StoreError::Unavailable(e.to_string())),
+            (_, Some(e)) => Err(StoreError::Unavailable(e.to_owned())),
             (State::Done(result), None) => result,
             (_, None) => Err(StoreError::Unavailable("the step was not run".into())),
         };
@@ -159,7 +160,7 @@ where
     }
 }
 
-fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>, commits: &Commits) {
+fn run(mut keeper: Keeper, mut queue: mpsc::Receiver<Message>, commits: &Commits) {
     let mut messages = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
         let mut batch = Vec::with_capacity(messages.len());
@@ -178,13 +179,22 @@ fn run(mut conn: Connection, mut queue: mpsc::Receiver<Message>, commits: &Commi
             continue;
         }
         let began = Instant::now();
-        let failure = commit(&mut conn, &mut batch, oldest).err();
+        let failure = attempt(&mut keeper, &mut batch, oldest).err();
         commits.ended(failure.is_none(), batch.len(), began.elapsed());
         for job in batch {
-            job.answer(failure.as_ref());
+            job.answer(failure.as_deref());
         }
     }
-    finish(conn);
+    if let Some(conn) = keeper.into_connection() {
+        finish(conn);
+    }
+}
+
+fn attempt(keeper: &mut Keeper, batch: &mut [Box<dyn Job>], oldest: Instant) -> Result<(), String> {
+    let conn = keeper.connection().map_err(|e| e.to_string())?;
+    commit(conn, batch, oldest).map_err(|e| e.to_string())?;
+    // A commit into a file that was taken away meanwhile is no commit.
+    keeper.check().map_err(|e| e.to_string())
 }
 
 fn commit(

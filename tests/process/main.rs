@@ -24,6 +24,7 @@ mod log;
 mod metrics;
 mod notify;
 mod operations;
+mod replaced;
 mod rotation;
 mod sealing_key;
 mod signals;

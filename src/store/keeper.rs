@@ -1,0 +1,239 @@
+//! The writer's connection, and what is done when the files under it change:
+//!
+//! - The database is gone: nothing is written until it is back. What the log
+//!   still had is moved into it, wherever it is now.
+//! - Another database is there: it is opened when one of its keys opens under
+//!   our `NOT_MY_KEY`, and refused as long as not. Our log is emptied and taken
+//!   away before, or SQLite would replay it into the other file.
+//! - The log or its index is gone: their content is moved into the database and
+//!   new ones are begun, once no other program has the database open.
+//!
+//! Until then all that is asked of the writer fails, and the keys go on from memory.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use deadpool_sqlite::{Pool, WeakPool};
+use rusqlite::{Connection, ErrorCode};
+use tokio::runtime::Handle;
+
+use super::file;
+use super::place::{Found, Place};
+use super::schema;
+
+/// How often another file at the path is looked into.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often, and how long between, the database is asked for alone.
+const ATTEMPTS: usize = 40;
+const PAUSE: Duration = Duration::from_millis(5);
+/// How long the old database may be locked by others when it is left.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
+
+/// The connection of the writer, as long as it is one to the file at the path.
+pub(super) struct Keeper {
+    /// None: the file at the path was not accepted, and ours was closed.
+    conn: Option<Connection>,
+    place: Place,
+    readers: Readers,
+    /// What was last seen and reported.
+    noted: Found,
+    /// The other file is not looked into before.
+    next_try: Instant,
+    /// Why it was not taken.
+    refusal: String,
+}
+
+/// The readers, to close them; they are closed on the runtime they live on.
+pub(super) struct Readers {
+    pool: WeakPool,
+    runtime: Option<Handle>,
+}
+
+/// Why the writer has nothing to write to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Adrift {
+    #[error("its file is not there any more")]
+    Missing,
+    #[error("its log was deleted or replaced, and {0}")]
+    SideFiles(String),
+    #[error("another file is in its place, and {0}")]
+    Other(String),
+}
+
+impl Readers {
+    /// Must be called within the runtime of the pool, or they are never closed.
+    pub(super) fn of(pool: &Pool) -> Self {
+        Self {
+            pool: pool.weak(),
+            runtime: Handle::try_current().ok(),
+        }
+    }
+
+    /// Has the connections closed that nobody uses now. Does not wait for it.
+    fn close_idle(&self) {
+        let Some(runtime) = &self.runtime else { return };
+        let _here = runtime.enter();
+        if let Some(pool) = self.pool.upgrade() {
+            pool.retain(|_, _| false);
+        }
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(conn: Connection, place: Place, readers: Readers) -> Self {
+        Self {
+            conn: Some(conn),
+            place,
+            readers,
+            noted: Found::Same,
+            next_try: Instant::now(),
+            refusal: String::new(),
+        }
+    }
+
+    /// The connection to the file at the path, after what it takes.
+    pub(super) fn connection(&mut self) -> Result<&mut Connection, Adrift> {
+        let found = self.look();
+        let is_new = found != self.noted;
+        self.noted = found;
+        let mended = match found {
+            Found::Same => Ok(()),
+            Found::Missing => {
+                if is_new {
+                    self.empty_log();
+                }
+                Err(Adrift::Missing)
+            }
+            Found::OtherSideFiles => self.renew_side_files().map_err(Adrift::SideFiles),
+            Found::Other => self.take_other().map_err(Adrift::Other),
+        };
+        let path = self.place.path().display();
+        match (&mended, is_new) {
+            (Err(why), true) => {
+                tracing::error!("nothing can be written to the database {path}: {why}");
+            }
+            (Ok(()), true) if found == Found::Same => {
+                tracing::warn!("the database {path} is back");
+            }
+            (Ok(()), _) if found != Found::Same => {
+                self.noted = Found::Same;
+                tracing::warn!("the database {path} was opened anew, as its files have changed");
+            }
+            _ => {}
+        }
+        mended?;
+        self.conn.as_mut().ok_or(Adrift::Missing)
+    }
+
+    /// Whether what was just committed is in the file at the path.
+    pub(super) fn check(&self) -> Result<(), Adrift> {
+        match self.look() {
+            Found::Same => Ok(()),
+            Found::Missing => Err(Adrift::Missing),
+            Found::OtherSideFiles => Err(Adrift::SideFiles("that was just seen".into())),
+            Found::Other => Err(Adrift::Other("that was just seen".into())),
+        }
+    }
+
+    /// The connection, to close it.
+    pub(super) fn into_connection(self) -> Option<Connection> {
+        self.conn
+    }
+
+    fn look(&self) -> Found {
+        match self.place.look() {
+            Found::Missing => Found::Missing,
+            // Ours was closed, so its number may be another file's by now.
+            _ if self.conn.is_none() => Found::Other,
+            found => found,
+        }
+    }
+
+    /// Moves what is in the log into the database, and empties the log.
+    fn empty_log(&mut self) {
+        let Some(conn) = &self.conn else { return };
+        let emptied = conn
+            .busy_timeout(LEAVE_WAIT)
+            .and_then(|()| conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);"));
+        if let Err(e) = emptied {
+            tracing::warn!("the log of a database that was moved away is not emptied: {e}");
+        }
+    }
+
+    fn renew_side_files(&mut self) -> Result<(), String> {
+        if self.place.has_foreign_log() {
+            return Err("another program has begun its own; stop that and restart this".into());
+        }
+        let conn = self.conn.as_ref().ok_or("nothing is open")?;
+        let alone = (0..ATTEMPTS).any(|_| {
+            self.readers.close_idle();
+            match leave_wal(conn) {
+                Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                    std::thread::sleep(PAUSE);
+                    false
+                }
+                left => left.is_ok(),
+            }
+        });
+        if !alone {
+            return Err("other programs have the database open, so it cannot be renewed".into());
+        }
+        file::to_wal(conn).map_err(|e| e.to_string())?;
+        // Makes the new files.
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+            .map_err(|e| e.to_string())?;
+        self.place.look_anew().map_err(|e| e.to_string())
+    }
+
+    fn take_other(&mut self) -> Result<(), String> {
+        if Instant::now() < self.next_try {
+            return Err(self.refusal.clone());
+        }
+        let taken = self.try_other();
+        if let Err(why) = &taken {
+            self.next_try = Instant::now() + RETRY;
+            self.refusal.clone_from(why);
+        }
+        taken
+    }
+
+    fn try_other(&mut self) -> Result<(), String> {
+        if self.place.accepts().is_none() {
+            return Err("this command does not go on with another".into());
+        }
+        self.leave()?;
+        let rows = schema::peek_keys(self.place.path()).map_err(|e| e.to_string())?;
+        if !self.place.accepts().is_some_and(|accepts| accepts(rows)) {
+            return Err("NOT_MY_KEY opens none of its unexpired keys; put the right one there, or restart to use it".into());
+        }
+        self.conn = Some(self.place.reopen().map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    /// Closes the old database, complete, and takes its side files away from
+    /// the path. Under its write lock, so that of several servers that do this
+    /// none takes the side files that another has begun for the new one.
+    fn leave(&mut self) -> Result<(), String> {
+        if self.conn.is_none() {
+            return Ok(());
+        }
+        self.empty_log();
+        self.readers.close_idle();
+        if let Some(conn) = self.conn.take() {
+            let locked = conn.execute_batch("BEGIN IMMEDIATE");
+            for path in self.place.own_side_files() {
+                fs::remove_file(path).map_err(|e| e.to_string())?;
+            }
+            if locked.is_ok() {
+                let _ = conn.execute_batch("ROLLBACK");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Leaves write-ahead logging, which needs the database alone and completes it.
+fn leave_wal(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::ZERO)?;
+    conn.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))
+}

@@ -1,0 +1,189 @@
+//! Whether the files that are open are still those at the path. SQLite goes on
+//! writing into a file that was deleted or moved away, and into a log that no
+//! later start will find; so readers ask here before they read, and the writer
+//! before it writes and again before it answers.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use rusqlite::Connection;
+
+use super::{KeyRow, OpenError, file, schema};
+
+/// Decides by its keys whether another database may take the place of ours.
+pub(super) type Accepts = Box<dyn Fn(Vec<KeyRow>) -> bool + Send + Sync>;
+
+/// The path of the database and what is open of it; shared by all connections.
+#[derive(Clone)]
+pub(super) struct Place {
+    path: PathBuf,
+    open: Arc<ArcSwap<OpenFiles>>,
+    accepts: Arc<OnceLock<Accepts>>,
+}
+
+/// A file, whatever its name. As long as it is open no other gets its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// The files of the connections in use.
+#[derive(Debug)]
+pub(super) struct OpenFiles {
+    main: FileId,
+    /// Where SQLite keeps the side files: behind symbolic links, if any.
+    real: PathBuf,
+    log: Option<FileId>,
+    index: Option<FileId>,
+    /// Connections that are older belong to other files.
+    since: Instant,
+}
+
+/// What is at the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// All that is open.
+    Same,
+    /// Nothing, or nothing that can be looked at.
+    Missing,
+    /// The database, but not the log or its index.
+    OtherSideFiles,
+    /// Another file.
+    Other,
+}
+
+impl Place {
+    /// Opens the database at `path` for writing and brings its schema up to date.
+    pub(super) fn open(path: &Path) -> Result<(Self, Connection), OpenError> {
+        let (conn, files) = open(path)?;
+        let place = Self {
+            path: path.to_owned(),
+            open: Arc::new(ArcSwap::from_pointee(files)),
+            accepts: Arc::default(),
+        };
+        Ok((place, conn))
+    }
+
+    /// Opens what is at the path now, and makes that what is open.
+    pub(super) fn reopen(&self) -> Result<Connection, OpenError> {
+        let (conn, files) = open(&self.path)?;
+        self.open.store(Arc::new(files));
+        Ok(conn)
+    }
+
+    /// Takes note of side files that SQLite has made anew.
+    pub(super) fn look_anew(&self) -> io::Result<()> {
+        self.open.store(Arc::new(OpenFiles::look(&self.path)?));
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sets what may take the place of the database; counts once.
+    pub(super) fn set_accepts(&self, accepts: Accepts) {
+        // A second service on one store does not exist.
+        let _ = self.accepts.set(accepts);
+    }
+
+    pub(super) fn accepts(&self) -> Option<&Accepts> {
+        self.accepts.get()
+    }
+
+    /// Whether the database that is open is the one at the path.
+    pub(super) fn holds(&self) -> bool {
+        FileId::of(&self.path).is_ok_and(|now| now == self.open.load().main)
+    }
+
+    /// Whether a connection that was opened then belongs to what is open.
+    pub(super) fn is_current(&self, opened: Instant) -> bool {
+        opened >= self.open.load().since
+    }
+
+    /// Compares all files; a few microseconds.
+    pub(super) fn look(&self) -> Found {
+        let open = self.open.load();
+        match FileId::of(&self.path) {
+            Err(_) => Found::Missing,
+            Ok(main) if main != open.main => Found::Other,
+            Ok(_) if open.log_is_ours() && open.index_is_ours() => Found::Same,
+            Ok(_) => Found::OtherSideFiles,
+        }
+    }
+
+    /// The paths of the log and its index, as far as those there are ours.
+    pub(super) fn own_side_files(&self) -> Vec<PathBuf> {
+        let open = self.open.load();
+        let ours = [("-wal", open.log_is_ours()), ("-shm", open.index_is_ours())];
+        ours.into_iter()
+            .filter(|&(_, is_ours)| is_ours)
+            .map(|(end, _)| file::side_file(&open.real, end))
+            .collect()
+    }
+
+    /// Whether another program has put something into a log of its own.
+    pub(super) fn has_foreign_log(&self) -> bool {
+        let open = self.open.load();
+        let log = fs::metadata(file::side_file(&open.real, "-wal"));
+        !open.log_is_ours() && log.is_ok_and(|meta| meta.len() > 0)
+    }
+}
+
+impl OpenFiles {
+    fn look(path: &Path) -> io::Result<Self> {
+        let real = fs::canonicalize(path)?;
+        Ok(Self {
+            main: FileId::of(path)?,
+            log: FileId::of(&file::side_file(&real, "-wal")).ok(),
+            index: FileId::of(&file::side_file(&real, "-shm")).ok(),
+            real,
+            since: Instant::now(),
+        })
+    }
+
+    fn log_is_ours(&self) -> bool {
+        self.is_ours(self.log, "-wal")
+    }
+
+    fn index_is_ours(&self) -> bool {
+        self.is_ours(self.index, "-shm")
+    }
+
+    fn is_ours(&self, open: Option<FileId>, end: &str) -> bool {
+        open.is_none_or(|open| {
+            FileId::of(&file::side_file(&self.real, end)).is_ok_and(|now| now == open)
+        })
+    }
+}
+
+impl FileId {
+    /// A look at the name alone: opening and closing a file would drop the
+    /// locks that SQLite has on it in this process.
+    fn of(path: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(path)?;
+        Ok(Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<(Connection, OpenFiles), OpenError> {
+    let before = FileId::of(path).map_err(OpenError::File)?;
+    let mut conn = file::connect(path)?;
+    schema::migrate(&mut conn)?;
+    // The log is there since the first look at the schema.
+    let files = OpenFiles::look(path).map_err(OpenError::File)?;
+    if files.main != before {
+        let changed = "it was replaced while it was opened";
+        return Err(OpenError::File(io::Error::other(changed)));
+    }
+    Ok((conn, files))
+}

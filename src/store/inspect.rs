@@ -89,7 +89,8 @@ fn lies_still(path: &Path) -> io::Result<bool> {
     Ok(is_wal && !file::side_file(path, "-wal").exists())
 }
 
-fn connect(path: &Path, as_it_lies: bool) -> Result<Connection, OpenError> {
+/// Connects for reading; `as_it_lies`: the file alone, as if nobody wrote to it.
+pub(super) fn connect(path: &Path, as_it_lies: bool) -> Result<Connection, OpenError> {
     let how = if as_it_lies {
         "mode=ro&immutable=1"
     } else {

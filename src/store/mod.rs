@@ -10,6 +10,7 @@ mod keeper;
 mod key_admin;
 mod key_events;
 mod keys;
+mod log_fit;
 mod place;
 mod probe;
 mod schema;

@@ -13,7 +13,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rusqlite::Connection;
 
-use super::{KeyRow, OpenError, file, schema};
+use super::{KeyRow, OpenError, file, log_fit, schema};
 
 /// Decides by its keys whether another database may take the place of ours.
 pub(super) type Accepts = Box<dyn Fn(Vec<KeyRow>) -> bool + Send + Sync>;
@@ -177,6 +177,7 @@ impl FileId {
 
 fn open(path: &Path) -> Result<(Connection, OpenFiles), OpenError> {
     let before = FileId::of(path).map_err(OpenError::File)?;
+    log_fit::check(path)?;
     let mut conn = file::connect(path)?;
     schema::migrate(&mut conn)?;
     // The log is there since the first look at the schema.

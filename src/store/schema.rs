@@ -1,13 +1,13 @@
 //! The schema: migrations, and what a file must look like before they touch it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use refinery::error::Kind;
 use rusqlite::Connection;
 
-use super::inspect;
 use super::keys::{self, KeyRow};
+use super::{inspect, log_fit};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -55,6 +55,11 @@ pub enum OpenError {
     /// A migration failed.
     #[error("its schema cannot be brought up to date: {0}")]
     Migration(String),
+    /// The log beside the file is not its own.
+    #[error(
+        "the log {0} is of another database or of another time of this one; move it away to go on without what it holds, or put the file back that it belongs to"
+    )]
+    OtherLog(PathBuf),
     /// The writer's thread could not be started.
     #[error("the writing thread cannot be started: {0}")]
     Thread(#[source] io::Error),
@@ -158,6 +163,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
 
 /// See [`Store::peek_keys`](super::Store::peek_keys).
 pub(super) fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
+    log_fit::check(path)?;
     let keys = inspect::read_only(path, |conn| {
         check_shapes(conn)?;
         if columns(conn, "keys")?.is_empty() {

@@ -51,15 +51,16 @@ static int fault(const char *kind) {
   return result;
 }
 
-/* One record: the kind, the last letters of the path, offset, length, data. */
+/* One record: the kind (p: write, t: truncation, u: deletion, b and s: begin
+ * and end of a sync), the file (d: database, w: log, j: journal), offset, length, data. */
 static void trace(char kind, const char *path, off_t offset, const void *data, size_t length) {
   static int out = -1;
   const char *file = getenv("TRACE_FILE");
   if (!file) return;
   const char *end = strrchr(path, '-');
-  char log = end && !strncmp(end, "-wal", 4) ? 'w' : end && !strncmp(end, "-journal", 8) ? 'j' : 'd';
+  char which = end && !strncmp(end, "-wal", 4) ? 'w' : end && !strncmp(end, "-journal", 8) ? 'j' : 'd';
   struct __attribute__((packed)) { char kind, file; uint64_t offset, length; } head = {
-      kind, log, (uint64_t)offset, data ? length : 0};
+      kind, which, (uint64_t)offset, data ? length : 0};
   if (out < 0) out = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   NEXT(write)(out, &head, sizeof head);
   if (data && NEXT(write)(out, data, length) != (ssize_t)length) abort();
@@ -79,6 +80,9 @@ static int sync_with(int fd, int (*real)(int)) {
     errno = number;
     return -1;
   }
+  pthread_mutex_lock(&tracing);
+  trace('b', path, 0, NULL, 0);
+  pthread_mutex_unlock(&tracing);
   int result = real(fd);
   pthread_mutex_lock(&tracing);
   if (!result) trace('s', path, 0, NULL, 0);
@@ -127,3 +131,13 @@ static int truncate_with(int fd, off_t length) {
 
 int ftruncate(int fd, off_t length) { return truncate_with(fd, length); }
 int ftruncate64(int fd, off_t length) { return truncate_with(fd, length); }
+
+int unlink(const char *path) {
+  const char *name = getenv("FAULT_NAME");
+  int is_meant = name && strstr(path, name) && !strstr(path, "-shm");
+  if (is_meant) pthread_mutex_lock(&tracing);
+  int result = NEXT(unlink)(path);
+  if (is_meant && !result) trace('u', path, 0, NULL, 0);
+  if (is_meant) pthread_mutex_unlock(&tracing);
+  return result;
+}

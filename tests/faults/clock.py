@@ -1,0 +1,196 @@
+"""The clock of the machine is set under a running server, and the machine is
+suspended: the time of day leaps, the monotonic clock does not (see clock.c).
+
+    cargo build --release && python3 tests/faults/clock.py [short]
+
+All the while: a sign-in is 200, or 503 while no key can sign; a token verifies
+against the key set that is fetched next; no key is in the set whose end has
+come. One tick, 30 s, after each step at the latest: sign-ins are 200 again and
+every unexpired token verifies. Takes up to four minutes, the short run one."""
+
+import os
+import pathlib
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+
+from service import DATABASE, Server, claims, kid, kids, make_settings, rows, shim, verify, wait_for
+
+HOUR, DAY = 3600, 86400
+TICK = 30
+# A token lives for 20 s, a key for a minute and a half.
+TIMES = {
+    "KEY_LIFETIME": "90s",
+    "KEY_LEAD": "5s",
+    "TOKEN_LIFETIME": "20s",
+    "CLOCK_SKEW": "5s",
+    "JWKS_MAX_AGE": "5s",
+}
+
+
+class Clock:
+    """The server's time of day."""
+
+    def __init__(self, path):
+        self.path, self.offset, self.steps = path, 0, 0
+        path.write_bytes(struct.pack("=q", 0))
+
+    def step(self, seconds):
+        self.offset += seconds
+        self.steps += 1
+        # In place: the server has the file mapped.
+        with self.path.open("r+b", buffering=0) as file:
+            file.write(struct.pack("=q", self.offset * 1_000_000_000))
+
+    def now(self):
+        return time.time() + self.offset
+
+
+class Visitor:
+    """Signs in and fetches the set in turns, and checks each answer."""
+
+    def __init__(self, server, clock, folder):
+        self.clock, self.folder = clock, folder
+        self.client = server.client()
+        self.password = self.client.register("alice").json()["password"]
+        self.tokens, self.count, self.refused = [], 0, 0
+        self.good_since = time.monotonic()
+        self.wrong, self.ends = None, threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        try:
+            while not self.ends.is_set():
+                self.visit()
+        except Exception as e:
+            self.wrong = repr(e)
+
+    def visit(self):
+        steps, began = self.clock.steps, self.clock.now()
+        reply = self.client.sign_in("alice", self.password)
+        assert reply.status in (200, 503), reply
+        answer = self.client.key_set()
+        assert answer.status in (200, 503), answer
+        assert answer.took < 6, answer
+        if self.clock.steps != steps:
+            return
+        complete = reply.status == answer.status == 200
+        key_set = answer.json() if answer.status == 200 else {"keys": []}
+        ends = {str(number): exp for number, exp in rows(self.folder, "SELECT kid, exp FROM keys")}
+        for shown in kids(key_set):
+            assert ends[shown] > int(began), f"{shown} is in the set and has expired"
+        if reply.status == 200:
+            token = reply.json()["token"]
+            assert answer.status == 200, answer
+            assert verify(token, key_set), "a token does not verify at once"
+            assert claims(token)["exp"] <= ends[kid(token)], "a token outlives its key"
+            self.tokens.append(token)
+            self.count += 1
+        else:
+            self.refused += 1
+        now = self.clock.now() + 1
+        alive = [token for token in self.tokens if claims(token)["exp"] > now]
+        complete = complete and all(verify(token, key_set) for token in alive)
+        if self.clock.steps == steps:
+            if not complete:
+                self.good_since = None
+            elif self.good_since is None:
+                self.good_since = time.monotonic()
+
+    def recovered(self):
+        assert self.wrong is None, self.wrong
+        return self.good_since is not None
+
+    def step_and_recover(self, what, act):
+        before = self.count, self.refused
+        steps = self.clock.steps
+        act()
+        began = time.monotonic()
+        assert self.clock.steps > steps or what.startswith("stopped")
+        # Longer than a tick, so that what only the tick brings is seen too.
+        last_bad = began
+        while (now := time.monotonic()) < began + TICK + 5:
+            if not self.recovered():
+                last_bad = now
+            time.sleep(0.02)
+        took = last_bad - began
+        assert took < TICK + 2, f"{what}: not well again after {took:.1f} s"
+        assert self.count > before[0]
+        print(
+            f"{what:20} well after {took:4.1f} s, {self.count - before[0]} tokens, "
+            f"{self.refused - before[1]} refused",
+            flush=True,
+        )
+
+
+def stopped(server, seconds, then=lambda: None):
+    os.kill(server.process.pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    then()
+    os.kill(server.process.pid, signal.SIGCONT)
+
+
+def run(folder, steps):
+    folder = pathlib.Path(folder)
+    make_settings(folder, **TIMES)
+    clock = Clock(folder / "clock")
+    env = {"LD_PRELOAD": str(shim("clock")), "CLOCK_FILE": str(clock.path)}
+    with Server(folder, env=env) as server:
+        wait_for("both keys", lambda: "a new expired key" in server.log())
+        visitor = Visitor(server, clock, folder)
+        # The shim works: the server's time is the clock's.
+        clock.step(HOUR)
+        token = wait_for_token(visitor)
+        assert abs(claims(token)["iat"] - clock.now()) < 3, "the clock is not the server's"
+        visitor.thread.start()
+        try:
+            for what, step in steps(server, clock):
+                visitor.step_and_recover(what, step)
+        finally:
+            visitor.ends.set()
+            visitor.thread.join()
+        server.stop()
+    assert visitor.wrong is None, visitor.wrong
+    assert (folder / DATABASE).exists()
+
+
+def wait_for_token(visitor):
+    found = []
+
+    def signed_in():
+        reply = visitor.client.sign_in("alice", visitor.password)
+        if reply.status == 200:
+            found.append(reply.json()["token"])
+        return found
+
+    wait_for("a token", signed_in)
+    return found[0]
+
+
+def some(server, clock):
+    yield "+1 h", lambda: clock.step(HOUR)
+    yield "-1 h", lambda: clock.step(-HOUR)
+
+
+def all_steps(server, clock):
+    yield from some(server, clock)
+    yield "-1 h", lambda: clock.step(-HOUR)
+    yield "+1 d", lambda: clock.step(DAY)
+    yield "-1 d", lambda: clock.step(-DAY)
+    yield "suspended for 8 h", lambda: stopped(server, 2, lambda: clock.step(8 * HOUR))
+    yield "stopped for 25 s", lambda: stopped(server, 25)
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        try:
+            run(folder, some if sys.argv[1:] == ["short"] else all_steps)
+        except AssertionError as e:
+            sys.exit(f"FAILED: {e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,11 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 /// The key in the sample file of the earlier server: anyone can look it up.
 const PUBLISHED_SAMPLE: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
 
+/// The time that a token is opened at, after every time it may carry: the crate
+/// refuses one from the future, and a clock that was put back must not lock the
+/// keys that were sealed before.
+const AFTER_ALL: u64 = u64::MAX / 2;
+
 /// One or more Fernet keys: the first seals, every one opens.
 pub struct SealingKeys {
     all: Vec<fernet::Fernet>,
@@ -77,10 +82,10 @@ impl SealingKeys {
     /// The same, with the place of the key that opened it; 0 is the one that seals.
     pub fn open_and_tell(&self, sealed: &[u8]) -> Option<(usize, Zeroizing<Vec<u8>>)> {
         let token = std::str::from_utf8(sealed).ok()?;
-        self.all
-            .iter()
-            .enumerate()
-            .find_map(|(n, key)| Some((n, Zeroizing::new(key.decrypt(token).ok()?))))
+        self.all.iter().enumerate().find_map(|(n, key)| {
+            let plain = key.decrypt_at_time(token, None, AFTER_ALL).ok()?;
+            Some((n, Zeroizing::new(plain)))
+        })
     }
 }
 
@@ -157,6 +162,15 @@ mod tests {
             ("g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl/XxhHHw", Published),
         ] {
             assert_eq!(SealingKeys::parse(text).unwrap_err(), reason, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_before_the_clock_was_put_back_opens() {
+        let keys = SealingKeys::parse(&SealingKeys::generate()).unwrap();
+        for sealed_at in [0, 1 << 33, 1 << 62] {
+            let sealed = keys.all[0].encrypt_at_time(b"secret", sealed_at);
+            assert_eq!(keys.open(sealed.as_bytes()).unwrap().as_slice(), b"secret");
         }
     }
 

@@ -17,9 +17,10 @@ use crate::crypto::rsa::{KeyError, KeySource};
 use crate::store::{KeySpan, KeyTimes, Kid, Store, StoreError};
 
 /// The loop looks at the database at least this often, for what other
-/// programs have done and for a clock that was set.
+/// programs have done.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-/// How often it asks whether another process has done something to the keys.
+/// How often it asks whether another process has done something to the keys, or
+/// somebody has set the clock.
 const NEWS_EVERY: Duration = Duration::from_millis(500);
 /// How soon a tick that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -148,23 +149,29 @@ impl Rotation {
 
     /// Until `next`, or earlier when there is reason to look again.
     async fn wait(&self, next: UnixTime) {
-        let pause = self.clock.now().until(next).min(MAX_SLEEP);
+        let now = self.clock.now();
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = self.news() => {}
+            () = tokio::time::sleep(now.until(next).min(MAX_SLEEP)) => {}
+            () = self.news(now, next) => {}
         }
     }
 
     /// Returns when another process has done something to the keys: what it
     /// has announced must be published here too, well before it signs, and
-    /// what it has revoked must go at once.
-    async fn news(&self) {
+    /// what it has revoked must go at once. Also when the time has leapt past
+    /// `next`, as after the machine was suspended, or has gone back.
+    async fn news(&self, mut last: UnixTime, next: UnixTime) {
         loop {
             tokio::time::sleep(NEWS_EVERY).await;
             self.pulse.beat();
+            let now = self.clock.now();
+            if now < last || now >= next {
+                return;
+            }
+            last = now;
             // A database that does not answer is the next tick's to report.
-            if let Ok(last) = self.store.last_key_event().await
-                && last != self.seen_event
+            if let Ok(event) = self.store.last_key_event().await
+                && event != self.seen_event
             {
                 return;
             }

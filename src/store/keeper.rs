@@ -214,20 +214,25 @@ impl Keeper {
     /// the path. Under its write lock, so that of several servers that do this
     /// none takes the side files that another has begun for the new one.
     fn leave(&mut self) -> Result<(), String> {
-        if self.conn.is_none() {
-            return Ok(());
-        }
         self.empty_log();
         self.readers.close_idle();
-        if let Some(conn) = self.conn.take() {
-            let locked = conn.execute_batch("BEGIN IMMEDIATE");
-            for path in self.place.own_side_files() {
-                fs::remove_file(path).map_err(|e| e.to_string())?;
-            }
-            if locked.is_ok() {
-                let _ = conn.execute_batch("ROLLBACK");
-            }
+        let Some(conn) = &self.conn else {
+            return Ok(());
+        };
+        let locked = conn.execute_batch("BEGIN IMMEDIATE");
+        if let Err(e) = &locked
+            && e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+        {
+            return Err(e.to_string());
         }
+        let mut side_files = self.place.own_side_files().into_iter();
+        let removed = side_files.try_for_each(fs::remove_file);
+        if locked.is_ok() {
+            // Nothing was written; closing it does the same.
+            let _ = conn.execute_batch("ROLLBACK");
+        }
+        removed.map_err(|e| e.to_string())?;
+        self.conn = None;
         Ok(())
     }
 }

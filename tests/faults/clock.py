@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 
-from service import Server, claims, kid, kids, make_settings, rows, shim, sound, verify, wait_for
+from service import Gone, Server, claims, kid, kids, make_settings, rows, shim, sound, verify, wait_for
 
 HOUR, DAY = 3600, 86400
 # The longest pause between two looks at the database.
@@ -60,6 +60,7 @@ class Visitor:
         self.client = server.client()
         self.password = self.client.register("alice").json()["password"]
         self.tokens, self.lost = [], []
+        self.cut = self.may_be_cut = 0
         # How many steps of the clock there were at the last good visit, if the last was good.
         self.good_at = 0
         self.wrong, self.ends = None, threading.Event()
@@ -68,7 +69,12 @@ class Visitor:
     def _run(self):
         try:
             while not self.ends.is_set():
-                self.visit()
+                try:
+                    self.visit()
+                except Gone:
+                    # A connection is closed when its time was up while all stood still.
+                    self.cut += 1
+                    assert self.cut <= self.may_be_cut
         except Exception as e:
             self.wrong = repr(e)
 
@@ -100,6 +106,7 @@ class Visitor:
 
     def step_and_recover(self, what, act):
         before = len(self.tokens)
+        self.may_be_cut += what.startswith("stopped")
         act()
         began = last_bad = time.monotonic()
         # Longer than a tick, so that what only the tick brings is seen too.

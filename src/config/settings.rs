@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
@@ -12,6 +13,11 @@ use super::ConfigError;
 
 /// The file's name.
 pub const FILE: &str = ".env";
+
+/// Bytes that the file may have, and a value in it. Values may name others, which
+/// could double with every line.
+const MAX_FILE: u64 = 64 * 1024;
+const MAX_VALUE: usize = 16 * 1024;
 
 /// Every variable that the service reads; others are none of its business.
 const NAMES: [&str; 22] = [
@@ -99,11 +105,15 @@ impl Settings {
 }
 
 fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)) {
+        Ok(_) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(ConfigError::new(format!("{FILE} cannot be read: {e}"))),
-    };
+    }
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(ConfigError::new(format!("{FILE} is over {MAX_FILE} bytes")));
+    }
     let mut text = String::from_utf8(bytes).map_err(|_| {
         ConfigError::new(format!(
             "{FILE} is not UTF-8 text; save it as UTF-8 (not UTF-16)"
@@ -131,7 +141,7 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
     };
     dotenvy::from_read_iter(reader)
         .map(|item| {
-            item.map_err(|e| {
+            let (name, value) = item.map_err(|e| {
                 // The parser names neither the line's number nor keeps the
                 // line to itself, which may hold a secret.
                 let within = match &e {
@@ -142,7 +152,14 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
                 ConfigError::new(format!(
                     "{FILE} line {line} is not of the form NAME=value, with quotes around a value that has blanks"
                 ))
-            })
+            })?;
+            if value.len() > MAX_VALUE {
+                return Err(ConfigError::new(format!(
+                    "{FILE} line {} has a value over {MAX_VALUE} bytes",
+                    lines_read.get()
+                )));
+            }
+            Ok((name, value))
         })
         .collect()
 }
@@ -225,6 +242,16 @@ mod tests {
         assert_eq!(with("").get("PORT"), Some("18080"));
         assert_eq!(with(" 18081 ").get("PORT"), Some("18081"));
         assert_eq!(with("").empty().count(), 0);
+    }
+
+    #[test]
+    fn values_that_double_with_every_line_are_refused_while_they_are_small() {
+        let double = |n: u32| format!("A{}=${{A{n}}}${{A{n}}}\n", n + 1);
+        let doubling: String = (0..40).map(double).collect();
+        let error = from_file(&format!("A0=0123456789abcdef\n{doubling}")).err();
+        // 16 bytes are 16 KiB after ten doublings.
+        let text = ".env line 12 has a value over 16384 bytes";
+        assert_eq!(error.map(|e| e.to_string()).as_deref(), Some(text));
     }
 
     #[test]

@@ -37,6 +37,9 @@ const BACKLOG: u32 = 1024;
 /// How often clients that have been quiet are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// What the key is for that deals costs to names without an account.
+const STAND_INS: &str = "stand-ins for unknown names";
+
 /// One state for all requests, which only count its users.
 pub type SharedState = Arc<AppState>;
 
@@ -103,7 +106,7 @@ impl App {
         );
         let hasher = PasswordHasher::start(config.costs, hashing_threads)?;
         let state = Arc::new(AppState {
-            accounts: Accounts::new(store.clone(), hasher),
+            accounts: Accounts::new(store.clone(), hasher, config.secrets.derive(STAND_INS)),
             tokens: TokenIssuer::new(
                 Arc::clone(&keys),
                 config.policy,
@@ -182,6 +185,11 @@ impl App {
         let quota = self.state.quota.clone();
         back.start("the key rotation", self.rotation.run(behind.clone()));
         back.start("the sweeping of quotas", sweep(quota, behind.clone()));
+        let accounts = self.state.accounts.clone();
+        back.start(
+            "the watch on what passwords cost",
+            accounts.watch_costs(behind.clone()),
+        );
         drop(self.state);
         let died = tokio::select! {
             () = stop.cancelled() => None,

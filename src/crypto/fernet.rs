@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -15,6 +16,9 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_allow_trailing_bits(true);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
+/// Bytes of a key.
+const KEY_LEN: usize = 32;
+
 /// The key in the sample file of the earlier server: anyone can look it up.
 const PUBLISHED_SAMPLE: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
 
@@ -26,6 +30,8 @@ const AFTER_ALL: u64 = u64::MAX / 2;
 /// One or more Fernet keys: the first seals, every one opens.
 pub struct SealingKeys {
     all: Vec<fernet::Fernet>,
+    /// The bytes of the first.
+    first: Zeroizing<[u8; KEY_LEN]>,
 }
 
 /// Why a text is not a list of Fernet keys. Never holds any of the text.
@@ -50,11 +56,23 @@ impl SealingKeys {
     /// alphabet (RFC 4648 sections 4 and 5), with or without padding. Both
     /// spellings of a key are the same key.
     pub fn parse(text: &str) -> Result<Self, SealingKeyError> {
-        let all = text
-            .split(',')
-            .map(|entry| parse_one(entry.trim()))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { all })
+        let mut all = Vec::new();
+        let mut first = None;
+        for entry in text.split(',') {
+            let (key, bytes) = parse_one(entry.trim())?;
+            all.push(key);
+            first.get_or_insert(bytes);
+        }
+        let first = first.ok_or(SealingKeyError::Empty)?;
+        Ok(Self { all, first })
+    }
+
+    /// A key for something else than sealing, which stays the same as long as
+    /// the first key does and says nothing about it.
+    pub fn derive(&self, purpose: &str) -> hmac::Key {
+        let own = hmac::Key::new(hmac::HMAC_SHA256, &*self.first);
+        let derived = hmac::sign(&own, purpose.as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
     /// A fresh key from the system's randomness, in the form [`parse`](Self::parse) reads.
@@ -106,7 +124,7 @@ impl Sealed {
     }
 }
 
-fn parse_one(entry: &str) -> Result<fernet::Fernet, SealingKeyError> {
+fn parse_one(entry: &str) -> Result<(fernet::Fernet, Zeroizing<[u8; KEY_LEN]>), SealingKeyError> {
     if entry.is_empty() {
         return Err(SealingKeyError::Empty);
     }
@@ -115,14 +133,15 @@ fn parse_one(entry: &str) -> Result<fernet::Fernet, SealingKeyError> {
         .decode(url_safe.as_bytes())
         .map(Zeroizing::new)
         .map_err(|_| SealingKeyError::NotBase64)?;
-    if bytes.len() != 32 {
-        return Err(SealingKeyError::WrongLength(bytes.len()));
-    }
+    let raw = <[u8; KEY_LEN]>::try_from(bytes.as_slice())
+        .map(Zeroizing::new)
+        .map_err(|_| SealingKeyError::WrongLength(bytes.len()))?;
     let canonical = Zeroizing::new(URL_SAFE.encode(&*bytes));
     if canonical.as_str() == PUBLISHED_SAMPLE {
         return Err(SealingKeyError::Published);
     }
-    fernet::Fernet::new(&canonical).ok_or(SealingKeyError::NotBase64)
+    let key = fernet::Fernet::new(&canonical).ok_or(SealingKeyError::NotBase64)?;
+    Ok((key, raw))
 }
 
 #[cfg(test)]

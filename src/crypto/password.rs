@@ -3,12 +3,16 @@
 //! holds what is computed there.
 
 pub mod pool;
+mod recipe;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Argon2, Block};
 use rand::TryRng as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
+
+pub use recipe::Recipe;
+use recipe::{MAX_COST, MAX_LANES, Stored};
 
 /// The least memory that is accepted, KiB: the floor of OWASP's password
 /// storage cheat sheet for two passes and one lane.
@@ -18,10 +22,6 @@ pub const MIN_PASSES: u32 = 2;
 /// A longer password is refused before anything is spent on it, bytes.
 pub const MAX_PASSWORD_LEN: usize = 1024;
 
-/// Stored hashes that ask for more than this are not computed, KiB times
-/// passes: 1 GiB in one pass. A row must not be able to stop the service.
-const MAX_COST: u64 = 1024 * 1024;
-const MAX_LANES: u32 = 64;
 const SALT_LEN: usize = 16;
 const HASH_LEN: usize = 32;
 
@@ -53,10 +53,6 @@ impl Costs {
             && self.memory_kib >= 8 * self.lanes
             && u64::from(self.memory_kib) * u64::from(self.passes) <= MAX_COST
     }
-
-    fn params(self) -> Result<Params, argon2::Error> {
-        Params::new(self.memory_kib, self.passes, self.lanes, Some(HASH_LEN))
-    }
 }
 
 /// What a password turned out to be, held against a stored hash.
@@ -73,6 +69,16 @@ pub enum Verdict {
     Unreadable,
 }
 
+/// What a password is held against.
+#[derive(Clone, Debug)]
+pub enum Against {
+    /// The PHC string of an account.
+    Stored(String),
+    /// Nothing, for a name that has no account: the work of this recipe is
+    /// done all the same.
+    Nothing(Recipe),
+}
+
 /// A password as this service makes it: UUIDv4 (RFC 9562), 122 random bits
 /// from the system.
 pub fn generate() -> SecretString {
@@ -80,29 +86,27 @@ pub fn generate() -> SecretString {
 }
 
 /// The memory of one hashing thread, kept between hashes: faulting 19 MiB in
-/// afresh costs up to a quarter of the time.
+/// afresh costs up to a quarter of the time. Not wiped between hashes: what
+/// stays in it is as far from the password as the hash is.
 #[derive(Default)]
-struct Workspace(Vec<Block>);
+struct Workspace {
+    blocks: Vec<Block>,
+    /// KiB times passes that were computed here.
+    work: u64,
+}
 
 impl Workspace {
     /// Hashes `password` with a fresh salt into a PHC string.
     fn hash(&mut self, password: &SecretString, costs: Costs) -> Option<String> {
         let mut salt = [0; SALT_LEN];
         rand::rngs::SysRng.try_fill_bytes(&mut salt).ok()?;
-        let params = costs.params().ok()?;
+        let recipe = Recipe::new(costs);
         let mut out = [0; HASH_LEN];
-        self.fill(
-            Algorithm::Argon2id,
-            Version::V0x13,
-            params.clone(),
-            password,
-            &salt,
-            &mut out,
-        )
-        .ok()?;
+        self.fill(recipe, password, &salt, &mut out).ok()?;
+        let params = recipe.params(HASH_LEN).ok()?;
         let phc = PasswordHash {
-            algorithm: argon2::ARGON2ID_IDENT,
-            version: Some(Version::V0x13.into()),
+            algorithm: recipe.algorithm.ident(),
+            version: Some(recipe.version.into()),
             params: ParamsString::try_from(&params).ok()?,
             salt: Some(Salt::new(&salt).ok()?),
             hash: Some(Output::new(&out).ok()?),
@@ -110,51 +114,40 @@ impl Workspace {
         Some(phc.to_string())
     }
 
-    /// Holds `password` against the PHC string `stored`.
+    /// Holds `password` against a hash, or does as much for nothing.
     fn verify(
         &mut self,
         password: &SecretString,
-        stored: &str,
+        against: &Against,
         costs: Costs,
     ) -> Result<Verdict, NoMemory> {
+        let stored = match against {
+            Against::Stored(stored) => stored,
+            Against::Nothing(recipe) => {
+                self.burn(password, *recipe)?;
+                return Ok(Verdict::Mismatch);
+            }
+        };
         let Some(known) = Stored::parse(stored) else {
             // As much work as any other answer, or the time would tell.
-            self.burn(password, costs)?;
+            self.burn(password, Recipe::new(costs))?;
             return Ok(Verdict::Unreadable);
         };
         let mut out = vec![0; known.hash.len()];
-        let computed = self.fill(
-            known.algorithm,
-            known.version,
-            known.params.clone(),
-            password,
-            &known.salt,
-            &mut out,
-        );
-        match computed {
+        match self.fill(known.recipe, password, &known.salt, &mut out) {
             Err(Uncomputed::NoMemory) => Err(NoMemory),
             Err(Uncomputed::Impossible) => Ok(Verdict::Unreadable),
             Ok(()) if bool::from(out.ct_eq(&known.hash)) => Ok(Verdict::Match {
-                outdated: !known.has(costs),
+                outdated: !known.is_current(costs),
             }),
             Ok(()) => Ok(Verdict::Mismatch),
         }
     }
 
     /// Does the work of a verification that nobody can pass.
-    fn burn(&mut self, password: &SecretString, costs: Costs) -> Result<(), NoMemory> {
-        let Ok(params) = costs.params() else {
-            return Ok(());
-        };
+    fn burn(&mut self, password: &SecretString, recipe: Recipe) -> Result<(), NoMemory> {
         let mut out = [0; HASH_LEN];
-        let computed = self.fill(
-            Algorithm::Argon2id,
-            Version::V0x13,
-            params,
-            password,
-            &[0; SALT_LEN],
-            &mut out,
-        );
+        let computed = self.fill(recipe, password, &[0; SALT_LEN], &mut out);
         std::hint::black_box(out);
         match computed {
             Err(Uncomputed::NoMemory) => Err(NoMemory),
@@ -164,37 +157,41 @@ impl Workspace {
 
     fn fill(
         &mut self,
-        algorithm: Algorithm,
-        version: Version,
-        params: Params,
+        recipe: Recipe,
         password: &SecretString,
         salt: &[u8],
         out: &mut [u8],
     ) -> Result<(), Uncomputed> {
+        let params = recipe
+            .params(out.len())
+            .map_err(|_| Uncomputed::Impossible)?;
         let blocks = params.block_count();
-        if let Some(missing) = blocks.checked_sub(self.0.len()) {
+        if let Some(missing) = blocks.checked_sub(self.blocks.len()) {
             // A stored hash may ask for a gigabyte; where there is none, only
             // its own sign-in fails.
-            let reserved = self.0.try_reserve_exact(missing);
+            let reserved = self.blocks.try_reserve_exact(missing);
             reserved.map_err(|_| Uncomputed::NoMemory)?;
-            self.0.resize(blocks, Block::new());
+            self.blocks.resize(blocks, Block::new());
         }
-        Argon2::new(algorithm, version, params)
+        Argon2::new(recipe.algorithm, recipe.version, params)
             .hash_password_into_with_memory(
                 password.expose_secret().as_bytes(),
                 salt,
                 out,
-                &mut self.0[..blocks],
+                &mut self.blocks[..blocks],
             )
-            .map_err(|_| Uncomputed::Impossible)
+            .map_err(|_| Uncomputed::Impossible)?;
+        self.work += recipe.work();
+        Ok(())
     }
 
     /// Gives back memory beyond what new hashes need.
     fn trim(&mut self, costs: Costs) {
-        let keep = costs.params().map_or(0, |p| p.block_count());
-        if self.0.len() > keep {
-            self.0.truncate(keep);
-            self.0.shrink_to_fit();
+        let recipe = Recipe::new(costs);
+        let keep = recipe.params(HASH_LEN).map_or(0, |p| p.block_count());
+        if self.blocks.len() > keep {
+            self.blocks.truncate(keep);
+            self.blocks.shrink_to_fit();
         }
     }
 }
@@ -209,53 +206,16 @@ enum Uncomputed {
     Impossible,
 }
 
-/// A stored hash whose costs are sane.
-struct Stored {
-    algorithm: Algorithm,
-    version: Version,
-    params: Params,
-    salt: Vec<u8>,
-    hash: Vec<u8>,
-}
-
-impl Stored {
-    fn parse(phc: &str) -> Option<Self> {
-        let parsed = PasswordHash::new(phc).ok()?;
-        let params = Params::try_from(&parsed).ok()?;
-        let cost = u64::from(params.m_cost()) * u64::from(params.t_cost());
-        if cost > MAX_COST || params.p_cost() > MAX_LANES {
-            return None;
-        }
-        Some(Self {
-            algorithm: Algorithm::new(parsed.algorithm).ok()?,
-            // Strings from before version 0x13 name none.
-            version: match parsed.version {
-                Some(v) => Version::try_from(v).ok()?,
-                None => Version::V0x10,
-            },
-            params,
-            salt: parsed.salt.as_ref()?.as_ref().to_vec(),
-            hash: parsed.hash.as_ref()?.as_ref().to_vec(),
-        })
-    }
-
-    fn has(&self, costs: Costs) -> bool {
-        self.algorithm == Algorithm::Argon2id
-            && self.version == Version::V0x13
-            && self.hash.len() == HASH_LEN
-            && self.params.m_cost() == costs.memory_kib
-            && self.params.t_cost() == costs.passes
-            && self.params.p_cost() == costs.lanes
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn verify(password: &str, stored: &str) -> Verdict {
-        let verdict =
-            Workspace::default().verify(&password.to_owned().into(), stored, Costs::DEFAULT);
+        let verdict = Workspace::default().verify(
+            &password.to_owned().into(),
+            &Against::Stored(stored.to_owned()),
+            Costs::DEFAULT,
+        );
         verdict.unwrap_or_else(|NoMemory| panic!("no memory"))
     }
 
@@ -306,13 +266,13 @@ mod tests {
         let mut space = Workspace::default();
         let verdict = space.verify(
             &"correct horse".to_owned().into(),
-            FOREIGN[0],
+            &Against::Stored(FOREIGN[0].to_owned()),
             Costs::DEFAULT,
         );
         assert!(verdict.is_ok());
-        assert_eq!(space.0.len(), 65_536);
+        assert_eq!(space.blocks.len(), 65_536);
         space.trim(Costs::DEFAULT);
-        assert_eq!(space.0.len(), 19_456);
+        assert_eq!(space.blocks.len(), 19_456);
     }
 
     const FOREIGN: [&str; 4] = [

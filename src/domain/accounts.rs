@@ -1,21 +1,29 @@
 //! Accounts: names and addresses as parsed values, sign-up and sign-in.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use email_address::{EmailAddress, Options};
 use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use precis_profiles::{OpaqueString, UsernameCasePreserved};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_util::sync::CancellationToken;
 
+use super::stand_ins::StandIns;
 use super::tokens::IssuedToken;
 use crate::clock::UnixTime;
 use crate::crypto::password::pool::{HashError, PasswordHasher};
-use crate::crypto::password::{self, MAX_PASSWORD_LEN, Verdict};
+use crate::crypto::password::{self, Against, MAX_PASSWORD_LEN, Verdict};
 use crate::store::{AccountId, AccountRow, NewAccountRow, SignInRecord, Store, StoreError};
 
 const MAX_USERNAME_LEN: usize = 128;
 /// RFC 5321 section 4.5.3.1.3, less the angle brackets.
 const MAX_EMAIL_LEN: usize = 254;
+/// How often, and at how many accounts, a look is taken for the kinds of hashes.
+const LEARN_EVERY: Duration = Duration::from_secs(600);
+const SAMPLE: u16 = 256;
 
 /// A name that may be registered: RFC 8265 UsernameCasePreserved, 1 to 128 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,12 +160,19 @@ pub enum SignInError {
 pub struct Accounts {
     store: Store,
     hasher: PasswordHasher,
+    stand_ins: Arc<StandIns>,
 }
 
 impl Accounts {
-    /// Accounts in `store`, with passwords hashed by `hasher`.
-    pub fn new(store: Store, hasher: PasswordHasher) -> Self {
-        Self { store, hasher }
+    /// Accounts in `store`, with passwords hashed by `hasher`. `deal` decides
+    /// what is spent on names that have no account.
+    pub fn new(store: Store, hasher: PasswordHasher, deal: hmac::Key) -> Self {
+        let stand_ins = Arc::new(StandIns::new(hasher.recipe(), deal));
+        Self {
+            store,
+            hasher,
+            stand_ins,
+        }
     }
 
     /// How many passwords wait: to be checked, and to be hashed for new accounts.
@@ -205,9 +220,16 @@ impl Accounts {
     pub async fn verify(&self, credentials: Credentials) -> Result<SignedIn, SignInError> {
         let Credentials { username, password } = credentials;
         let prepared = Username::parse(&username).map_or_else(|_| username.clone(), |name| name.0);
+        let stand_in = self.stand_ins.deal(&prepared);
         let account = self.store.account_by_name(username, prepared).await?;
-        let stored = account.as_ref().map(|row| row.password_hash.clone());
-        let verdict = self.hasher.verify(password.clone(), stored).await?;
+        let against = match &account {
+            Some(row) => {
+                self.stand_ins.saw(&row.password_hash);
+                Against::Stored(row.password_hash.clone())
+            }
+            None => Against::Nothing(stand_in),
+        };
+        let verdict = self.hasher.verify(password.clone(), against).await?;
         let (row, outdated) = match (account, verdict) {
             (Some(row), Verdict::Match { outdated }) => (row, outdated),
             (Some(row), Verdict::Unreadable) => {
@@ -226,6 +248,32 @@ impl Accounts {
             username: row.username,
             new_hash,
         })
+    }
+
+    /// Looks at what the accounts' hashes cost, now and every ten minutes,
+    /// until `stop`: what a name without an account costs follows it.
+    pub async fn watch_costs(self, stop: CancellationToken) {
+        loop {
+            if let Err(e) = self.learn_costs().await {
+                tracing::warn!("what stored password hashes cost is not known: {e}");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LEARN_EVERY) => {}
+            }
+        }
+    }
+
+    /// One such look, at some hundred accounts however many there are.
+    pub async fn learn_costs(&self) -> Result<(), StoreError> {
+        let sample = self.store.sample_password_hashes(SAMPLE).await?;
+        self.stand_ins.learn(&sample);
+        Ok(())
+    }
+
+    /// KiB times passes that passwords have cost so far, see [`PasswordHasher::work`].
+    pub fn work(&self) -> u64 {
+        self.hasher.work()
     }
 
     /// Writes down that a sign-in is about to be answered with a token.
@@ -259,7 +307,10 @@ impl Accounts {
         password: SecretString,
     ) -> Option<(String, String)> {
         match self.hasher.rehash(password).await {
-            Ok(new) => Some((row.password_hash.clone(), new)),
+            Ok(new) => {
+                self.stand_ins.saw(&new);
+                Some((row.password_hash.clone(), new))
+            }
             Err(e) => {
                 tracing::info!(user_id = %row.id, "an outdated password hash stays for now: {e}");
                 None
@@ -275,6 +326,7 @@ impl Accounts {
         now: UnixTime,
     ) -> Result<(), SignUpError> {
         let password_hash = self.hasher.hash(password).await?;
+        self.stand_ins.saw(&password_hash);
         let row = NewAccountRow {
             username: username.0,
             email: email.map(|email| email.0),

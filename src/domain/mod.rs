@@ -9,5 +9,6 @@ pub mod operations;
 pub mod pulse;
 pub mod readiness;
 pub mod rotation;
+mod stand_ins;
 pub mod tokens;
 pub mod verification;

@@ -20,6 +20,7 @@ mod operations;
 mod rate_limit;
 mod register;
 mod rotation;
+mod same_work;
 mod schedule;
 mod support;
 mod walk;

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use super::{Costs, NoMemory, Verdict, Workspace};
+use super::{Against, Costs, NoMemory, Recipe, Verdict, Workspace};
 
 /// Work that would have to wait longer than this is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -103,17 +103,16 @@ impl PasswordHasher {
             .ok_or(HashError::Failed)
     }
 
-    /// Holds a password against the PHC string `stored`. With `None`, for a
-    /// name that has no account, the same work is done for a [`Verdict::Mismatch`].
+    /// Holds a password against a stored hash. Against nothing, the work is
+    /// done for a [`Verdict::Mismatch`].
     pub async fn verify(
         &self,
         password: SecretString,
-        stored: Option<String>,
+        against: Against,
     ) -> Result<Verdict, HashError> {
         let costs = self.costs;
-        self.run(&self.sign_ins, move |space| match stored {
-            Some(stored) => space.verify(&password, &stored, costs),
-            None => space.burn(&password, costs).map(|()| Verdict::Mismatch),
+        self.run(&self.sign_ins, move |space| {
+            space.verify(&password, &against, costs)
         })
         .await?
         .map_err(|NoMemory| HashError::NoMemory)
@@ -122,6 +121,16 @@ impl PasswordHasher {
     /// How many wait for a thread: sign-ins, and new accounts.
     pub fn waiting(&self) -> (usize, usize) {
         (self.sign_ins.len(), self.sign_ups.len())
+    }
+
+    /// How new hashes are computed.
+    pub fn recipe(&self) -> Recipe {
+        Recipe::new(self.costs)
+    }
+
+    /// KiB times passes that have been computed so far.
+    pub fn work(&self) -> u64 {
+        self.pace.work.load(Ordering::Relaxed)
     }
 
     async fn run<T: Send + 'static>(
@@ -138,6 +147,7 @@ impl PasswordHasher {
         }
         let (answer, answered) = oneshot::channel();
         let queued_at = Instant::now();
+        let pace = Arc::clone(&self.pace);
         let job = Job {
             work: JobWork(Box::new(move |space| {
                 // Nobody waits any more: the place in the queue was held until
@@ -145,7 +155,11 @@ impl PasswordHasher {
                 if answer.is_closed() {
                     return false;
                 }
-                let _ = answer.send(work(space));
+                let before = space.work;
+                let result = work(space);
+                // Counted before the answer, so that whoever has that sees it.
+                pace.work.fetch_add(space.work - before, Ordering::Relaxed);
+                let _ = answer.send(result);
                 true
             })),
             queued_at,
@@ -170,6 +184,8 @@ impl PasswordHasher {
 struct Pace {
     threads: u32,
     mean_micros: AtomicU64,
+    /// See [`PasswordHasher::work`].
+    work: AtomicU64,
 }
 
 impl Pace {
@@ -179,6 +195,7 @@ impl Pace {
         Self {
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
             mean_micros: AtomicU64::new(micros),
+            work: AtomicU64::new(0),
         }
     }
 
@@ -239,7 +256,9 @@ mod tests {
             .collect();
         tokio::task::yield_now().await;
         let began = Instant::now();
-        let verdict = hasher.verify("p".to_owned().into(), None).await;
+        let verdict = hasher
+            .verify("p".to_owned().into(), Against::Nothing(hasher.recipe()))
+            .await;
         assert_eq!(verdict, Ok(Verdict::Mismatch));
         // Refusals must not wait for their turn; what was let in is answered.
         let mut refused = 0;
@@ -264,6 +283,7 @@ mod tests {
         let pace = Pace {
             threads: 2,
             mean_micros: AtomicU64::new(20_000),
+            work: AtomicU64::new(0),
         };
         assert_eq!(pace.wait(0, 500), Duration::ZERO);
         assert_eq!(pace.wait(10, 1000), Duration::from_millis(200));

@@ -4,8 +4,9 @@
 
 use std::io::IsTerminal as _;
 
+use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
@@ -34,8 +35,12 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
         Mode::Development => lines.boxed(),
         Mode::Production => lines.json().flatten_event(true).boxed(),
     };
+    // Level trace is for our own code: others may show there what a client has
+    // sent, and it is not ours to promise that they do not.
+    let no_traces_of_others =
+        filter_fn(|line| *line.level() < Level::TRACE || line.target().starts_with("jwks_server"));
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        .with(lines.with_filter(filter.and(no_traces_of_others)))
         .try_init()
         .map_err(|e| ConfigError::new(format!("the log cannot be started: {e}")))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));

@@ -15,9 +15,15 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::config::ConfigError;
 
+/// No core dumps.
+const NO_CORE: Rlimit = Rlimit {
+    current: Some(0),
+    maximum: Some(0),
+};
 /// The exit code for a start that was refused: nothing was made.
 const REFUSED: u8 = 2;
 
@@ -66,6 +72,9 @@ struct ServeArgs {
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
+    // The memory has private keys in it. Where this is not allowed, the limit is
+    // not ours, and what is left of it is the operator's wish.
+    let _ = setrlimit(Resource::Core, NO_CORE);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => {

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{Failure, ServeArgs, database, init, log, say};
 use crate::app::{self, App, Listeners};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, DemoUser, FILE, Settings, Supervision};
+use crate::config::{self, Config, DemoUser, FILE, Mode, Settings, Supervision};
 use crate::crypto::rsa::Rsa2048;
 
 /// Threads for reads of the database, signatures and the making of keys.
@@ -51,6 +53,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         tracing::warn!("{notice}");
     }
     raise_file_limit();
+    if config.mode == Mode::Production {
+        keep_others_out();
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -163,6 +168,15 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
+/// Closes the memory to other processes of the same user, and to programs that
+/// take dumps whatever the limit says. In development a debugger may look.
+fn keep_others_out() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("the memory stays open to other processes of this user: {e}");
+    }
+}
+
 /// Asks for as many open files as the bound on connections needs; with fewer,
 /// accepting pauses when they run out.
 fn raise_file_limit() {
@@ -178,5 +192,17 @@ fn raise_file_limit() {
         if let Err(e) = setrlimit(Resource::Nofile, raised) {
             tracing::warn!("the limit of open files stays at {:?}: {e}", limit.current);
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_is_closed_to_other_processes() {
+        keep_others_out();
+        let behavior = rustix::process::dumpable_behavior();
+        assert!(matches!(behavior, Ok(DumpableBehavior::NotDumpable)));
     }
 }

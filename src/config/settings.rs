@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
 
+use zeroize::Zeroizing;
+
 use super::ConfigError;
 
 /// The file's name.
@@ -49,7 +51,8 @@ const NAMES: [&str; 22] = [
 /// value counts as not set.
 #[derive(Default)]
 pub struct Settings {
-    values: HashMap<String, String>,
+    /// Wiped when they are dropped: secrets are among them.
+    values: HashMap<String, Zeroizing<String>>,
     empty: Vec<String>,
 }
 
@@ -59,7 +62,8 @@ impl Settings {
         let real = NAMES
             .iter()
             .filter_map(|name| std::env::var_os(name).map(|value| ((*name).to_owned(), value)));
-        Self::from_parts(real, read_file(&dir.join(FILE))?.as_deref())
+        let file = read_file(&dir.join(FILE))?;
+        Self::from_parts(real, file.as_deref().map(String::as_str))
     }
 
     /// Settings from the variables `real` and the text of a `.env` file.
@@ -84,7 +88,7 @@ impl Settings {
 
     /// The value of a variable, if it is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        self.values.get(name).map(|value| value.as_str())
     }
 
     /// The variables that are set, but empty, and have no value elsewhere.
@@ -95,17 +99,19 @@ impl Settings {
 
     /// Sets a variable, over all that was read.
     pub fn set(&mut self, name: String, value: String) {
+        let value = Zeroizing::new(value);
         match value.trim() {
             "" => self.empty.push(name),
             value => {
-                self.values.insert(name, value.to_owned());
+                self.values.insert(name, Zeroizing::new(value.to_owned()));
             }
         }
     }
 }
 
-fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
-    let mut bytes = Vec::new();
+fn read_file(path: &Path) -> Result<Option<Zeroizing<String>>, ConfigError> {
+    // Room for all of it, so that no copy is left behind by growing.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
     match File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)) {
         Ok(_) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -114,7 +120,7 @@ fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(ConfigError::new(format!("{FILE} is over {MAX_FILE} bytes")));
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| {
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
         ConfigError::new(format!(
             "{FILE} is not UTF-8 text; save it as UTF-8 (not UTF-16)"
         ))
@@ -124,10 +130,8 @@ fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
             "{FILE} has NUL characters; save it as UTF-8 text"
         )));
     }
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(Some(text))
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    Ok(Some(Zeroizing::new(text.to_owned())))
 }
 
 /// The variables of a `.env` text in their order; of several with one name the

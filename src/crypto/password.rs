@@ -10,6 +10,7 @@ use argon2::{Argon2, Block};
 use rand::TryRng as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
+use zeroize::Zeroize as _;
 
 pub use recipe::Recipe;
 use recipe::{MAX_COST, MAX_LANES, Stored};
@@ -86,8 +87,7 @@ pub fn generate() -> SecretString {
 }
 
 /// The memory of one hashing thread, kept between hashes: faulting 19 MiB in
-/// afresh costs up to a quarter of the time. Not wiped between hashes: what
-/// stays in it is as far from the password as the hash is.
+/// afresh costs up to a quarter of the time.
 #[derive(Default)]
 struct Workspace {
     blocks: Vec<Block>,
@@ -181,6 +181,12 @@ impl Workspace {
                 &mut self.blocks[..blocks],
             )
             .map_err(|_| Uncomputed::Impossible)?;
+        // What two passes leave behind is as hard to guess from as one pass is.
+        // After a single one, which only old hashes have, the first blocks are
+        // next to the password.
+        if recipe.costs.passes < MIN_PASSES {
+            self.blocks[..blocks].iter_mut().for_each(Block::zeroize);
+        }
         self.work += recipe.work();
         Ok(())
     }

@@ -12,7 +12,9 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::body;
 use super::client::ClientAddr;
@@ -110,11 +112,11 @@ fn credentials(head: &Parts, body: &Bytes) -> Result<Credentials, ApiError> {
         let mut fields = body::parse(&head.headers, body)?;
         (fields.username()?, fields.password()?)
     };
-    Ok(Credentials::new(username, password.into())?)
+    Ok(Credentials::new(username, password)?)
 }
 
 /// HTTP Basic (RFC 7617), in UTF-8.
-fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, ApiError> {
+fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretString)>, ApiError> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Ok(None);
     };
@@ -124,12 +126,11 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, ApiError> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return Ok(None);
     }
-    let decoded = STANDARD.decode(encoded.trim()).ok();
+    let decoded = STANDARD.decode(encoded.trim()).ok().map(Zeroizing::new);
     decoded
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .and_then(|text| {
-            let (name, password) = text.split_once(':')?;
-            Some(Some((name.to_owned(), password.to_owned())))
+        .and_then(|bytes| {
+            let (name, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+            Some(Some((name.to_owned(), password.into())))
         })
         .ok_or_else(|| {
             ApiError::BadRequest(

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mime::Mime;
 use percent_encoding::percent_decode;
+use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use zeroize::Zeroizing;
 
 use super::error::ApiError;
 
@@ -31,7 +33,8 @@ pub(super) struct Fields {
 enum Field {
     #[default]
     Missing,
-    Text(String),
+    /// Wiped when it is dropped: any field may be the one with the password.
+    Text(Zeroizing<String>),
     NotText,
     Twice,
 }
@@ -47,8 +50,10 @@ impl Fields {
         std::mem::take(&mut self.username).into_text("username")
     }
 
-    pub(super) fn password(&mut self) -> Result<String, ApiError> {
-        std::mem::take(&mut self.password).into_text("password")
+    pub(super) fn password(&mut self) -> Result<SecretString, ApiError> {
+        std::mem::take(&mut self.password)
+            .into_text("password")
+            .map(SecretString::from)
     }
 
     pub(super) fn email(&mut self) -> Result<String, ApiError> {
@@ -75,7 +80,7 @@ impl Field {
 
     fn into_text(self, name: &'static str) -> Result<String, ApiError> {
         let why = match self {
-            Self::Text(text) => return Ok(text),
+            Self::Text(mut text) => return Ok(std::mem::take(&mut *text)),
             Self::Missing => "is missing",
             Self::NotText => "must be a string",
             Self::Twice => "is given more than once",
@@ -158,17 +163,15 @@ fn parse_form(body: &[u8]) -> Result<Fields, ApiError> {
         let name = decode(&pair[..at])?;
         let value = decode(pair.get(at + 1..).unwrap_or_default())?;
         if let Some(field) = fields.by_name(&name) {
-            field.set(Field::Text(value));
+            field.set(Field::Text(Zeroizing::new(value)));
         }
     }
     Ok(fields)
 }
 
 fn decode(part: &[u8]) -> Result<String, ApiError> {
-    let spaced: Vec<u8> = part
-        .iter()
-        .map(|&b| if b == b'+' { b' ' } else { b })
-        .collect();
+    let plus_as_blank = part.iter().map(|&b| if b == b'+' { b' ' } else { b });
+    let spaced = Zeroizing::new(plus_as_blank.collect::<Vec<u8>>());
     let decoded = percent_decode(&spaced).decode_utf8();
     decoded
         .map(std::borrow::Cow::into_owned)
@@ -207,7 +210,7 @@ impl<'de> Deserialize<'de> for Fields {
 impl<'de> Deserialize<'de> for Field {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => Self::Text(text),
+            serde_json::Value::String(text) => Self::Text(Zeroizing::new(text)),
             _ => Self::NotText,
         })
     }

@@ -30,10 +30,14 @@ async fn a_harmless_request_id_comes_back_and_others_are_replaced() {
 }
 
 #[tokio::test]
-async fn every_kind_of_answer_has_a_request_id() {
+async fn every_kind_of_answer_has_its_common_headers_and_names_no_server() {
     let app = TestApp::start().await;
     let password = app.register("alice").await;
     let good = format!(r#"{{"username":"alice","password":"{password}"}}"#);
+    let wrong = r#"{"username":"alice","password":"wrong"}"#;
+    let large = "x".repeat(20_000);
+    let taken = r#"{"username":"alice","email":"other@example.com"}"#;
+    let new = r#"{"username":"bob","email":"bob@example.com"}"#;
     let with_id = |extra| vec![("x-request-id", "r-1"), extra];
     for (method, path, headers, body, status) in [
         ("POST", "/auth", with_id(JSON), good.as_str(), 200),
@@ -45,13 +49,49 @@ async fn every_kind_of_answer_has_a_request_id() {
             "x",
             415,
         ),
+        ("POST", "/auth?expired", with_id(JSON), good.as_str(), 200),
+        ("POST", "/auth", with_id(JSON), wrong, 401),
+        ("POST", "/auth", with_id(JSON), large.as_str(), 413),
+        ("POST", "/register", with_id(JSON), taken, 409),
+        ("POST", "/register", with_id(JSON), new, 201),
+        ("GET", "/nowhere", with_id(JSON), "", 404),
+        ("GET", "/.well-known/jwks.json", with_id(JSON), "", 200),
+        (
+            "GET",
+            "/.well-known/jwks.json",
+            with_id(("if-none-match", "*")),
+            "",
+            304,
+        ),
+        (
+            "HEAD",
+            "/.well-known/jwks-schedule.json",
+            with_id(JSON),
+            "",
+            200,
+        ),
         ("GET", "/register", with_id(JSON), "", 405),
         ("OPTIONS", "/.well-known/jwks.json", with_id(JSON), "", 204),
     ] {
         let reply = app.send(method, path, &headers, body.to_owned()).await;
-        assert_eq!(reply.status.as_u16(), status);
+        assert_eq!(reply.status.as_u16(), status, "{method} {path}");
         assert_eq!(reply.header("x-request-id"), "r-1");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff");
+        for name in ["server", "x-powered-by", "via"] {
+            assert!(!reply.headers.contains_key(name), "{name}");
+        }
     }
+    let refused = async || app.sign_in("/auth", "alice", "x").await;
+    let mut reply = refused().await;
+    while reply.status != StatusCode::TOO_MANY_REQUESTS {
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+        reply = refused().await;
+    }
+    assert_eq!(reply.header("x-content-type-options"), "nosniff");
+    app.store.clone().close().await;
+    let reply = app.send("POST", "/register", &[JSON], new).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.header("x-content-type-options"), "nosniff");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod operations;
 mod replaced;
 mod rotation;
 mod sealing_key;
+mod secrets;
 mod signals;
 mod start;
 mod support;

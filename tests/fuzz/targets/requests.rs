@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
 use jwks_server::app::{App, SharedState};
 use jwks_server::clock::{ManualClock, UnixTime};
 use jwks_server::config::{Config, Settings};
@@ -18,7 +19,6 @@ use jwks_server::http::client::Peer;
 use jwks_server::store::Store;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tower::ServiceExt as _;
 
 /// The service with its keys, and with a database that is closed: a sign-in
 /// ends there, before its password costs 20 ms.
@@ -65,11 +65,12 @@ pub fn run(data: &[u8]) {
     // So that the quota lets it in, but keys stay what they are.
     service.clock.advance(Duration::from_millis(1));
     let _guard = service.runtime.enter();
-    let answer = pin!(jwks_server::http::service(&service.state).oneshot(request));
+    let peer = Peer(std::net::Ipv4Addr::LOCALHOST.into());
+    let answer = pin!(jwks_server::http::service(&service.state).call((peer, request)));
     // What is not answered at once waits for a password to be hashed: the
     // request was good, and is given up.
     match answer.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(response)) => check(response),
+        Poll::Ready(Ok(response)) => check(response.map(Body::new)),
         Poll::Pending => {}
     }
 }
@@ -117,8 +118,5 @@ fn read(data: &[u8]) -> Option<Request<Body>> {
         let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
         request = request.header(name, value);
     }
-    let mut request = request.body(Body::from(data[taken..].to_vec())).ok()?;
-    let peer = Peer(std::net::Ipv4Addr::LOCALHOST.into());
-    request.extensions_mut().insert(peer);
-    Some(request)
+    request.body(Body::from(data[taken..].to_vec())).ok()
 }

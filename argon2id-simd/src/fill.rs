@@ -165,10 +165,6 @@ macro_rules! filling {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "the indexes say what belongs together"
-)]
 mod avx512 {
     use std::arch::x86_64::*;
 
@@ -248,10 +244,6 @@ mod avx512 {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "the indexes say what belongs together"
-)]
 mod avx2 {
     use std::arch::x86_64::*;
 

@@ -17,7 +17,9 @@
 //! [`store`] sees sealed keys and password hashes only, and [`crypto`] sees no
 //! database; what `domain` gives the store to keep was sealed by
 //! [`crypto::fernet`]. [`clock`] and [`metrics`] are leaves that everything may
-//! use; [`config`] alone reads the environment.
+//! use; [`config`] alone reads the environment. `argon2id-simd`, a package of its
+//! own in `crypto`, does the heavy part of [`crypto::password`]; all the `unsafe`
+//! there is, is in it.
 //!
 //! Where a request goes: [`http`] names the routes, one file each. Where a key
 //! comes from: [`domain::rotation`] asks [`domain::lifecycle`] what is due.

@@ -23,7 +23,7 @@ impl BackEnd {
             is_x86_feature_detected!("avx2").then_some(Self(avx2::fill)),
         ];
         #[cfg(not(target_arch = "x86_64"))]
-        let known = [];
+        let known: [Option<Self>; 0] = [];
         known.into_iter().flatten()
     }
 
@@ -175,13 +175,11 @@ mod avx512 {
 
     filling!("avx512f");
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn zero() -> V {
         _mm512_setzero_si512()
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn load(words: &[u64], at: usize) -> V {
         let words = &words[at * 8..][..8];
@@ -192,7 +190,6 @@ mod avx512 {
         }
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn store(words: &mut [u64], at: usize, v: V) {
         let words = &mut words[at * 8..][..8];
@@ -203,26 +200,22 @@ mod avx512 {
         }
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn xor(a: V, b: V) -> V {
         _mm512_xor_si512(a, b)
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn mul_add(a: V, b: V) -> V {
         let product = _mm512_mul_epu32(a, b);
         _mm512_add_epi64(_mm512_add_epi64(a, b), _mm512_add_epi64(product, product))
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn xor_ror<const N: i32>(a: V, b: V) -> V {
         _mm512_ror_epi64::<N>(xor(a, b))
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn turn_row<const N: usize>(v: V) -> V {
         match N {
@@ -232,7 +225,6 @@ mod avx512 {
         }
     }
 
-    #[inline]
     #[target_feature(enable = "avx512f")]
     fn turn_column<const N: usize>(v: V) -> V {
         match N {
@@ -254,13 +246,11 @@ mod avx2 {
 
     filling!("avx2");
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn zero() -> V {
         [_mm256_setzero_si256(); 2]
     }
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn load(words: &[u64], at: usize) -> V {
         let (low, high) = words[at * 8..][..8].split_at(4);
@@ -274,7 +264,6 @@ mod avx2 {
         }
     }
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn store(words: &mut [u64], at: usize, v: V) {
         let (low, high) = words[at * 8..][..8].split_at_mut(4);
@@ -286,13 +275,11 @@ mod avx2 {
         }
     }
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn xor(a: V, b: V) -> V {
         [_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])]
     }
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn mul_add(mut a: V, b: V) -> V {
         for i in 0..2 {
@@ -303,7 +290,6 @@ mod avx2 {
         a
     }
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn xor_ror<const N: i32>(a: V, b: V) -> V {
         const BY_16: [i64; 2] = [0x0100_0706_0504_0302, 0x0908_0f0e_0d0c_0b0a];
@@ -326,7 +312,6 @@ mod avx2 {
         v
     }
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn turn_row<const N: usize>(mut v: V) -> V {
         for x in &mut v {
@@ -339,7 +324,6 @@ mod avx2 {
         v
     }
 
-    #[inline]
     #[target_feature(enable = "avx2")]
     fn turn_column<const N: usize>([low, high]: V) -> V {
         let (one, other) = (

@@ -178,7 +178,7 @@ impl Workspace {
         }
         let password = password.expose_secret().as_bytes();
         let memory = &mut self.blocks[..blocks];
-        let is_usual = recipe.algorithm == Algorithm::Argon2id && recipe.version == Version::V0x13;
+        let is_usual = recipe == Recipe::new(recipe.costs);
         if !(is_usual && argon2id_simd::hash(&params, password, salt, out, memory)) {
             Argon2::new(recipe.algorithm, recipe.version, params)
                 .hash_password_into_with_memory(password, salt, out, memory)

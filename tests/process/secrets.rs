@@ -158,6 +158,8 @@ fn use_routes(server: &Server, secrets: &mut Secrets) -> String {
     }
     for path in [
         JWKS,
+        "/healthz",
+        "/readyz",
         "/.well-known/jwks-schedule.json",
         "/.well-known/openid-configuration",
         "/.well-known/oauth-authorization-server",

@@ -21,7 +21,7 @@ const MAX_QUEUED: usize = 1024;
 /// How nice the threads are (see setpriority(2)): the key set and the rest of
 /// HTTP come first when cores are short. Not more, or other programs on a busy
 /// machine would starve sign-ins.
-const NICENESS: i32 = 5;
+const NICENESS: i32 = 8;
 
 /// Says whether it did anything, see [`Pace::note`].
 type Work = Box<dyn FnOnce(&mut Workspace) -> bool + Send>;

@@ -3,6 +3,7 @@
 //! addresses, as the users of the file USERS (lines of `NAME PASSWORD`).
 //!
 //! `register=N`: N connections sign up new users instead.
+//! `pace=MS`: a connection lets so much time pass from one request to the next.
 //! `forwarded`: each request comes from an address of its own, in
 //! `X-Forwarded-For`, with a body that is refused once the quota let it in.
 //!
@@ -42,6 +43,7 @@ async fn main() {
     let users: Arc<Vec<String>> = Arc::new(users.lines().map(str::to_owned).collect());
     let option = |name: &str| args[5..].iter().find_map(|arg| arg.strip_prefix(name));
     let sign_ups: usize = option("register=").map_or(0, |n| n.parse().expect("N"));
+    let pace = Duration::from_millis(option("pace=").map_or(0, |ms| ms.parse().expect("MS")));
     let began = Instant::now();
     let end = began + Duration::from_secs_f64(number(1));
     let counter = Arc::new(AtomicU32::new(std::process::id() << 12));
@@ -64,7 +66,8 @@ async fn main() {
                 let mut tally = Tally::default();
                 while Instant::now() < end {
                     // A connection that is closed is replaced and counted.
-                    if let Err(e) = drive(port, from, call, user, &counter, end, &mut tally).await {
+                    let drive = drive(port, from, (call, pace), user, &counter, end, &mut tally);
+                    if let Err(e) = drive.await {
                         *tally.statuses.entry(format!("{:?}", e.kind())).or_default() += 1;
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
@@ -87,7 +90,7 @@ async fn main() {
 async fn drive(
     port: u16,
     from: Ipv4Addr,
-    call: Call,
+    (call, pace): (Call, Duration),
     user: &str,
     counter: &AtomicU32,
     end: Instant,
@@ -109,6 +112,9 @@ async fn drive(
             tally.sign_in_ms.push(began.elapsed().as_secs_f64() * 1e3);
         }
         *tally.statuses.entry(status).or_default() += 1;
+        if !pace.is_zero() {
+            tokio::time::sleep_until((began + pace).min(end).into()).await;
+        }
     }
     Ok(())
 }

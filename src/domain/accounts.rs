@@ -18,9 +18,10 @@ use crate::crypto::password::pool::{HashError, PasswordHasher};
 use crate::crypto::password::{self, Against, MAX_PASSWORD_LEN, Verdict};
 use crate::store::{AccountId, AccountRow, NewAccountRow, SignInRecord, Store, StoreError};
 
-const MAX_USERNAME_LEN: usize = 128;
-/// RFC 5321 section 4.5.3.1.3, less the angle brackets.
-const MAX_EMAIL_LEN: usize = 254;
+/// Bytes of a name.
+pub const MAX_USERNAME_LEN: usize = 128;
+/// Bytes of an address: RFC 5321 section 4.5.3.1.3, less the angle brackets.
+pub const MAX_EMAIL_LEN: usize = 254;
 /// How often, and at how many accounts, a look is taken for the kinds of hashes.
 const LEARN_EVERY: Duration = Duration::from_secs(600);
 const SAMPLE: u16 = 256;

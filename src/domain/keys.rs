@@ -11,6 +11,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::lifecycle::{self, Policy};
 use crate::clock::{Clock, UnixTime};
@@ -105,20 +106,30 @@ impl OpenedKey {
 
 /// A public key as a member of the key set (RFC 7517, RFC 7518 section 6.3.1).
 /// All six members are there, also the optional ones that some verifiers insist on.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Jwk<'a> {
+    #[schema(pattern = "^RSA$")]
     kty: &'static str,
     #[serde(rename = "use")]
+    #[schema(pattern = "^sig$")]
     usage: &'static str,
+    #[schema(pattern = "^RS256$")]
     alg: &'static str,
+    /// No two keys ever have the same.
+    #[schema(pattern = "^[0-9]+$")]
     kid: String,
+    /// The modulus, base64url.
+    #[schema(pattern = "^[A-Za-z0-9_-]+$")]
     n: &'a str,
+    /// The exponent, base64url.
+    #[schema(pattern = "^[A-Za-z0-9_-]+$")]
     e: &'a str,
 }
 
 /// A JWK Set (RFC 7517 section 5).
-#[derive(Serialize)]
-struct JwkSet<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct JwkSet<'a> {
+    #[schema(min_items = 1)]
     keys: Vec<Jwk<'a>>,
 }
 

@@ -10,15 +10,18 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::document::{answer, with_cors};
 use super::jwks;
+use super::openapi::{PublicDocument, Text};
 use crate::app::SharedState;
 use crate::domain::issuer::Issuer;
 use crate::domain::keys::Document;
 
-#[derive(Serialize)]
-struct Metadata<'a> {
+/// What is true of this issuer: OpenID Connect Discovery 1.0 and RFC 8414.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Metadata<'a> {
     issuer: &'a str,
     jwks_uri: String,
     subject_types_supported: [&'static str; 1],
@@ -45,19 +48,60 @@ pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState>
             },
         ))
     };
-    let path = issuer.path();
+    let places = Places::of(issuer);
     let routes = Router::new()
-        .route(
-            &format!("{path}/.well-known/openid-configuration"),
-            metadata(),
-        )
-        .route(
-            &format!("/.well-known/oauth-authorization-server{path}"),
-            metadata(),
-        );
-    if path.is_empty() {
-        routes
-    } else {
-        routes.route(&format!("{path}{}", jwks::PATH), jwks::method_router())
+        .route(&places.openid, metadata())
+        .route(&places.oauth, metadata());
+    match places.key_set {
+        Some(path) => routes.route(&path, jwks::method_router()),
+        None => routes,
     }
+}
+
+/// Where an issuer's documents are.
+struct Places {
+    openid: String,
+    oauth: String,
+    /// The key set, when it is at a second place.
+    key_set: Option<String>,
+}
+
+impl Places {
+    fn of(issuer: &Issuer) -> Self {
+        let path = issuer.path();
+        Self {
+            openid: format!("{path}/.well-known/openid-configuration"),
+            oauth: format!("/.well-known/oauth-authorization-server{path}"),
+            key_set: (!path.is_empty()).then(|| format!("{path}{}", jwks::PATH)),
+        }
+    }
+}
+
+/// The documents as the service describes them, by their paths.
+pub(super) fn describe(issuer: &Issuer) -> Vec<(String, PublicDocument)> {
+    let metadata = |id, summary| {
+        PublicDocument::of::<Metadata<'_>>(Text {
+            id,
+            summary,
+            description: "There when an issuer is configured.",
+        })
+    };
+    let places = Places::of(issuer);
+    let mut described = vec![
+        (
+            places.openid,
+            metadata("OpenidConfiguration", "OpenID Connect Discovery 1.0"),
+        ),
+        (
+            places.oauth,
+            metadata(
+                "AuthorizationServer",
+                "Authorization server metadata (RFC 8414)",
+            ),
+        ),
+    ];
+    if let Some(path) = places.key_set {
+        described.push((path, jwks::describe().named("IssuerKeySet")));
+    }
+    described
 }

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use crate::app::SharedState;
 use crate::domain::keys::Document;
 
-const METHODS: &str = "GET, HEAD, OPTIONS";
+pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
 
 pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -22,11 +22,12 @@ pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
 
 /// Adds to a route with GET what documents have besides.
 pub(super) fn with_cors(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
-    get.options(preflight)
+    get.options(|| async { preflight() })
         .fallback(|| async { ([ANY_ORIGIN], ApiError::MethodNotAllowed(METHODS)) })
 }
 
-async fn preflight() -> Response {
+/// Leave for scripts on other pages, before they ask (OPTIONS).
+pub(super) fn preflight() -> Response {
     (
         StatusCode::NO_CONTENT,
         [

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::crypto::password::pool::HashError;
 use crate::domain::accounts::{Invalid, SignInError, SignUpError};
@@ -54,8 +55,11 @@ pub(super) enum ApiError {
     OnlyMetrics,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody<'a> {
+    /// What is wrong, in words that help.
     error: &'a str,
 }
 

@@ -10,10 +10,13 @@ use axum::routing::{MethodRouter, get};
 
 use super::document::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
+use super::openapi::{PublicDocument, Text};
 use crate::app::SharedState;
+use crate::domain::keys::JwkSet;
 
 /// The path, which verifiers know by heart.
 pub(super) const PATH: &str = "/.well-known/jwks.json";
+
 pub(super) fn routes() -> Router<SharedState> {
     Router::new().route(PATH, method_router())
 }
@@ -34,10 +37,20 @@ async fn key_set(State(state): State<SharedState>, headers: HeaderMap) -> Respon
     });
     match awaited.await {
         Some((set, _)) => answer(&set, &headers, &state.document_caching).map(Body::new),
-        None => (
-            [ANY_ORIGIN],
-            ApiError::busy("no key is published at the moment"),
-        )
-            .into_response(),
+        None => ([ANY_ORIGIN], missing()).into_response(),
     }
+}
+
+fn missing() -> ApiError {
+    ApiError::busy("no key is published at the moment")
+}
+
+/// The key set as the service describes it.
+pub(super) fn describe() -> PublicDocument {
+    PublicDocument::of::<JwkSet<'_>>(Text {
+        id: "KeySet",
+        summary: "The public keys",
+        description: "Each key that has not expired. The same bytes as long as nothing changes.",
+    })
+    .or(missing())
 }

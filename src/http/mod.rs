@@ -12,6 +12,7 @@ mod health;
 mod jwks;
 mod metrics;
 mod observe;
+mod openapi;
 mod rate_limit;
 mod register;
 mod schedule;
@@ -50,6 +51,7 @@ fn routes(state: SharedState) -> Router {
         .merge(slow)
         .merge(jwks::routes())
         .merge(schedule::routes())
+        .merge(openapi::routes())
         .merge(discovery)
         .merge(health::routes())
         .fallback(|| async { ApiError::NotFound.into_response() })

@@ -19,7 +19,7 @@ use super::client::{ClientAddr, Peer};
 use crate::app::{AppState, SharedState};
 use crate::metrics::Route;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 
 /// One line in the log for an answered request.

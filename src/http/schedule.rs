@@ -8,43 +8,49 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::document::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
+use super::openapi::{PublicDocument, Text};
 use crate::app::SharedState;
 use crate::clock::{Moment, UnixTime};
 use crate::domain::keys::{Document, Snapshot};
 use crate::domain::lifecycle::{self, Policy};
 use crate::store::KeyTimes;
 
-const PATH: &str = "/.well-known/jwks-schedule.json";
+pub(super) const PATH: &str = "/.well-known/jwks-schedule.json";
 
-#[derive(Serialize)]
-struct Schedule {
+/// When keys come, sign and go.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Schedule {
     keys: Vec<ScheduledKey>,
     /// When the next key will be published.
     next_rotation: Moment,
     contract: Contract,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ScheduledKey {
     kid: String,
     state: &'static str,
-    /// Left out, as the next, for keys of the earlier server.
+    /// Left out for keys of the earlier server.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     published_from: Option<Moment>,
-    /// Those may sign at once.
+    /// Left out for keys of the earlier server, which may sign at once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     signs_from: Option<Moment>,
     /// Left out once it has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     stops_signing: Option<Moment>,
     unpublished_at: Moment,
 }
 
 /// What verifiers may count on while no key is revoked. Seconds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Contract {
     /// A key set that is not older than this has the key of every valid token.
     max_cache_seconds: u64,
@@ -66,12 +72,22 @@ async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Respo
     });
     match awaited.await {
         Some((document, _)) => answer(&document, &headers, &state.document_caching).map(Body::new),
-        None => (
-            [ANY_ORIGIN],
-            ApiError::busy("no key is published at the moment"),
-        )
-            .into_response(),
+        None => ([ANY_ORIGIN], missing()).into_response(),
     }
+}
+
+fn missing() -> ApiError {
+    ApiError::busy("no key is published at the moment")
+}
+
+/// The schedule as the service describes it.
+pub(super) fn describe() -> PublicDocument {
+    PublicDocument::of::<Schedule>(Text {
+        id: "Schedule",
+        summary: "When keys come, sign and go",
+        description: "The times of each published key and of the next one, and what verifiers may count on.",
+    })
+    .or(missing())
 }
 
 /// Only times that stand still, so that equal plans are equal bytes.

@@ -28,6 +28,8 @@ pub enum Route {
     Schedule,
     /// The discovery documents.
     Discovery,
+    /// The description of the service.
+    OpenApi,
     /// Sign-in.
     Auth,
     /// Sign-up.
@@ -42,10 +44,11 @@ pub enum Route {
 
 impl Route {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::KeySet,
         Self::Schedule,
         Self::Discovery,
+        Self::OpenApi,
         Self::Auth,
         Self::Register,
         Self::Healthz,
@@ -62,6 +65,7 @@ impl Route {
             "/register" => Self::Register,
             "/healthz" => Self::Healthz,
             "/readyz" => Self::Readyz,
+            "/openapi.json" => Self::OpenApi,
             "/.well-known/jwks-schedule.json" => Self::Schedule,
             _ if path.ends_with("/.well-known/jwks.json") => Self::KeySet,
             _ if path.ends_with("/.well-known/openid-configuration")
@@ -85,6 +89,7 @@ impl Route {
             Self::KeySet => "key_set",
             Self::Schedule => "schedule",
             Self::Discovery => "discovery",
+            Self::OpenApi => "openapi",
             Self::Auth => "auth",
             Self::Register => "register",
             Self::Healthz => "healthz",
@@ -240,6 +245,8 @@ mod tests {
             ("/register", Route::Register),
             ("/healthz", Route::Healthz),
             ("/readyz", Route::Readyz),
+            ("/openapi.json", Route::OpenApi),
+            ("/tenant/openapi.json", Route::Other),
             ("/auth/", Route::Other),
             ("/", Route::Other),
         ] {

@@ -16,6 +16,7 @@ mod log;
 mod methods;
 mod metrics;
 mod observe;
+mod openapi;
 mod operations;
 mod rate_limit;
 mod register;

@@ -1,0 +1,389 @@
+//! The description of the service says what the service does: each route, and
+//! each status and header of its answers, in both directions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{FORM, JSON, Reply, TestApp};
+
+const PATH: &str = "/openapi.json";
+const DOCUMENTS: [&str; 3] = [
+    "/.well-known/jwks.json",
+    "/.well-known/jwks-schedule.json",
+    PATH,
+];
+const TENANT: &str = "ISSUER=https://issuer.example/t/1";
+
+async fn description(app: &TestApp) -> Value {
+    let reply = app.send("GET", PATH, &[], "").await;
+    assert_eq!(reply.status, 200);
+    reply.json()
+}
+
+/// The object that this one is, or refers to.
+fn resolved<'a>(document: &'a Value, object: &'a Value) -> &'a Value {
+    match object["$ref"].as_str() {
+        Some(at) => document
+            .pointer(at.strip_prefix('#').unwrap())
+            .unwrap_or_else(|| panic!("nothing is at {at}")),
+        None => object,
+    }
+}
+
+fn keys(object: &Value) -> BTreeSet<&str> {
+    object
+        .as_object()
+        .map(|it| it.keys().map(String::as_str).collect())
+        .unwrap_or_default()
+}
+
+/// `METHOD path` of each operation, with the operation.
+fn operations(document: &Value) -> BTreeMap<String, &Value> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, item)| {
+            let operations = item.as_object().unwrap().iter();
+            operations.map(move |(method, it)| (format!("{} {path}", method.to_uppercase()), it))
+        })
+        .collect()
+}
+
+/// The table of the contract: routes, and the statuses that they may have.
+#[tokio::test]
+async fn each_route_and_status_of_the_contract_is_described_and_no_other() {
+    let app = TestApp::with_settings(TENANT).await;
+    let document = description(&app).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut expected = BTreeMap::new();
+    let posts = "400 405 408 413 415 500 503";
+    expected.insert("POST /register".to_owned(), format!("201 409 {posts}"));
+    expected.insert("POST /auth".to_owned(), format!("200 401 429 {posts}"));
+    for path in [
+        "/.well-known/jwks.json",
+        "/.well-known/jwks-schedule.json",
+        "/t/1/.well-known/jwks.json",
+        PATH,
+        "/t/1/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server/t/1",
+    ] {
+        let waits_for_keys = path.contains("jwks");
+        let statuses = format!("200 304 405{}", if waits_for_keys { " 503" } else { "" });
+        expected.insert(format!("GET {path}"), statuses.clone());
+        expected.insert(format!("HEAD {path}"), statuses);
+        expected.insert(format!("OPTIONS {path}"), "204 405".to_owned());
+    }
+    for (path, statuses) in [("/healthz", "200 405"), ("/readyz", "200 405 503")] {
+        expected.insert(format!("GET {path}"), statuses.to_owned());
+        expected.insert(format!("HEAD {path}"), statuses.to_owned());
+    }
+    let described = operations(&document);
+    assert_eq!(
+        described.keys().collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>()
+    );
+    for (operation, statuses) in &expected {
+        let statuses: BTreeSet<_> = statuses.split(' ').collect();
+        assert_eq!(
+            keys(&described[operation]["responses"]),
+            statuses,
+            "{operation}"
+        );
+    }
+    let names = described
+        .values()
+        .map(|it| it["operationId"].as_str().unwrap());
+    assert_eq!(names.collect::<BTreeSet<_>>().len(), described.len());
+}
+
+#[tokio::test]
+async fn the_headers_of_the_contract_are_described() {
+    let app = TestApp::start().await;
+    let document = description(&app).await;
+    let described = operations(&document);
+    let always = ["x-content-type-options", "x-request-id"];
+    for (operation, status, more) in [
+        ("POST /register", "201", &["cache-control"][..]),
+        ("POST /auth", "200", &["cache-control"]),
+        ("POST /auth", "400", &[]),
+        ("POST /auth", "401", &["www-authenticate"]),
+        ("POST /auth", "405", &["allow"]),
+        ("POST /auth", "429", &["retry-after"]),
+        ("POST /auth", "503", &["retry-after"]),
+        ("POST /register", "503", &["retry-after"]),
+        ("HEAD /healthz", "200", &["cache-control"]),
+        ("GET /readyz", "405", &["allow", "cache-control"]),
+        ("GET /readyz", "503", &["cache-control", "retry-after"]),
+        (
+            "GET /.well-known/jwks.json",
+            "200",
+            &["access-control-allow-origin", "cache-control", "etag"],
+        ),
+        (
+            "HEAD /.well-known/jwks.json",
+            "304",
+            &["access-control-allow-origin", "cache-control", "etag"],
+        ),
+        (
+            "GET /.well-known/jwks.json",
+            "405",
+            &["access-control-allow-origin", "allow"],
+        ),
+        (
+            "GET /.well-known/jwks.json",
+            "503",
+            &["access-control-allow-origin", "retry-after"],
+        ),
+        (
+            "OPTIONS /.well-known/jwks.json",
+            "204",
+            &[
+                "access-control-allow-headers",
+                "access-control-allow-methods",
+                "access-control-allow-origin",
+                "access-control-max-age",
+                "allow",
+            ],
+        ),
+    ] {
+        let headers = &described[operation]["responses"][status]["headers"];
+        let expected = always.iter().chain(more).copied().collect();
+        assert_eq!(keys(headers), expected, "{operation} {status}");
+        for (name, header) in headers.as_object().unwrap() {
+            assert_eq!(resolved(&document, header)["required"], true, "{name}");
+        }
+    }
+}
+
+/// Holds one answer against what is said of it.
+#[track_caller]
+fn is_described(document: &Value, operation: &str, reply: &Reply) {
+    let status = reply.status.as_str();
+    let described = &operations(document)[operation]["responses"][status];
+    assert!(described.is_object(), "{operation} {status}");
+    let own = |name: &&str| !["content-length", "content-type", "connection"].contains(name);
+    let sent: BTreeSet<_> = reply
+        .headers
+        .keys()
+        .map(|name| name.as_str())
+        .filter(own)
+        .collect();
+    assert_eq!(keys(&described["headers"]), sent, "{operation} {status}");
+    for (name, header) in described["headers"].as_object().unwrap() {
+        let schema = &resolved(document, header)["schema"];
+        if let Some(values) = schema["enum"].as_array() {
+            assert_eq!(*values, [reply.header(name)], "{operation} {status} {name}");
+        }
+    }
+    let Some(schema) = described["content"]["application/json"].get("schema") else {
+        assert_eq!(reply.text(), "", "{operation} {status}");
+        return;
+    };
+    assert_eq!(reply.header("content-type"), "application/json");
+    let schema = resolved(document, schema);
+    let members = reply.json();
+    let required = schema["required"].as_array().unwrap().iter();
+    assert!(
+        keys(&members).is_subset(&keys(&schema["properties"]))
+            || schema["properties"]["openapi"].is_object()
+    );
+    for name in required {
+        assert!(
+            members.get(name.as_str().unwrap()).is_some(),
+            "{operation} {status} {name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_post_is_answered_is_described() {
+    let app = TestApp::start().await;
+    let document = description(&app).await;
+    let password = app.register("alice").await;
+    let alice = format!(r#"{{"username":"alice","password":"{password}"}}"#);
+    let (bob, taken) = (
+        r#"{"username":"bob","email":"bob@example.com"}"#,
+        r#"{"username":"alice","email":"bob@example.com"}"#,
+    );
+    let xml = ("content-type", "text/xml");
+    let large = "x".repeat(16 * 1024 + 1);
+    let mut seen = BTreeSet::new();
+    for (path, header, body, status) in [
+        ("/register", JSON, bob, 201),
+        ("/register", JSON, taken, 409),
+        ("/register", JSON, "{}", 400),
+        ("/register", FORM, &large, 413),
+        ("/register", xml, "x", 415),
+        ("/auth", JSON, &alice, 200),
+        ("/auth?expired", JSON, &alice, 200),
+        ("/auth", FORM, "username=alice&password=x", 401),
+        ("/auth", FORM, "", 400),
+        ("/auth", FORM, &large, 413),
+        ("/auth", xml, "x", 415),
+    ] {
+        let reply = app.send("POST", path, &[header], body.to_owned()).await;
+        assert_eq!(reply.status, status, "{path} {body}");
+        let operation = format!("POST {}", path.trim_end_matches("?expired"));
+        is_described(&document, &operation, &reply);
+        seen.insert(reply.status);
+    }
+    for path in ["/auth", "/register"] {
+        let reply = app.send("DELETE", path, &[], "").await;
+        is_described(&document, &format!("POST {path}"), &reply);
+    }
+    for _ in 0..10 {
+        app.send("POST", "/auth", &[], "").await;
+    }
+    let refused = app.send("POST", "/auth", &[], "").await;
+    assert_eq!(refused.status, 429);
+    is_described(&document, "POST /auth", &refused);
+    // The last of the writers goes, so that both routes are without a database.
+    app.advance(Duration::from_secs(2));
+    app.store.clone().close().await;
+    for (path, body) in [("/register", bob), ("/auth", &alice)] {
+        let reply = app.send("POST", path, &[JSON], body.to_owned()).await;
+        assert!(reply.status.is_server_error(), "{path} {}", reply.status);
+        is_described(&document, &format!("POST {path}"), &reply);
+    }
+}
+
+#[tokio::test]
+async fn what_a_document_is_answered_is_described() {
+    let app = TestApp::start().await;
+    let document = description(&app).await;
+    for path in DOCUMENTS {
+        for (method, headers, status) in [
+            ("GET", &[][..], 200),
+            ("GET", &[("if-none-match", "*")], 304),
+            ("HEAD", &[("if-none-match", "*")], 304),
+            ("OPTIONS", &[], 204),
+        ] {
+            let reply = app.send(method, path, headers, "").await;
+            assert_eq!(reply.status, status, "{method} {path}");
+            is_described(&document, &format!("{method} {path}"), &reply);
+        }
+        let head = app.send("HEAD", path, &[], "").await;
+        let same = &operations(&document)[&format!("HEAD {path}")]["responses"]["200"];
+        assert!(same.get("content").is_none());
+        assert_eq!(
+            head.header("etag"),
+            app.send("GET", path, &[], "").await.header("etag")
+        );
+        let wrong = app.send("PUT", path, &[], "").await;
+        is_described(&document, &format!("GET {path}"), &wrong);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_without_keys_is_answered_as_described() {
+    let app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
+    let document = description(&app).await;
+    for path in &DOCUMENTS[..2] {
+        let reply = app.send("GET", path, &[], "").await;
+        assert_eq!(reply.status, 503, "{path}");
+        is_described(&document, &format!("GET {path}"), &reply);
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_health_is_described() {
+    let app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
+    let document = description(&app).await;
+    for (method, path, status) in [
+        ("GET", "/healthz", 200),
+        ("HEAD", "/healthz", 200),
+        ("GET", "/readyz", 503),
+        ("HEAD", "/readyz", 503),
+    ] {
+        let reply = app.send(method, path, &[], "").await;
+        assert_eq!(reply.status, status, "{method} {path}");
+        is_described(&document, &format!("{method} {path}"), &reply);
+        let wrong = app.send("OPTIONS", path, &[], "").await;
+        is_described(&document, &format!("GET {path}"), &wrong);
+    }
+    let app = TestApp::start().await;
+    for method in ["GET", "HEAD"] {
+        let reply = app.send(method, "/readyz", &[], "").await;
+        assert_eq!(reply.status, 200);
+        is_described(&document, &format!("{method} /readyz"), &reply);
+    }
+}
+
+#[tokio::test]
+async fn what_the_routes_take_is_described() {
+    let app = TestApp::start().await;
+    let document = description(&app).await;
+    for (operation, needed, schema, fields) in [
+        ("POST /register", true, "NewAccount", ["email", "username"]),
+        ("POST /auth", false, "Credentials", ["password", "username"]),
+    ] {
+        let body = &operations(&document)[operation]["requestBody"];
+        assert_eq!(body["required"], needed);
+        let types = ["application/json", "application/x-www-form-urlencoded"];
+        assert_eq!(keys(&body["content"]), types.into());
+        let at = format!("#/components/schemas/{schema}");
+        assert_eq!(body["content"][types[0]]["schema"]["$ref"], at);
+        assert_eq!(body["content"][types[1]]["schema"]["anyOf"][0]["$ref"], at);
+        let described = &document["components"]["schemas"][schema];
+        assert_eq!(keys(&described["properties"]), fields.into());
+        assert_eq!(described["required"].as_array().unwrap().len(), 2);
+    }
+    let auth = operations(&document)["POST /auth"];
+    let taken = auth["parameters"].as_array().unwrap().iter();
+    let taken = taken.map(|it| resolved(&document, it)["name"].as_str().unwrap());
+    assert_eq!(taken.collect::<Vec<_>>(), ["x-request-id", "expired"]);
+    assert_eq!(auth["security"], serde_json::json!([{}, {"basic": []}]));
+    let basic = &document["components"]["securitySchemes"]["basic"];
+    assert_eq!(
+        (&basic["type"], &basic["scheme"]),
+        (&"http".into(), &"basic".into())
+    );
+}
+
+fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get("$ref").and_then(Value::as_str));
+            members.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere_and_every_component_is_used() {
+    let app = TestApp::with_settings(TENANT).await;
+    let document = description(&app).await;
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    let mut parts = BTreeSet::new();
+    for kind in ["schemas", "headers", "parameters"] {
+        for name in keys(&document["components"][kind]) {
+            parts.insert(format!("#/components/{kind}/{name}"));
+        }
+    }
+    assert_eq!(found, parts.iter().map(String::as_str).collect());
+    assert_eq!(
+        keys(&document["components"]["responses"]),
+        ["NotFound"].into()
+    );
+}
+
+#[tokio::test]
+async fn the_description_is_the_same_bytes_after_a_restart_and_knows_the_issuer() {
+    let app = TestApp::start().await;
+    let first = app.send("GET", PATH, &[], "").await;
+    assert_eq!(first.header("cache-control"), "public, max-age=300");
+    let again = app.restart().await.send("GET", PATH, &[], "").await;
+    assert_eq!(first.body, again.body);
+    assert_eq!(first.header("etag"), again.header("etag"));
+    let paths = first.json()["paths"].as_object().unwrap().len();
+    let with_issuer = TestApp::with_settings("ISSUER=https://issuer.example").await;
+    let more = description(&with_issuer).await["paths"]
+        .as_object()
+        .unwrap()
+        .len();
+    assert_eq!((paths, more), (7, 9));
+}

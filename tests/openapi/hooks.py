@@ -1,0 +1,18 @@
+"""What schemathesis cannot know: which names RFC 8265 allows. Made from alphabets all of whose letters
+it does, in one direction of writing each, since it does not let them mix."""
+
+import schemathesis
+from hypothesis import strategies as st
+
+LONGEST = 128
+ALPHABETS = [
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E),  # All of ASCII that is seen
+    st.characters(min_codepoint=0x3B1, max_codepoint=0x3C9),  # Greek
+    st.characters(min_codepoint=0x430, max_codepoint=0x44F),  # Cyrillic
+    st.characters(min_codepoint=0x5D0, max_codepoint=0x5EA),  # Hebrew, from right to left
+    st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5),  # Han, of the first Unicode
+    st.characters(min_codepoint=0xFF21, max_codepoint=0xFF3A),  # Wide Latin, which counts as Latin
+]
+
+names = st.sampled_from(ALPHABETS).flatmap(lambda alphabet: st.text(alphabet, min_size=1, max_size=LONGEST))
+schemathesis.openapi.format("username-case-preserved", names.filter(lambda name: len(name.encode()) <= LONGEST))

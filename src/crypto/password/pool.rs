@@ -222,14 +222,14 @@ fn run(sign_ins: &Receiver<Job>, sign_ups: &Receiver<Job>, pace: &Pace, costs: C
     let mut space = Workspace::default();
     loop {
         // `select!` picks at random among lanes that have work, so both move.
-        let job = select! {
-            recv(sign_ins) -> job => job,
-            recv(sign_ups) -> job => job,
+        let (lane, job) = select! {
+            recv(sign_ins) -> job => (sign_ins, job),
+            recv(sign_ups) -> job => (sign_ups, job),
         };
         let Ok(job) = job else { return };
-        if job.queued_at.elapsed() > MAX_WAIT {
+        let Some(job) = in_time(lane, job) else {
             continue;
-        }
+        };
         let began = Instant::now();
         let work = job.work.0;
         match catch_unwind(AssertUnwindSafe(|| work(&mut space))) {
@@ -241,9 +241,37 @@ fn run(sign_ins: &Receiver<Job>, sign_ups: &Receiver<Job>, pace: &Pace, costs: C
     }
 }
 
+/// `job`, or when it has waited too long, the next of its lane that has not: a
+/// lane that is full to the bound has many such, and would lose its turns to them.
+fn in_time(lane: &Receiver<Job>, job: Job) -> Option<Job> {
+    std::iter::once(job)
+        .chain(lane.try_iter())
+        .find(|job| job.queued_at.elapsed() <= MAX_WAIT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_does_not_lose_its_turn_to_work_that_has_waited_too_long() {
+        let job = |age| Job {
+            work: JobWork(Box::new(|_| true)),
+            queued_at: Instant::now().checked_sub(age).unwrap(),
+        };
+        let (old, young) = (MAX_WAIT + MAX_WAIT, Duration::ZERO);
+        let (lane, jobs) = bounded(4);
+        for age in [old, old, young, young] {
+            lane.try_send(job(age)).unwrap();
+        }
+        let next = in_time(&jobs, job(old)).unwrap();
+        assert!(next.queued_at.elapsed() < MAX_WAIT);
+        assert_eq!(jobs.len(), 1);
+        assert!(in_time(&jobs, job(young)).is_some());
+        assert_eq!(jobs.len(), 1);
+        jobs.try_recv().unwrap();
+        assert!(in_time(&jobs, job(old)).is_none());
+    }
 
     #[tokio::test]
     async fn a_flood_is_cut_to_what_can_start_in_time_and_the_other_lane_goes_on() {

@@ -279,3 +279,65 @@ fn is_the_clients(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers whatever comes.
+    #[derive(Clone)]
+    struct Anything;
+
+    impl Service<(Peer, Request<Incoming>)> for Anything {
+        type Response = Response<String>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+        fn call(&self, _: (Peer, Request<Incoming>)) -> Self::Future {
+            std::future::ready(Ok(Response::default()))
+        }
+    }
+
+    async fn serve_anything() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(serve(vec![listener], Anything, CancellationToken::new()));
+        addr
+    }
+
+    /// The clock moves on by itself whenever all tasks wait, so the client
+    /// answers each ping, and a minute is over at once.
+    #[tokio::test(start_paused = true)]
+    async fn an_http_2_connection_that_only_answers_pings_is_closed() {
+        let stream = TcpStream::connect(serve_anything().await).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let begun = Instant::now();
+        let mut client = client.ready().await.unwrap();
+        let (answer, _) = client.send_request(Request::default(), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        // Who answers no ping is cut off after this long.
+        assert!(PING_EVERY + PING_TIMEOUT < IDLE);
+        let closed = tokio::time::timeout(IDLE + LAST_WORDS, connection).await;
+        closed.unwrap().unwrap().unwrap();
+        assert!(begun.elapsed() >= IDLE - CHECK_EVERY);
+        drop(client);
+    }
+
+    #[test]
+    fn what_is_idle_is_counted_from_the_last_request() {
+        let checks = |time: Duration| time.as_millis() / CHECK_EVERY.as_millis();
+        let mut idle = Idle::default();
+        for _ in 1..checks(HEADER_TIMEOUT) {
+            assert!(!idle.is_too_long(0));
+        }
+        assert!(idle.is_too_long(0));
+        for begun in [1, 2] {
+            assert!(!idle.is_too_long(begun));
+            for _ in 1..checks(IDLE) {
+                assert!(!idle.is_too_long(begun));
+            }
+        }
+        assert!(idle.is_too_long(2));
+    }
+}

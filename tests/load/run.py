@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""The release binary under load: saturation, idle connections, slow connections.
+
+    cargo build --release && python3 tests/load/run.py
+
+takes about 50 seconds; `--minutes 30` is the long run, with connections that
+only answer pings as well. Exits with 1 when a figure is not within its limit.
+"""
+
+import argparse
+import asyncio
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import crowds
+import saturation
+from figures import Figures
+from service import BINARY, Service
+
+SHORT = 10.0
+# A machine that stood still this long has measured nothing but itself.
+STANDSTILL = 2.0
+ATTEMPTS = 3
+# For a phase that hangs.
+PATIENCE = 300.0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, help="how long saturation lasts (default: 10 seconds)")
+    parser.add_argument("--binary", type=Path, default=BINARY, help="the server (default: the release build)")
+    parser.add_argument("--only", choices=["saturation", *crowds.PHASES], help="one phase")
+    return parser.parse_args()
+
+
+async def longest_standstill(phase) -> float:
+    """Runs `phase`; the longest time that a timer came late meanwhile."""
+    running = asyncio.ensure_future(asyncio.wait_for(phase, PATIENCE))
+    longest, last = 0.0, time.monotonic()
+    while not running.done():
+        await asyncio.wait([running], timeout=0.25)
+        longest, last = max(longest, time.monotonic() - last - 0.25), time.monotonic()
+    await running
+    return longest
+
+
+def crowd_phase(name: str, binary: Path) -> Figures:
+    """Times count here, so what was measured while the machine stood still is measured again."""
+    for _ in range(ATTEMPTS):
+        figures = Figures()
+        with Service(binary) as service:
+            longest = asyncio.run(longest_standstill(crowds.PHASES[name](service, figures)))
+        if longest < STANDSTILL:
+            return figures
+        print(f"   not counted: the machine stood still for {longest:.1f} s", flush=True)
+    figures = Figures()
+    figures.hold("measured", "not", False, f"the machine stood still {ATTEMPTS} times")
+    return figures
+
+
+def saturation_phase(minutes: float | None, binary: Path) -> Figures:
+    """The server rotates each minute; in a short run the operator does so more often."""
+    figures = Figures()
+    seconds, rotate_every = (minutes * 60, None) if minutes else (SHORT, 4.0)
+    with Service(binary) as service:
+        asyncio.run(saturation.run(service, seconds, rotate_every, figures))
+    return figures
+
+
+def main() -> int:
+    args = arguments()
+    # So that a terminated run ends its server.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    binary = args.binary.resolve()
+    # Pings take more than a minute.
+    wanted = [name for name in [*crowds.PHASES, "saturation"] if args.minutes or name != "pings"]
+    are_good = True
+    for name in [args.only] if args.only else wanted:
+        print(f"-- {name}", flush=True)
+        is_crowd = name in crowds.PHASES
+        figures = crowd_phase(name, binary) if is_crowd else saturation_phase(args.minutes, binary)
+        print("\n".join(figures.lines), flush=True)
+        are_good &= figures.are_good
+    print("good" if are_good else "NOT good")
+    return 0 if are_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

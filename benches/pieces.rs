@@ -50,7 +50,7 @@ impl Bench {
             .unwrap();
         let dir = tempfile::tempdir().unwrap();
         let key = SealingKeys::generate();
-        let env = format!("NOT_MY_KEY={}\nAUTH_RATE=1000000\n", key.as_str());
+        let env = format!("NOT_MY_KEY={}\nAUTH_RATE=1000\n", key.as_str());
         let settings = Settings::from_parts([], Some(&env)).unwrap();
         let config = Config::from_settings(&settings).unwrap();
         let secrets = Arc::clone(&config.secrets);

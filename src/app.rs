@@ -185,10 +185,9 @@ impl App {
         let quota = self.state.quota.clone();
         back.start("the key rotation", self.rotation.run(behind.clone()));
         back.start("the sweeping of quotas", sweep(quota, behind.clone()));
-        let accounts = self.state.accounts.clone();
         back.start(
             "the watch on what passwords cost",
-            accounts.watch_costs(behind.clone()),
+            watch_costs(Arc::clone(&self.state), behind.clone()),
         );
         drop(self.state);
         let died = tokio::select! {
@@ -298,6 +297,19 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
+}
+
+/// Begins when there are keys: a start has no time for it before, and whoever
+/// signs in waits for them too.
+async fn watch_costs(state: SharedState, stop: CancellationToken) {
+    let keys = state.keys.wait_for(&*state.clock, |snapshot, now| {
+        snapshot.published(now).map(|_| ())
+    });
+    if stop.run_until_cancelled(keys).await.is_some() {
+        let accounts = state.accounts.clone();
+        drop(state);
+        accounts.watch_costs(stop).await;
+    }
 }
 
 async fn sweep(quota: SlidingLog, stop: CancellationToken) {

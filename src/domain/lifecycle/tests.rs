@@ -36,13 +36,25 @@ fn key(kid: i64, span: KeySpan) -> KeyTimes {
 
 /// A lone key that has been signing and has `left` seconds to live.
 fn ending_in(left: u64) -> KeyTimes {
+    signing(1, T0 - secs(1000), left)
+}
+
+/// A key that may sign from `signs_from` on and has `left` seconds to live at [`T0`].
+fn signing(kid: i64, signs_from: UnixTime, left: u64) -> KeyTimes {
     KeyTimes {
-        kid: Kid::from_row(1),
-        serial: 1,
+        kid: Kid::from_row(kid),
+        serial: kid,
         created_at: None,
-        signs_from: Some(T0 - secs(1000)),
+        signs_from: Some(signs_from),
         expires_at: T0 + secs(left),
         revoked: false,
+    }
+}
+
+fn revoked(key: KeyTimes) -> KeyTimes {
+    KeyTimes {
+        revoked: true,
+        ..key
     }
 }
 
@@ -114,6 +126,8 @@ fn a_key_of_the_earlier_server_may_sign_and_does_not_hold_up_the_next_for_years(
     };
     assert_eq!(signer(&[row(5)], &p, T0), Some(&row(5)));
     assert_eq!(due_signing_key(&[row(3600)], &p, T0), None);
+    let due = T0 + secs(3600 - 1800 - 60) - NOTICE;
+    assert_eq!(next_due(&[row(3600)], &p, T0), Some(due));
     assert!(due_signing_key(&[row(1_000_000_000)], &p, T0).is_some());
 }
 
@@ -125,7 +139,9 @@ fn a_key_made_expired_never_signs_even_when_the_clock_goes_back() {
     let before = T0 - secs(86_400);
     assert!(is_published(&expired, before));
     assert_eq!(signer(&[expired], &p, before), None);
-    assert!(due_signing_key(&[expired], &p, before).is_some());
+    assert_eq!(stage(&expired, &[expired], &p, before), Stage::Retiring);
+    let span = due_signing_key(&[expired], &p, before).unwrap();
+    assert_eq!(span.signs_from, before);
     assert!(due_expired_key(&[expired], before).is_some());
 }
 
@@ -139,6 +155,150 @@ fn an_expired_token_is_old_and_from_its_keys_lifetime() {
     );
     key.expires_at = T0 - secs(9000);
     assert_eq!(expired_token_times(&key, &p, T0).1, T0 - secs(9000));
+}
+
+#[test]
+fn a_key_leaves_the_set_in_the_second_of_its_end_and_is_the_last_expired_then() {
+    let key = ending_in(0);
+    assert!(is_published(&key, T0 - secs(1)));
+    assert!(!is_published(&key, T0));
+    assert_eq!(last_expired(&[key], T0 - secs(1)), None);
+    assert_eq!(last_expired(&[key], T0), Some(&key));
+    assert!(due_expired_key(&[key], T0 - secs(1)).is_some());
+    assert_eq!(due_expired_key(&[key], T0), None);
+}
+
+#[test]
+fn a_revoked_key_serves_as_expired_only_where_none_has_expired() {
+    let ahead = revoked(signing(1, T0, 3600));
+    let old = signing(2, T0 - secs(9000), 0);
+    assert_eq!(last_expired(&[ahead], T0), Some(&ahead));
+    assert_eq!(last_expired(&[ahead, old], T0), Some(&old));
+    // Nor does it hold up the next key, or bridge the lead of one.
+    let span = due_signing_key(&[ahead], &policy(), T0).unwrap();
+    assert_eq!(span.signs_from, T0);
+}
+
+#[test]
+fn the_fittest_key_signs() {
+    let p = policy();
+    let announced = signing(9, T0 + secs(1), 3600);
+    for (fitter, other) in [
+        // Both in their time: the newer, also in its last second.
+        (signing(1, T0 - secs(500), 4000), ending_in(5000)),
+        (signing(1, T0 - secs(500), 1860), ending_in(5000)),
+        // A full token beats a newer key, and so does what is left of it.
+        (ending_in(1860), signing(2, T0 - secs(500), 1859)),
+        (ending_in(1859), signing(2, T0 - secs(500), 1858)),
+        // One second of a token beats a key that is only announced.
+        (ending_in(61), announced),
+        (announced, ending_in(60)),
+    ] {
+        for keys in [[fitter, other], [other, fitter]] {
+            assert_eq!(signer(&keys, &p, T0), Some(&fitter), "{keys:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_goes_through_its_stages_to_the_second() {
+    let p = policy();
+    let first = key(1, due_signing_key(&[], &p, T0).unwrap());
+    let second = key(2, rotated_key(&p, T0));
+    let keys = [first, second];
+    let at = |key, n| stage(key, &keys, &p, T0 + secs(n));
+    assert_eq!(
+        (at(&first, 601), at(&second, 601)),
+        (Stage::Signing, Stage::Published)
+    );
+    assert_eq!(
+        (at(&first, 602), at(&second, 602)),
+        (Stage::Retiring, Stage::Signing)
+    );
+    assert_eq!(at(&first, 3599), Stage::Retiring);
+    assert_eq!(at(&first, 3600), Stage::Expired);
+    assert_eq!(stage(&revoked(first), &keys, &p, T0), Stage::Revoked);
+    // Two may sign from the same second on; the one that does not is no
+    // longer on its way.
+    let twin = KeyTimes {
+        kid: Kid::from_row(3),
+        ..second
+    };
+    let keys = [first, second, twin];
+    let turn = T0 + NOTICE;
+    assert_eq!(stage(&second, &keys, &p, turn), Stage::Retiring);
+    assert_eq!(stage(&twin, &keys, &p, turn), Stage::Signing);
+}
+
+#[test]
+fn each_stage_says_what_a_key_there_does() {
+    let told: Vec<_> = Stage::ALL
+        .iter()
+        .map(|stage| (stage.name(), stage.is_published(), stage.will_sign()))
+        .collect();
+    let expected = [
+        ("published", true, true),
+        ("signing", true, true),
+        ("retiring", true, false),
+        ("expired", false, false),
+        ("revoked", false, false),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_key_stops_signing_for_its_successor_or_at_its_own_end() {
+    let p = policy();
+    let key = signing(1, T0, 3600);
+    let own = T0 + secs(1740);
+    let stops = |others: &[KeyTimes]| stops_signing(&key, &[&[key], others].concat(), &p);
+    assert_eq!(stops(&[]), own);
+    assert_eq!(stops(&[signing(2, T0 - secs(500), 3000)]), own);
+    assert_eq!(stops(&[revoked(signing(2, T0 + secs(500), 4000))]), own);
+    assert_eq!(stops(&[signing(2, T0 + secs(500), 500)]), own);
+    assert_eq!(stops(&[signing(2, T0 + secs(2000), 6000)]), own);
+    let next = [
+        signing(3, T0 + secs(900), 4500),
+        signing(2, T0 + secs(700), 4300),
+    ];
+    assert_eq!(stops(&next), T0 + secs(700));
+}
+
+#[test]
+fn a_key_of_a_longer_life_than_the_policy_gives_is_counted_on_no_longer() {
+    let p = policy();
+    let due = T0 + secs(3600 - 1800 - 60) - NOTICE;
+    assert_eq!(next_due(&[signing(1, T0, 100_000)], &p, T0), Some(due));
+}
+
+#[test]
+fn what_operators_ask_for_has_the_times_of_the_policy() {
+    let p = policy();
+    let rotated = KeySpan {
+        created_at: T0,
+        signs_from: T0 + NOTICE,
+        expires_at: T0 + secs(3600),
+    };
+    assert_eq!(rotated_key(&p, T0), rotated);
+    let emergency = KeySpan {
+        signs_from: T0,
+        ..rotated
+    };
+    assert_eq!(emergency_key(&p, T0), emergency);
+    assert_eq!(
+        (p.token_lifetime(), p.lead(), p.skew()),
+        (secs(1800), secs(600), secs(60))
+    );
+}
+
+#[test]
+fn a_row_is_deleted_in_the_second_after_its_retention() {
+    let p = policy();
+    let key = ending_in(0);
+    let gone = T0 + secs(7 * 86_400 + 1);
+    assert_eq!(deleted_at(&key, &p), gone);
+    assert!(key.expires_at < p.delete_before(gone));
+    assert_eq!(key.expires_at, p.delete_before(gone - secs(1)));
 }
 
 #[test]

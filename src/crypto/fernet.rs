@@ -194,6 +194,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_key_seals_and_each_opens_and_is_told() {
+        let (new, old) = (SealingKeys::generate(), SealingKeys::generate());
+        let both = SealingKeys::parse(&format!("{},{}", *new, *old)).unwrap();
+        let [new, old] = [new, old].map(|key| SealingKeys::parse(&key).unwrap());
+        for (sealed, place) in [
+            (both.seal(b"secret"), 0),
+            (both.seal_under(1, b"secret"), 1),
+            (both.seal_under(2, b"secret"), 0),
+        ] {
+            let opened = both.open_and_tell(&sealed.0);
+            assert_eq!(opened, Some((place, Zeroizing::new(b"secret".to_vec()))));
+            assert_eq!(new.open(&sealed.0).is_some(), place == 0);
+            assert_eq!(old.open(&sealed.0).is_some(), place == 1);
+        }
+        assert_eq!(format!("{both:?}"), "SealingKeys(2 keys, redacted)");
+    }
+
+    #[test]
     fn a_changed_token_does_not_open() {
         let keys = SealingKeys::parse(&SealingKeys::generate()).unwrap();
         let mut sealed = keys.seal(b"secret").into_bytes();

@@ -270,6 +270,67 @@ mod tests {
     }
 
     #[test]
+    fn costs_are_taken_from_the_floor_to_the_ceiling() {
+        for (memory_kib, passes, lanes, acceptable) in [
+            (19_456, 2, 1, true),
+            (19_455, 2, 1, false),
+            (19_456, 1, 1, false),
+            (19_456, 2, 0, false),
+            (19_456, 2, 64, true),
+            (19_456, 2, 65, false),
+            (524_288, 2, 1, true),
+            (524_288, 3, 1, false),
+        ] {
+            let costs = Costs {
+                memory_kib,
+                passes,
+                lanes,
+            };
+            assert_eq!(costs.are_acceptable(), acceptable, "{costs:?}");
+        }
+    }
+
+    fn stored(kind: &str, costs: &str, hash: &str) -> Option<Stored> {
+        Stored::parse(&format!("${kind}${costs}$c2FsdHNhbHRzYWx0c2FsdA${hash}"))
+    }
+
+    #[test]
+    fn a_stored_hash_may_ask_for_as_much_as_the_ceiling() {
+        for (costs, taken) in [
+            ("m=1048576,t=1,p=1", true),
+            ("m=1048577,t=1,p=1", false),
+            ("m=524288,t=2,p=64", true),
+            ("m=524288,t=2,p=65", false),
+        ] {
+            let found = stored("argon2id$v=19", costs, &"A".repeat(43));
+            assert_eq!(found.is_some(), taken, "{costs}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_differs_in_anything_from_a_new_one_is_outdated() {
+        let (kind, costs, hash) = ("argon2id$v=19", "m=19456,t=2,p=1", "A".repeat(43));
+        let is_new =
+            |kind, costs, hash: &str| stored(kind, costs, hash).unwrap().has(Costs::DEFAULT);
+        assert!(is_new(kind, costs, &hash));
+        assert!(!is_new("argon2i$v=19", costs, &hash));
+        assert!(!is_new("argon2id$v=16", costs, &hash));
+        assert!(!is_new(kind, costs, &"A".repeat(22)));
+        for costs in ["m=19457,t=2,p=1", "m=19456,t=3,p=1", "m=19456,t=2,p=2"] {
+            assert!(!is_new(kind, costs, &hash), "{costs}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_an_account_costs_the_work_of_one() {
+        let mut space = Workspace::default();
+        assert!(space.burn(&generate(), Costs::DEFAULT).is_ok());
+        assert_eq!(space.0.len(), 19_456);
+        let used = |block: &Block| block.as_ref().iter().any(|&word| word != 0);
+        assert!(space.0.iter().all(used));
+    }
+
+    #[test]
     fn memory_that_one_foreign_hash_needed_is_given_back() {
         let mut space = Workspace::default();
         let verdict = space.verify(

@@ -181,6 +181,50 @@ mod tests {
         assert_eq!(again.to_pem(), key.to_pem());
     }
 
+    #[test]
+    fn only_the_public_half_is_shown() {
+        let key = Rsa2048.generate().unwrap();
+        let shown = format!("PrivateKey({:?})", key.public());
+        assert_eq!(format!("{key:?}"), shown);
+    }
+
+    #[test]
+    fn the_size_of_a_modulus_leaves_out_leading_zeros() {
+        for (n, e, bits) in [
+            ("AQAB", "AQAB", Some(17)),
+            ("AAEAAQ", "AQAB", Some(17)),
+            ("_w", "AQAB", Some(8)),
+            ("AAA", "AQAB", None),
+            ("", "AQAB", None),
+            ("AQAB", "AA", None),
+            ("A+/B", "AQAB", None),
+        ] {
+            let (n, e) = (n.to_owned(), e.to_owned());
+            assert_eq!(PublicKey { n, e }.modulus_bits(), bits);
+        }
+    }
+
+    #[test]
+    fn a_signature_is_good_for_its_message_and_key_only() {
+        let key = Rsa2048.generate().unwrap();
+        let rs256 = jsonwebtoken::Algorithm::RS256;
+        let signature = jsonwebtoken::crypto::sign(b"message", key.encoding_key(), rs256).unwrap();
+        let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let mut padded = vec![0];
+        padded.extend(URL_SAFE_NO_PAD.decode(&key.public().n).unwrap());
+        let padded = PublicKey {
+            n: URL_SAFE_NO_PAD.encode(padded),
+            ..key.public().clone()
+        };
+        assert!(key.public().verifies(b"message", &signature));
+        assert!(padded.verifies(b"message", &signature));
+        assert!(!key.public().verifies(b"massage", &signature));
+        let other = Rsa2048.generate().unwrap();
+        assert!(!other.public().verifies(b"message", &signature));
+        signature[0] ^= 1;
+        assert!(!key.public().verifies(b"message", &signature));
+    }
+
     /// The example of RFC 7638 section 3.1.
     #[test]
     fn the_thumbprint_is_that_of_the_standard() {

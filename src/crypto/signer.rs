@@ -97,3 +97,22 @@ impl JwtSigner for Rs256 {
         Algorithm::RS256
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::rsa::{KeySource as _, Rsa2048};
+
+    #[test]
+    fn a_key_signs_by_rs256_only_and_as_long_as_it_is_held() {
+        let key = Rsa2048.generate().unwrap();
+        let handle = key.encoding_key().clone();
+        let sign = |alg| jsonwebtoken::crypto::sign(b"message", &handle, alg);
+        assert!(sign(Algorithm::RS256).is_ok());
+        let kind = sign(Algorithm::RS512).unwrap_err().into_kind();
+        assert!(matches!(kind, ErrorKind::InvalidAlgorithm));
+        drop(key);
+        let kind = sign(Algorithm::RS256).unwrap_err().into_kind();
+        assert!(matches!(kind, ErrorKind::InvalidKeyFormat));
+    }
+}

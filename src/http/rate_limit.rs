@@ -258,6 +258,18 @@ mod tests {
         assert_eq!(log.clients(), 0);
     }
 
+    #[test]
+    fn a_client_is_forgotten_when_its_last_call_counts_no_more() {
+        let (log, clock) = log(10);
+        log.admit(client(1)).unwrap();
+        clock.advance(WINDOW - Duration::from_nanos(1));
+        log.sweep();
+        assert_eq!(log.clients(), 1);
+        clock.advance(Duration::from_nanos(1));
+        log.sweep();
+        assert_eq!(log.clients(), 0);
+    }
+
     proptest! {
         /// Against the definition, call by call: let in if and only if fewer
         /// than the rate were let in during the second before.

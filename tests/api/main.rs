@@ -23,5 +23,6 @@ mod register;
 mod rotation;
 mod same_work;
 mod schedule;
+mod store;
 mod support;
 mod walk;

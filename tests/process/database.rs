@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
-    Connection, DATABASE, JSON, Server, command, database, files, folder, number, run, sql,
+    Connection, DATABASE, JSON, Server, clear_env, command, database, files, folder, number, run,
+    sql,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -16,11 +17,10 @@ fn mode(path: &Path) -> u32 {
 
 fn under_umask_022(dir: &Path) -> Command {
     let mut command = Command::new("sh");
-    command
+    clear_env(&mut command)
         .args(["-c", "umask 022; exec \"$0\""])
         .arg(env!("CARGO_BIN_EXE_jwks-server"))
-        .current_dir(dir)
-        .env_clear();
+        .current_dir(dir);
     command
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use crate::support::{DATABASE, FORM, JSON, Server, command, credentials};
-use crate::support::{files, folder, fresh_key, refusal, run};
+use crate::support::{clear_env, files, folder, fresh_key, refusal, run};
 
 fn init(dir: &std::path::Path) -> Command {
     let mut command = command(dir);
@@ -18,11 +18,10 @@ fn init_makes_an_env_file_for_its_owner_alone_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(".env");
     let mut under_umask = Command::new("sh");
-    under_umask
+    clear_env(&mut under_umask)
         .args(["-c", "umask 022; exec \"$0\" serve --init"])
         .arg(env!("CARGO_BIN_EXE_jwks-server"))
         .current_dir(dir.path())
-        .env_clear()
         .env("PORT", "0");
     let server = Server::start_command(&mut under_umask);
     let mode = fs::metadata(&path).unwrap().permissions().mode();

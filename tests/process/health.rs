@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::support::{Reply, Server, database, folder};
+use crate::support::{Reply, Server, clear_env, database, folder};
 
 fn readyz(server: &Server) -> Reply {
     server.send("GET", "/readyz", &[], b"")
@@ -24,9 +24,8 @@ fn limit_files(server: &Server, bytes: Option<u64>) {
 fn when_no_file_may_grow_it_is_not_ready_until_one_may_again() {
     let dir = folder("");
     let mut command = Command::new("sh");
-    command
+    clear_env(&mut command)
         .current_dir(dir.path())
-        .env_clear()
         // Or the first write too many would end the process.
         .args(["-c", "trap '' XFSZ; exec \"$0\""])
         .arg(env!("CARGO_BIN_EXE_jwks-server"));

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, JSON, JWKS, Server, command, folder, number, sql};
+use crate::support::{Connection, JSON, JWKS, Server, clear_env, command, folder, number, sql};
 
 /// Far more than an answer takes, far less than a queue behind a flood.
 const QUICK: Duration = Duration::from_secs(2);
@@ -120,11 +120,10 @@ fn a_hash_for_which_there_is_no_memory_is_busy_and_stops_nothing() {
     let dir = folder("");
     let binary = command(dir.path()).get_program().to_owned();
     let mut limited = std::process::Command::new("sh");
-    limited
+    clear_env(&mut limited)
         .args(["-c", r#"ulimit -v 1500000; exec "$0""#])
         .arg(binary)
-        .current_dir(dir.path())
-        .env_clear();
+        .current_dir(dir.path());
     let server = Server::start_command(&mut limited);
     let password = server.register("alice");
     sql(dir.path())

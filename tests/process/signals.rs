@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::{Connection, DATABASE, JSON, JWKS, Server, command, files, folder};
-use crate::support::{number, own_address, sql};
+use crate::support::{clear_env, number, own_address, sql};
 
 const BODY: &[u8] = br#"{"username":"alice","email":"alice@example.com"}"#;
 
@@ -161,11 +161,10 @@ fn closed_standard_descriptors_never_hurt() {
     let dir = folder("");
     let host = own_address();
     let mut command = Command::new("sh");
-    command
+    clear_env(&mut command)
         .args(["-c", "exec \"$0\" <&- >&- 2>&-"])
         .arg(env!("CARGO_BIN_EXE_jwks-server"))
         .current_dir(dir.path())
-        .env_clear()
         .env("HOST", host.to_string())
         .env("PORT", "18083");
     let child = command.spawn().unwrap();

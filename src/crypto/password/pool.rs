@@ -306,6 +306,95 @@ mod tests {
         );
     }
 
+    /// A hasher of one thread, which is busy until the sender is used or
+    /// dropped, with as many waiting in each lane.
+    async fn busy(sign_ins: usize, sign_ups: usize) -> (PasswordHasher, Sender<()>) {
+        let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
+        let (release, released) = bounded::<()>(0);
+        let (begin, began) = oneshot::channel();
+        let job = |work: Work| Job {
+            work: JobWork(work),
+            queued_at: Instant::now(),
+        };
+        let block = job(Box::new(move |_| {
+            let _ = begin.send(());
+            released.recv().is_ok()
+        }));
+        hasher.sign_ins.send(block).unwrap();
+        began.await.unwrap();
+        for _ in 0..sign_ins {
+            hasher.sign_ins.send(job(Box::new(|_| true))).unwrap();
+        }
+        for _ in 0..sign_ups {
+            hasher.sign_ups.send(job(Box::new(|_| true))).unwrap();
+        }
+        (hasher, release)
+    }
+
+    #[tokio::test]
+    async fn who_could_start_within_two_seconds_is_let_in_and_no_other() {
+        let (hasher, release) = busy(1, 1).await;
+        assert_eq!(hasher.waiting(), (1, 1));
+        // Two are ahead on one thread.
+        let mean = |micros| hasher.pace.mean_micros.store(micros, Ordering::Relaxed);
+        mean(1_000_001);
+        let refused = hasher.run(&hasher.sign_ins, |_| ()).await;
+        assert_eq!(refused, Err(HashError::Overloaded));
+        mean(1_000_000);
+        let (let_in, ()) = tokio::join!(hasher.run(&hasher.sign_ins, |_| ()), async {
+            assert_eq!(hasher.waiting(), (2, 1));
+            drop(release);
+        });
+        assert_eq!(let_in, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_has_waited_for_too_long_is_not_begun() {
+        let (hasher, release) = busy(0, 0).await;
+        let (begin, began) = bounded(1);
+        let stale = Job {
+            work: JobWork(Box::new(move |_| begin.send(()).is_ok())),
+            queued_at: Instant::now() - MAX_WAIT - Duration::from_secs(1),
+        };
+        assert_eq!(format!("{:?}", stale.work), "work");
+        hasher.sign_ins.send(stale).unwrap();
+        drop(release);
+        assert_eq!(hasher.run(&hasher.sign_ins, |_| ()).await, Ok(()));
+        assert!(began.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_fails_alone() {
+        let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
+        let lane = &hasher.sign_ins;
+        let failed = hasher
+            .run(lane, |_| std::panic::resume_unwind(Box::new("a panic")))
+            .await;
+        assert_eq!(failed, Err::<(), _>(HashError::Failed));
+        assert_eq!(hasher.run(lane, |_| ()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn each_new_hash_is_up_to_date() {
+        let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
+        let password = || SecretString::from("p".to_owned());
+        for hash in [
+            hasher.hash(password()).await,
+            hasher.rehash(password()).await,
+        ] {
+            let verdict = hasher.verify(password(), Some(hash.unwrap())).await;
+            assert_eq!(verdict, Ok(Verdict::Match { outdated: false }));
+        }
+    }
+
+    #[test]
+    fn the_mean_follows_by_an_eighth() {
+        let pace = Pace::new(Costs::DEFAULT, 1);
+        assert_eq!(pace.mean_micros.load(Ordering::Relaxed), 19_456);
+        pace.note(Duration::from_micros(19_456 + 800));
+        assert_eq!(pace.mean_micros.load(Ordering::Relaxed), 19_556);
+    }
+
     #[test]
     fn the_estimate_counts_both_lanes_but_only_as_far_as_they_take_turns() {
         let pace = Pace {

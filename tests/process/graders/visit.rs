@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{Connection, FORM, JSON, PATIENCE, Reply};
+use crate::support::{Connection, FORM, JSON, PATIENCE, Reply, clear_env};
 
 pub const NAME: &str = "userABC";
 pub const PASSWORD: &str = "password123";
@@ -32,10 +32,10 @@ impl Visit {
         }
         let line = format!("{} serve --demo-user {NAME}:{PASSWORD}", program.display());
         let mut words = line.split_whitespace();
-        let child = Command::new(words.next().unwrap())
+        let mut command = Command::new(words.next().unwrap());
+        let child = clear_env(&mut command)
             .args(words)
             .current_dir(&self.dir)
-            .env_clear()
             .env("PORT", self.port.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,0 +1,258 @@
+//! The store on its own: what opening takes and refuses, what looking at a
+//! file tells without changing it, and what becomes of SQLite's errors.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use jwks_server::store::{Inspection, SchemaState, Store, StoreError};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::support::{START, TestApp};
+
+/// A stopped database after one sign-in at [`START`], and its path.
+async fn stopped() -> (TempDir, PathBuf) {
+    let app = TestApp::start().await;
+    let password = app.register("alice").await;
+    app.token("/auth", "alice", &password).await;
+    let path = app.database();
+    (app.stop().await, path)
+}
+
+/// A file as the earlier server makes one, with one key.
+fn earlier() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.db");
+    let columns = "CREATE TABLE keys (kid INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, exp INTEGER NOT NULL);
+        INSERT INTO keys VALUES (7, 'sealed', 42);";
+    execute(&path, columns);
+    (dir, path)
+}
+
+fn execute(path: &Path, statements: &str) {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch(statements).unwrap();
+}
+
+/// Looks at a file, and sees that this leaves no trace.
+#[track_caller]
+fn inspect(path: &Path) -> Inspection {
+    let (bytes, files) = (fs::read(path).unwrap(), names(path));
+    let found = Store::inspect(path).unwrap().unwrap();
+    assert_eq!((fs::read(path).unwrap(), names(path)), (bytes, files));
+    found
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Why opening and looking refuse the schema, which must be the same.
+#[track_caller]
+fn refusal(path: &Path) -> String {
+    let SchemaState::Unusable(told) = inspect(path).schema else {
+        panic!("it is usable");
+    };
+    let refused = Store::open(path).unwrap_err();
+    assert_eq!(told.to_string(), refused.to_string());
+    refused.to_string()
+}
+
+#[tokio::test]
+async fn a_stopped_database_is_told_as_it_is() {
+    let (_dir, path) = stopped().await;
+    let found = inspect(&path);
+    assert!(matches!(found.schema, SchemaState::Current));
+    assert_eq!(found.damages, Vec::<String>::new());
+    assert_eq!(found.last_sign_in, Some(START));
+    let keys: Vec<_> = found.keys.into_iter().map(Result::unwrap).collect();
+    assert_eq!(keys.len(), 2);
+    assert!(keys.iter().all(|key| key.times.signs_from.is_some()));
+    let peeked = Store::peek_keys(&path).unwrap();
+    assert_eq!(peeked.len(), 2);
+    assert!(peeked.iter().all(|key| key.times.signs_from.is_none()));
+}
+
+#[tokio::test]
+async fn a_running_database_is_told_with_what_is_in_its_side_files() {
+    let app = TestApp::start().await;
+    let password = app.register("alice").await;
+    app.token("/auth", "alice", &password).await;
+    let found = Store::inspect(&app.database()).unwrap().unwrap();
+    assert!(matches!(found.schema, SchemaState::Current));
+    assert_eq!((found.keys.len(), found.last_sign_in), (2, Some(START)));
+    let modes = Store::file_modes(&app.database()).unwrap();
+    let modes: Vec<_> = modes
+        .into_iter()
+        .map(|(path, mode)| (path.file_name().unwrap().to_owned(), mode))
+        .collect();
+    let expected = ["keys.db", "keys.db-wal", "keys.db-shm"].map(|name| (name.into(), 0o600));
+    assert_eq!(modes, expected);
+}
+
+#[test]
+fn what_is_missing_or_empty_is_no_database_and_stays_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.db");
+    assert!(Store::inspect(&path).unwrap().is_none());
+    assert!(Store::peek_keys(&path).unwrap().is_empty());
+    assert!(Store::file_modes(&path).unwrap().is_empty());
+    assert_eq!(names(&path), Vec::<String>::new());
+    fs::write(&path, "").unwrap();
+    assert!(Store::inspect(&path).unwrap().is_none());
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    fs::write(&path, "not a database").unwrap();
+    Store::inspect(&path).unwrap_err();
+    Store::peek_keys(&path).unwrap_err();
+    Store::inspect(&path.join("below")).unwrap_err();
+    Store::file_modes(&path.join("below")).unwrap_err();
+}
+
+#[tokio::test]
+async fn a_file_of_the_earlier_server_is_older_until_it_is_opened() {
+    let (_dir, path) = earlier();
+    let found = inspect(&path);
+    let SchemaState::Older { has, needs } = found.schema else {
+        panic!("{:?}", found.schema);
+    };
+    assert_eq!((has, needs), (0, 3));
+    assert_eq!(found.last_sign_in, None);
+    let keys: Vec<_> = found.keys.into_iter().map(Result::unwrap).collect();
+    assert_eq!(keys, Store::peek_keys(&path).unwrap());
+    assert_eq!(keys[0].times.kid.as_i64(), 7);
+    assert_eq!(keys[0].sealed, b"sealed");
+    Store::open(&path).unwrap().close().await;
+    let found = inspect(&path);
+    assert!(matches!(found.schema, SchemaState::Current));
+    assert_eq!(found.keys.len(), 1);
+}
+
+#[test]
+fn an_older_file_without_keys_is_told_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.db");
+    execute(&path, "CREATE TABLE notes (text)");
+    let found = inspect(&path);
+    assert!(matches!(
+        found.schema,
+        SchemaState::Older { has: 0, needs: 3 }
+    ));
+    assert!(found.keys.is_empty());
+    assert!(Store::peek_keys(&path).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn other_schemas_are_told_and_refused_alike() {
+    for (change, needle) in [
+        (
+            "INSERT INTO refinery_schema_history VALUES (9, 'later', '2027-01-15T08:00:00Z', '5')",
+            "a newer version of this service has changed it (V9__later); run that version",
+        ),
+        (
+            "ALTER TABLE keys ADD COLUMN note TEXT",
+            "its table keys has the columns (kid,key,exp,note) where this service needs (kid,key,exp)",
+        ),
+    ] {
+        let (_dir, path) = stopped().await;
+        execute(&path, change);
+        assert_eq!(refusal(&path), needle);
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_was_another_one_and_a_table_that_is_gone_are_told() {
+    for (change, needle) in [
+        (
+            "UPDATE refinery_schema_history SET checksum = '5' WHERE version = 2",
+            "its schema cannot be brought up to date: its step V2__key_times was another one",
+        ),
+        (
+            "DROP TABLE auth_logs",
+            "its table auth_logs has the columns (none) where this service needs (id,request_ip,request_timestamp,user_id)",
+        ),
+    ] {
+        let (_dir, path) = stopped().await;
+        execute(&path, change);
+        let SchemaState::Unusable(told) = inspect(&path).schema else {
+            panic!("{change}");
+        };
+        assert_eq!(told.to_string(), needle);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_told() {
+    let (_dir, path) = stopped().await;
+    let root: u32 = Connection::open(&path)
+        .unwrap()
+        .query_row(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'key_events'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let page = (root as usize - 1) * 4096;
+    bytes[page + 8..page + 64].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    let damages = inspect(&path).damages;
+    assert!(!damages.is_empty() && !damages.iter().any(|line| line == "ok"));
+}
+
+#[tokio::test]
+async fn a_file_that_others_may_read_is_taken_from_them() {
+    let (_dir, path) = earlier();
+    for (before, after) in [
+        (0o644, 0o600),
+        (0o604, 0o600),
+        (0o660, 0o600),
+        (0o700, 0o700),
+    ] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+        Store::open(&path).unwrap().close().await;
+        assert_eq!(mode(&path), after, "{before:o}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(
+        Store::open(dir.path()).unwrap_err().to_string(),
+        "it cannot be opened: it is not a regular file"
+    );
+}
+
+#[test]
+fn an_error_of_sqlite_is_told_by_what_may_be_done() {
+    let conn = Connection::open_in_memory().unwrap();
+    let run = |sql: &str| StoreError::from(conn.execute_batch(sql).unwrap_err());
+    conn.execute_batch(
+        "PRAGMA foreign_keys = ON;
+         CREATE TABLE a (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+         CREATE TABLE b (a INTEGER REFERENCES a(id));
+         INSERT INTO a VALUES (1, 'x');",
+    )
+    .unwrap();
+    for taken in [
+        "INSERT INTO a VALUES (1, 'y')",
+        "INSERT INTO a VALUES (2, 'x')",
+    ] {
+        assert!(matches!(run(taken), StoreError::AlreadyExists), "{taken}");
+    }
+    for wrong in [
+        "INSERT INTO a VALUES (2, NULL)",
+        "INSERT INTO b VALUES (9)",
+        "SELECT nothing",
+    ] {
+        assert!(matches!(run(wrong), StoreError::Sqlite(_)), "{wrong}");
+    }
+    conn.execute_batch("PRAGMA query_only = ON").unwrap();
+    assert!(matches!(run("DELETE FROM a"), StoreError::Unavailable(_)));
+}

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use jwks_server::store::{Inspection, SchemaState, Store, StoreError};
+use jwks_server::clock::UnixTime;
+use jwks_server::store::{Inspection, Kid, SchemaState, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -255,4 +256,25 @@ fn an_error_of_sqlite_is_told_by_what_may_be_done() {
     }
     conn.execute_batch("PRAGMA query_only = ON").unwrap();
     assert!(matches!(run("DELETE FROM a"), StoreError::Unavailable(_)));
+}
+
+#[tokio::test]
+async fn a_row_of_the_wrong_type_counts_nowhere_and_is_named() {
+    let app = TestApp::start().await;
+    app.execute("INSERT INTO keys (kid, key, exp) VALUES (9, 'x', 'never'), (8, 5, 1900000000)");
+    let (rows, mistyped) = app.store.keys_around(START, 9).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(mistyped, [Kid::from_row(8), Kid::from_row(9)]);
+}
+
+#[tokio::test]
+async fn only_what_is_past_its_retention_can_be_pruned_and_is() {
+    let app = TestApp::start().await;
+    app.execute("INSERT INTO keys (kid, key, exp) VALUES (8, 'x', 100), (9, 'x', 200)");
+    let (before, keep) = (UnixTime::from_secs(200), Some(Kid::from_row(8)));
+    assert!(!app.store.can_prune_keys(before, keep).await.unwrap());
+    assert_eq!(app.store.prune_keys(before, keep, START).await.unwrap(), 0);
+    assert!(app.store.can_prune_keys(before, None).await.unwrap());
+    assert_eq!(app.store.prune_keys(before, None, START).await.unwrap(), 1);
+    assert_eq!(app.rows("SELECT kid FROM keys WHERE kid < 10"), ["9"]);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::Connection;
-use crate::support::{JSON, JWKS, PATIENCE, Server, command, folder};
+use crate::support::{JSON, JWKS, PATIENCE, Server, command, folder, refusal, run, sql};
 use crate::token::{Token, kids};
 
 /// Runs `jwks-server keys ...` in the folder and returns what it printed.
@@ -189,4 +189,57 @@ fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
             token.kid()
         );
     }
+}
+
+/// A server that has made its first key, and was stopped.
+fn with_a_key(dir: &Path) {
+    let server = Server::start(dir, &[]);
+    assert_eq!(server.key_set().status, 200);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn what_is_refused_says_why_and_changes_no_key() {
+    let dir = folder("");
+    let here = dir.path();
+    with_a_key(here);
+    let before = keys(here, &["history"]);
+    let signing = kid_in("signing", here);
+    for (args, needle) in [
+        (&["rotate", "--now", "--reason", "drill"][..], "Add --yes"),
+        (
+            &["rotate", "--now", "--reason", " ", "--yes"],
+            "--reason is one line",
+        ),
+        (
+            &["revoke", &signing, "--reason", "a\nb"],
+            "--reason is one line",
+        ),
+        (
+            &["revoke", &signing, "--reason", "drill"],
+            "is the only one",
+        ),
+        (&["revoke", "7", "--reason", "drill"], "there is no key 7"),
+    ] {
+        let said = refusal(command(here).arg("keys").args(args), &[]);
+        assert!(said.contains(needle), "{args:?}: {said}");
+    }
+    assert_eq!(keys(here, &["history"]), before);
+}
+
+#[test]
+fn a_row_that_no_key_opens_is_left_and_told_when_the_rest_is_encrypted_anew() {
+    let dir = folder("");
+    let here = dir.path();
+    with_a_key(here);
+    sql(here)
+        .execute("INSERT INTO keys (kid, key, exp) VALUES (9, 'x', 1)", [])
+        .unwrap();
+    let ended = run(command(here).args(["keys", "reencrypt"]));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("1 keys open under no entry"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -234,3 +234,49 @@ fn finish(conn: Connection) {
         tracing::warn!("the database was not closed cleanly: {e}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_goes_away_before_its_turn_is_as_if_it_had_never_asked() {
+        let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
+        let (begin, began) = oneshot::channel();
+        let (release, released) = channel::<()>();
+        let busy = tokio::spawn({
+            let writer = writer.clone();
+            async move {
+                let step = move |_: &Connection| {
+                    let _ = begin.send(());
+                    let _ = released.recv();
+                    Ok(())
+                };
+                writer.write(step).await
+            }
+        });
+        began.await.unwrap();
+        let (ran, runs) = channel();
+        let asked = writer.write(move |_| Ok(ran.send(())));
+        assert!(asked.now_or_never().is_none());
+        drop(release);
+        busy.await.unwrap().unwrap();
+        writer.write(|_| Ok(())).await.unwrap();
+        assert!(runs.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn it_has_ended_once_it_is_closed_and_not_before() {
+        let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
+        writer.write(|_| Ok(())).await.unwrap();
+        assert!(writer.ended().now_or_never().is_none());
+        writer.clone().close().await;
+        assert!(writer.ended().now_or_never().is_some());
+        let refused = writer.write(|_| Ok(())).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unavailable(_)));
+    }
+}

@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use futures_util::FutureExt as _;
 use jwks_server::clock::UnixTime;
-use jwks_server::store::{Inspection, Kid, SchemaState, Store, StoreError};
+use jwks_server::store::{Inspection, Kid, Reseal, Resealed, SchemaState, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -113,8 +114,11 @@ fn what_is_missing_or_empty_is_no_database_and_stays_so() {
     assert!(Store::inspect(&path).unwrap().is_none());
     assert_eq!(fs::read(&path).unwrap(), b"");
     fs::write(&path, "not a database").unwrap();
-    Store::inspect(&path).unwrap_err();
-    Store::peek_keys(&path).unwrap_err();
+    let not_one = "SQLite cannot use it: file is not a database";
+    assert_eq!(Store::inspect(&path).unwrap_err().to_string(), not_one);
+    assert_eq!(Store::peek_keys(&path).unwrap_err().to_string(), not_one);
+    let folder = Store::inspect(dir.path()).unwrap_err().to_string();
+    assert!(folder.starts_with("it cannot be opened: "), "{folder}");
     Store::inspect(&path.join("below")).unwrap_err();
     Store::file_modes(&path.join("below")).unwrap_err();
 }
@@ -277,4 +281,52 @@ async fn only_what_is_past_its_retention_can_be_pruned_and_is() {
     assert!(app.store.can_prune_keys(before, None).await.unwrap());
     assert_eq!(app.store.prune_keys(before, None, START).await.unwrap(), 1);
     assert_eq!(app.rows("SELECT kid FROM keys WHERE kid < 10"), ["9"]);
+}
+
+#[tokio::test]
+async fn what_becomes_of_each_row_is_counted_when_all_are_sealed_anew() {
+    let app = TestApp::start().await;
+    app.execute("DELETE FROM keys; INSERT INTO keys (kid, key, exp) VALUES (1, 'a', 9), (2, 'a', 9), (3, 'b', 9), (4, 'c', 9), (5, 'c', 9), (6, 'c', 9)");
+    let counted = app.store.reseal_keys(START, |_, sealed| match sealed {
+        b"a" => Reseal::Replace(b"new".to_vec()),
+        b"b" => Reseal::Unreadable,
+        _ => Reseal::Keep,
+    });
+    let expected = Resealed {
+        changed: 2,
+        unchanged: 3,
+        unreadable: 1,
+    };
+    assert_eq!(counted.await.unwrap(), expected);
+    let rows =
+        app.rows("SELECT group_concat(CAST(key AS TEXT)) FROM (SELECT key FROM keys ORDER BY kid)");
+    assert_eq!(rows, ["new,new,b,c,c,c"]);
+    let events = app.rows("SELECT kid FROM key_events WHERE event = 'reencrypted' ORDER BY id");
+    assert_eq!(events, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn the_latest_event_is_known_and_old_ones_of_deleted_keys_are_forgotten() {
+    let app = TestApp::start().await;
+    let last = async || app.store.last_key_event().await.unwrap();
+    assert_eq!(last().await, 2);
+    app.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10001)
+         INSERT INTO key_events (kid, event, at) SELECT 9, 'deleted', 0 FROM n",
+    );
+    assert_eq!(last().await, 10_003);
+    assert!(app.store.ended().now_or_never().is_none());
+    let before = UnixTime::from_secs(0);
+    app.store.prune_keys(before, None, START).await.unwrap();
+    let left = app.rows("SELECT kid = 9, count(*), min(id) FROM key_events GROUP BY 1 ORDER BY 1");
+    assert_eq!(left, ["0|2|1", "1|10000|4"]);
+}
+
+#[test]
+fn a_step_that_cannot_be_made_is_refused_with_its_cause() {
+    let (_dir, path) = earlier();
+    execute(&path, "CREATE TABLE key_times (other)");
+    let refused = Store::open(&path).unwrap_err().to_string();
+    let needle = "its schema cannot be brought up to date: table key_times already exists";
+    assert!(refused.starts_with(needle), "{refused}");
 }

@@ -310,8 +310,10 @@ mod tests {
     #[test]
     fn a_hash_that_differs_in_anything_from_a_new_one_is_outdated() {
         let (kind, costs, hash) = ("argon2id$v=19", "m=19456,t=2,p=1", "A".repeat(43));
-        let is_new =
-            |kind, costs, hash: &str| stored(kind, costs, hash).unwrap().has(Costs::DEFAULT);
+        let is_new = |kind, costs, hash: &str| {
+            let stored = stored(kind, costs, hash).unwrap();
+            stored.is_current(Costs::DEFAULT)
+        };
         assert!(is_new(kind, costs, &hash));
         assert!(!is_new("argon2i$v=19", costs, &hash));
         assert!(!is_new("argon2id$v=16", costs, &hash));
@@ -324,10 +326,11 @@ mod tests {
     #[test]
     fn a_name_without_an_account_costs_the_work_of_one() {
         let mut space = Workspace::default();
-        assert!(space.burn(&generate(), Costs::DEFAULT).is_ok());
-        assert_eq!(space.0.len(), 19_456);
+        let burnt = space.burn(&generate(), Recipe::new(Costs::DEFAULT));
+        assert!(burnt.is_ok());
+        assert_eq!(space.blocks.len(), 19_456);
         let used = |block: &Block| block.as_ref().iter().any(|&word| word != 0);
-        assert!(space.0.iter().all(used));
+        assert!(space.blocks.iter().all(used));
     }
 
     #[test]

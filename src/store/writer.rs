@@ -242,10 +242,12 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::store::Store;
 
     #[tokio::test]
     async fn who_goes_away_before_its_turn_is_as_if_it_had_never_asked() {
-        let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Store::open(&dir.path().join("keys.db")).unwrap().writer;
         let (begin, began) = oneshot::channel();
         let (release, released) = channel::<()>();
         let busy = tokio::spawn({
@@ -271,7 +273,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_has_ended_once_it_is_closed_and_not_before() {
-        let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Store::open(&dir.path().join("keys.db")).unwrap().writer;
         writer.write(|_| Ok(())).await.unwrap();
         assert!(writer.ended().now_or_never().is_none());
         writer.clone().close().await;

@@ -382,7 +382,9 @@ mod tests {
             hasher.hash(password()).await,
             hasher.rehash(password()).await,
         ] {
-            let verdict = hasher.verify(password(), Some(hash.unwrap())).await;
+            let verdict = hasher
+                .verify(password(), Against::Stored(hash.unwrap()))
+                .await;
             assert_eq!(verdict, Ok(Verdict::Match { outdated: false }));
         }
     }

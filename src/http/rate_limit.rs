@@ -4,7 +4,7 @@
 //! rate. So the log of the calls that were let in decides, as the key extractor
 //! of a `tower_governor` layer; the layer's own bucket behind it never refuses.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::response::{IntoResponse as _, Response};
 use governor::middleware::NoOpMiddleware;
+use smallvec::SmallVec;
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
@@ -45,7 +46,10 @@ struct Shared {
 
 #[derive(Default)]
 struct Shard {
-    calls: HashMap<ClientKey, VecDeque<Duration>>,
+    /// Oldest first. Most clients call once in a while, and what a flood of
+    /// such clients takes must go back to the system: one call needs no memory
+    /// of its own, many small pieces of which the allocator would keep.
+    calls: HashMap<ClientKey, SmallVec<[Duration; 1]>>,
     /// The number of clients at which idle ones are looked for.
     sweep_at: usize,
 }
@@ -74,19 +78,16 @@ impl SlidingLog {
         let now = self.shared.clock.monotonic();
         shard.sweep_if_grown(now);
         let calls = shard.calls.entry(client).or_default();
-        while calls
-            .front()
-            .is_some_and(|&at| now.saturating_sub(at) >= WINDOW)
-        {
-            calls.pop_front();
-        }
-        match calls.front() {
+        let is_past = |at: &Duration| now.saturating_sub(*at) >= WINDOW;
+        let past = calls.iter().take_while(|at| is_past(at)).count();
+        calls.drain(..past);
+        match calls.first() {
             Some(&oldest) if calls.len() >= self.shared.rate => {
                 self.shared.refusals.fetch_add(1, Ordering::Relaxed);
                 Err((oldest + WINDOW).saturating_sub(now))
             }
             _ => {
-                calls.push_back(now);
+                calls.push(now);
                 Ok(())
             }
         }
@@ -151,7 +152,7 @@ impl Shard {
     fn sweep(&mut self, now: Duration) {
         self.calls.retain(|_, calls| {
             calls
-                .back()
+                .last()
                 .is_some_and(|&at| now.saturating_sub(at) < WINDOW)
         });
         self.calls.shrink_to(SWEEP_FROM);

@@ -16,7 +16,10 @@ use crate::config::{Config, ConfigError, Mode};
 /// Starts the log. What is left is written when the guard is dropped.
 pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
     let default = match config.mode {
-        Mode::Development => "info,refinery_core=warn,jwks_server=debug",
+        // What is debug in `observe` is what is asked for all the time.
+        Mode::Development => {
+            "info,refinery_core=warn,jwks_server=debug,jwks_server::http::observe=info"
+        }
         Mode::Production => "info,refinery_core=warn",
     };
     let filter = config.log_filter.as_deref().unwrap_or(default);

@@ -16,6 +16,27 @@ fn key_in(dir: &std::path::Path) -> String {
 }
 
 #[test]
+fn a_key_set_that_was_fetched_is_a_line_only_when_debug_is_asked_for() {
+    for (env, lines) in [
+        ("", 0),
+        ("APP_ENV=production", 0),
+        ("RUST_LOG=debug", 1),
+        ("APP_ENV=production\nRUST_LOG=debug", 1),
+    ] {
+        let dir = folder(env);
+        let server = Server::start(dir.path(), &[]);
+        let id = ("x-request-id", "the-fetch");
+        let mut connection = Connection::open(server.addr);
+        assert_eq!(connection.send("GET", JWKS, &[id], b"").status, 200);
+        let id = ("x-request-id", "not-there");
+        assert_eq!(connection.send("GET", "/nope", &[id], b"").status, 404);
+        let log = server.stop_for_log();
+        let of = |id| log.lines().filter(|line| line.contains(id)).count();
+        assert_eq!((of("the-fetch"), of("not-there")), (lines, 1), "{log}");
+    }
+}
+
+#[test]
 fn neither_passwords_nor_tokens_nor_keys_are_logged_at_any_level() {
     for mode in ["development", "production"] {
         let dir = folder(&format!("RUST_LOG=trace\nAPP_ENV={mode}"));

@@ -194,10 +194,12 @@ fn columns(conn: &Connection, table: &str) -> rusqlite::Result<String> {
     conn.query_row(sql, [table], |row| row.get(0))
 }
 
-/// The innermost error: the outer ones quote whole migrations.
-fn cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(inner) => cause(inner),
-        None => error.to_string(),
+/// What SQLite says, or else the innermost error: the outer ones quote whole
+/// migrations.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    use rusqlite::Error::{SqlInputError, SqliteFailure};
+    match error.downcast_ref() {
+        Some(SqliteFailure(_, Some(msg)) | SqlInputError { msg, .. }) => msg.clone(),
+        _ => error.source().map_or_else(|| error.to_string(), cause),
     }
 }

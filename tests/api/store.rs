@@ -327,6 +327,6 @@ fn a_step_that_cannot_be_made_is_refused_with_its_cause() {
     let (_dir, path) = earlier();
     execute(&path, "CREATE TABLE key_times (other)");
     let refused = Store::open(&path).unwrap_err().to_string();
-    let needle = "its schema cannot be brought up to date: Error code 1: SQL logic error";
+    let needle = "its schema cannot be brought up to date: table key_times already exists";
     assert_eq!(refused, needle);
 }

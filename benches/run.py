@@ -28,7 +28,7 @@ import servers
 from servers import KEY_SET, REFERENCES, ROOT, get, output
 
 ROUNDS = 5
-SECONDS = 3
+SECONDS = 2
 CORES = 2
 ARGON2_MIB = 19
 # As in benches/pieces.rs.

@@ -71,6 +71,12 @@ impl Bench {
             _dir: dir,
         }
     }
+
+    /// Closes the database, which needs the runtime.
+    fn end(self) {
+        let _entered = self.runtime.enter();
+        drop((self.app, self.store));
+    }
 }
 
 fn limiter(c: &mut Criterion) {
@@ -87,6 +93,8 @@ fn limiter(c: &mut Criterion) {
             });
         });
     }
+    group.finish();
+    bench.end();
 }
 
 fn requests(c: &mut Criterion) {
@@ -112,6 +120,8 @@ fn requests(c: &mut Criterion) {
     group.bench_function("body parsed and refused", |b| {
         b.iter(|| black_box(send("POST", "/register", body)));
     });
+    group.finish();
+    bench.end();
 }
 
 fn tokens(c: &mut Criterion) {
@@ -127,6 +137,8 @@ fn tokens(c: &mut Criterion) {
             })
         });
     });
+    group.finish();
+    bench.end();
 }
 
 fn snapshots(c: &mut Criterion) {
@@ -156,6 +168,8 @@ fn snapshots(c: &mut Criterion) {
     group.bench_function("look", |b| {
         b.iter(|| black_box(ring.snapshot().published(bench.clock.now()).is_some()));
     });
+    group.finish();
+    bench.end();
 }
 
 fn commits(c: &mut Criterion) {
@@ -198,6 +212,8 @@ fn commits(c: &mut Criterion) {
             });
         });
     }
+    group.finish();
+    bench.end();
 }
 
 criterion_group! {

@@ -125,7 +125,7 @@ def peer(folder):
         key.write_text(output(SERVICE, "keygen").strip())
     shutil.copy(ROOT / "benches/peer/server.py", folder / "server.py")
     port = free_port()
-    command = [PEER_VENV / "bin/gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}", "server:app"]
+    command = [PEER_VENV / "bin/gunicorn", "--preload", "-w", "2", "-b", f"127.0.0.1:{port}", "server:app"]
     return Server(command, port, folder, {"NOT_MY_KEY": key.read_text()})
 
 

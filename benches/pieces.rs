@@ -121,6 +121,7 @@ fn requests(c: &mut Criterion) {
         b.iter(|| black_box(send("POST", "/register", body)));
     });
     group.finish();
+    drop(front);
     bench.end();
 }
 

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use crate::config::{Config, ConfigError, Mode};
+use crate::config::{Config, ConfigError, Mode, shown};
 
 /// Starts the log. What is left is written when the guard is dropped.
 pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
@@ -25,7 +25,8 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
     let filter = config.log_filter.as_deref().unwrap_or(default);
     let filter: Targets = filter.parse().map_err(|_| {
         ConfigError::new(format!(
-            "RUST_LOG={filter:?} is not understood: it is a level such as info, or a list such as info,jwks_server=debug"
+            "RUST_LOG={:?} is not understood: it is a level such as info, or a list such as info,jwks_server=debug",
+            shown(filter)
         ))
     })?;
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());

@@ -23,6 +23,7 @@ use crate::domain::issuer::Issuer;
 use crate::domain::lifecycle::Policy;
 pub use settings::{FILE, Settings};
 pub use supervision::Supervision;
+pub(crate) use values::shown;
 
 /// How a new key is made, for messages.
 const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
@@ -113,7 +114,7 @@ impl Config {
         let (policy, jwks_max_age) = times::policy(settings)?;
         Ok(Self {
             secrets: Arc::new(secrets(settings)?),
-            host: host(settings),
+            host: values::host(settings)?,
             port: port(settings)?,
             mode: mode(settings, &mut notices)?,
             database: values::database(settings)?,
@@ -136,6 +137,7 @@ impl Config {
     pub fn problems(settings: &Settings) -> Vec<ConfigError> {
         let found = [
             secrets(settings).err(),
+            values::host(settings).err(),
             port(settings).err(),
             mode(settings, &mut Vec::new()).err(),
             values::database(settings).err(),
@@ -158,7 +160,7 @@ pub fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
 
 /// Where the service listens (`HOST` and `PORT`), also when nothing else is set.
 pub fn address(settings: &Settings) -> Result<(String, u16), ConfigError> {
-    Ok((host(settings), port(settings)?))
+    Ok((values::host(settings)?, port(settings)?))
 }
 
 /// Reads NAME:PASSWORD.
@@ -178,10 +180,6 @@ fn demo_users(settings: &Settings) -> Result<Vec<DemoUser>, ConfigError> {
     list.split_whitespace()
         .map(|entry| demo_user(entry).map_err(|e| ConfigError::new(format!("DEMO_USER: {e}"))))
         .collect()
-}
-
-fn host(settings: &Settings) -> String {
-    settings.get("HOST").unwrap_or("localhost").to_owned()
 }
 
 fn port(settings: &Settings) -> Result<u16, ConfigError> {
@@ -206,7 +204,8 @@ fn issuer(settings: &Settings) -> Result<Option<Issuer>, ConfigError> {
     text.map(|text| {
         Issuer::parse(text).map_err(|why| {
             ConfigError::new(format!(
-                "ISSUER={text:?} is no issuer identifier, such as https://issuer.example: {why}"
+                "ISSUER={:?} is no issuer identifier, such as https://issuer.example: {why}",
+                shown(text)
             ))
         })
     })
@@ -219,7 +218,8 @@ fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigEr
         Some("production") => return Ok(Mode::Production),
         Some(other) => {
             return Err(ConfigError::new(format!(
-                "APP_ENV={other:?} is not understood: it is development or production"
+                "APP_ENV={:?} is not understood: it is development or production",
+                shown(other)
             )));
         }
         None => {}
@@ -229,7 +229,8 @@ fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigEr
         None | Some("development") => {}
         // Flask let it be any word.
         Some(other) => notices.push(format!(
-            "FLASK_ENV={other:?} is not understood and taken as development; set APP_ENV to development or production"
+            "FLASK_ENV={:?} is not understood and taken as development; set APP_ENV to development or production",
+            shown(other)
         )),
     }
     Ok(Mode::Development)
@@ -386,6 +387,70 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn a_host_is_an_address_or_a_name() {
+        let longest = "a.".repeat(127) + "a";
+        for good in [
+            "0.0.0.0",
+            "::",
+            "[::1]",
+            "fe80::1%eth0",
+            "my_host-1.example.",
+            &longest,
+        ] {
+            assert_eq!(config(&format!("HOST={good}")).unwrap().host, good);
+        }
+        let too_long = "a.".repeat(128);
+        for bad in [
+            "http://localhost",
+            "a b",
+            "localhost,::1",
+            "*",
+            "h\u{f6}st",
+            &too_long,
+        ] {
+            let file = format!("HOST=\"{bad}\"");
+            assert_eq!(
+                refusal(&file),
+                format!(
+                    "HOST={bad:?} is neither an address, such as 127.0.0.1 or ::1, nor a host name"
+                )
+            );
+            assert_eq!(problems(&file), [refusal(&file)]);
+        }
+    }
+
+    #[test]
+    fn a_key_that_came_to_the_wrong_variable_is_not_shown() {
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        for name in [
+            "HOST",
+            "PORT",
+            "APP_ENV",
+            "ISSUER",
+            "METRICS_ADDR",
+            "KEY_LEAD",
+        ] {
+            for value in [
+                format!("a {key} b"),
+                format!("8080NOT_MY_KEY={key}"),
+                key.to_owned(),
+            ] {
+                let refused = refusal(&format!("{name}=\"{value}\""));
+                let without = value.replace(&key[..43], "...");
+                assert!(
+                    refused.contains(&format!("{name}={without:?} is ")),
+                    "{refused}"
+                );
+            }
+        }
+        let refused = refusal(&format!("TRUSTED_PROXIES=10.0.0.0/8,{key}"));
+        assert!(
+            refused.starts_with("TRUSTED_PROXIES: \"...=\" is "),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -12,6 +12,36 @@ use ipnet::IpNet;
 use super::{ConfigError, Settings};
 use crate::crypto::password::{Costs, MIN_MEMORY_KIB, MIN_PASSES};
 
+/// Of a name in the DNS (RFC 1035, section 2.3.4).
+const MAX_HOST: usize = 255;
+
+/// A value for a message. What could be a key that came to the wrong variable,
+/// for want of a line's end, say, is left out: a Fernet key has 43 of these
+/// characters in a row.
+pub(crate) fn shown(value: &str) -> String {
+    let may_be_of_a_key = |c: char| c.is_ascii_alphanumeric() || "-_+/".contains(c);
+    let mut text = String::new();
+    for word in value.split_inclusive(|c| !may_be_of_a_key(c)) {
+        let end = word.find(|c| !may_be_of_a_key(c)).unwrap_or(word.len());
+        text.push_str(if end < 40 { &word[..end] } else { "..." });
+        text.push_str(&word[end..]);
+    }
+    text
+}
+
+/// An address, also in brackets or with a zone, or what could be a name.
+pub(super) fn host(settings: &Settings) -> Result<String, ConfigError> {
+    let text = settings.get("HOST").unwrap_or("localhost");
+    let is_in_either = |c: char| c.is_ascii_alphanumeric() || "-_.:%[]".contains(c);
+    if text.len() > MAX_HOST || !text.chars().all(is_in_either) {
+        return Err(ConfigError::new(format!(
+            "HOST={:?} is neither an address, such as 127.0.0.1 or ::1, nor a host name",
+            shown(text)
+        )));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn number<T>(
     settings: &Settings,
     name: &str,
@@ -29,7 +59,8 @@ where
         .filter(|value| allowed.contains(value))
         .ok_or_else(|| {
             ConfigError::new(format!(
-                "{name}={text:?} is not a whole number from {} to {}",
+                "{name}={:?} is not a whole number from {} to {}",
+                shown(text),
                 allowed.start(),
                 allowed.end()
             ))
@@ -45,7 +76,7 @@ pub(super) fn duration(
     let Some(text) = settings.get(name) else {
         return Ok(default);
     };
-    let refuse = |why: String| ConfigError::new(format!("{name}={text:?} is {why}"));
+    let refuse = |why: String| ConfigError::new(format!("{name}={:?} is {why}", shown(text)));
     let value = humantime::parse_duration(text)
         .map_err(|_| refuse("not a time with a unit, such as 90s, 10m, 1h or 7d".to_owned()))?;
     if value.subsec_nanos() != 0 {
@@ -74,7 +105,8 @@ pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
         // It may hold a password for another kind of database.
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         ConfigError::new(format!(
-            "DATABASE_URL={scheme:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db"
+            "DATABASE_URL={:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db",
+            shown(scheme)
         ))
     })
 }
@@ -89,7 +121,8 @@ pub(super) fn networks(settings: &Settings) -> Result<Vec<IpNet>, ConfigError> {
             net.or_else(|| entry.parse::<std::net::IpAddr>().map(IpNet::from).ok())
                 .ok_or_else(|| {
                     ConfigError::new(format!(
-                        "TRUSTED_PROXIES: {entry:?} is not a network such as 10.0.0.0/8 or an address"
+                        "TRUSTED_PROXIES: {:?} is not a network such as 10.0.0.0/8 or an address",
+                        shown(entry)
                     ))
                 })
         })
@@ -134,7 +167,8 @@ pub(super) fn metrics(settings: &Settings) -> Result<Option<(String, u16)>, Conf
     });
     parts.map(Some).ok_or_else(|| {
         ConfigError::new(format!(
-            "METRICS_ADDR={text:?} is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100"
+            "METRICS_ADDR={:?} is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
+            shown(text)
         ))
     })
 }

@@ -35,15 +35,15 @@ const WORDS: [&[u8]; 24] = [
     b"\xff",
 ];
 
-/// An endless stream of inputs, another one in each run.
+/// An endless stream of inputs, another one for each seed.
 pub struct Changes {
     known: Vec<Vec<u8>>,
     random: SmallRng,
 }
 
 impl Changes {
-    pub fn new(known: Vec<Vec<u8>>) -> Self {
-        let random = SmallRng::from_rng(&mut rand::rng());
+    pub fn new(known: Vec<Vec<u8>>, seed: u64) -> Self {
+        let random = SmallRng::seed_from_u64(seed);
         Self { known, random }
     }
 

@@ -42,6 +42,19 @@ impl Target {
         }
     }
 
+    /// How many changed copies a core of today tries in a second, without
+    /// optimisation.
+    #[allow(dead_code, reason = "libFuzzer goes by the clock")]
+    pub fn runs_in_a_second(self) -> u64 {
+        match self {
+            Self::Requests => 4000,
+            Self::Settings => 600,
+            Self::Sealed => 30_000,
+            Self::Hashes => 100_000,
+            Self::Forwarded => 40_000,
+        }
+    }
+
     #[allow(dead_code, reason = "only libFuzzer's half looks targets up")]
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|target| target.name() == name)

@@ -6,29 +6,19 @@ use std::io::IsTerminal as _;
 
 use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use crate::config::{Config, ConfigError, Mode, shown};
+use crate::config::{Config, ConfigError, Mode};
 
 /// Starts the log. What is left is written when the guard is dropped.
 pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
-    let default = match config.mode {
-        // What is debug in `observe` is what is asked for all the time.
-        Mode::Development => {
-            "info,refinery_core=warn,jwks_server=debug,jwks_server::http::observe=info"
-        }
-        Mode::Production => "info,refinery_core=warn",
+    let filter = match &config.log_filter {
+        Some(filter) => filter.clone(),
+        None => default_filter(config.mode),
     };
-    let filter = config.log_filter.as_deref().unwrap_or(default);
-    let filter: Targets = filter.parse().map_err(|_| {
-        ConfigError::new(format!(
-            "RUST_LOG={:?} is not understood: it is a level such as info, or a list such as info,jwks_server=debug",
-            shown(filter)
-        ))
-    })?;
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     let lines = fmt::layer()
         .with_writer(writer)
@@ -49,4 +39,17 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
         .map_err(|e| ConfigError::new(format!("the log cannot be started: {e}")))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(guard)
+}
+
+fn default_filter(mode: Mode) -> Targets {
+    let everywhere = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("refinery_core", LevelFilter::WARN);
+    match mode {
+        // What is debug in `observe` is what is asked for all the time.
+        Mode::Development => everywhere
+            .with_target("jwks_server", LevelFilter::DEBUG)
+            .with_target("jwks_server::http::observe", LevelFilter::INFO),
+        Mode::Production => everywhere,
+    }
 }

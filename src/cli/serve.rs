@@ -118,11 +118,13 @@ fn listeners(config: &Config) -> Result<Listeners, Failure> {
         move |e: io::Error| Failure::refused(format!("{what} cannot be listened on: {e}"))
     };
     let (host, port) = (&config.host, config.port);
-    let service = app::bind(host, port).map_err(refused(format!("HOST={host} PORT={port}")))?;
+    let service = app::bind(host, port)
+        .map_err(refused(format!("HOST={} PORT={port}", config::shown(host))))?;
     let metrics = match &config.metrics {
-        Some((host, port)) => {
-            app::bind(host, *port).map_err(refused(format!("METRICS_ADDR={host}:{port}")))?
-        }
+        Some((host, port)) => app::bind(host, *port).map_err(refused(format!(
+            "METRICS_ADDR={}:{port}",
+            config::shown(host)
+        )))?,
         None => Vec::new(),
     };
     Ok(Listeners { service, metrics })

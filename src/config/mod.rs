@@ -2,6 +2,7 @@
 //! when it is not. The one reader of the environment; may touch the other
 //! rooms only for the types of its values.
 
+mod dotenv;
 mod settings;
 mod supervision;
 mod times;
@@ -15,13 +16,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use tracing_subscriber::filter::Targets;
 
 use crate::crypto::fernet::SealingKeys;
-use crate::crypto::password::Costs;
+use crate::crypto::password::{Costs, MAX_PASSWORD_LEN};
 use crate::domain::accounts::Username;
 use crate::domain::issuer::Issuer;
 use crate::domain::lifecycle::Policy;
-pub use settings::{FILE, Settings};
+pub use dotenv::FILE;
+pub use settings::Settings;
 pub use supervision::Supervision;
 pub(crate) use values::shown;
 
@@ -61,7 +64,7 @@ pub struct Config {
     /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by blanks.
     pub demo_users: Vec<DemoUser>,
     /// `RUST_LOG`, by default by [`Mode`].
-    pub log_filter: Option<String>,
+    pub log_filter: Option<Targets>,
     /// What is worth a line in the log once there is one.
     pub notices: Vec<String>,
 }
@@ -127,7 +130,7 @@ impl Config {
             auth_rate: values::auth_rate(settings)?,
             metrics: values::metrics(settings)?,
             demo_users: demo_users(settings)?,
-            log_filter: settings.get("RUST_LOG").map(str::to_owned),
+            log_filter: values::log_filter(settings)?,
             notices,
         })
     }
@@ -147,6 +150,7 @@ impl Config {
             values::auth_rate(settings).err(),
             values::metrics(settings).err(),
             demo_users(settings).err(),
+            values::log_filter(settings).err(),
         ];
         let found = found.into_iter().flatten();
         found.chain(times::problems(settings)).collect()
@@ -169,6 +173,11 @@ pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
         .split_once(':')
         .filter(|(_, password)| !password.is_empty())
         .ok_or_else(|| ConfigError::new("it is not NAME:PASSWORD"))?;
+    if password.len() > MAX_PASSWORD_LEN {
+        return Err(ConfigError::new(format!(
+            "the password is longer than {MAX_PASSWORD_LEN} bytes, which no sign-in takes"
+        )));
+    }
     Ok(DemoUser {
         username: Username::parse(name).map_err(|e| ConfigError::new(e.to_string()))?,
         password: password.to_owned().into(),
@@ -390,16 +399,40 @@ mod tests {
     }
 
     #[test]
+    fn a_log_filter_is_made_of_levels_by_target_or_for_all() {
+        for good in [
+            "info",
+            "DEBUG",
+            "off",
+            "warn,jwks_server=debug",
+            "a=info, warn",
+            "hyper=2",
+        ] {
+            let filter = config(&format!("RUST_LOG=\"{good}\"")).unwrap().log_filter;
+            assert!(filter.is_some(), "{good}");
+        }
+        let spaced = config("RUST_LOG=\"info, jwks_server=debug\"")
+            .unwrap()
+            .log_filter
+            .unwrap();
+        assert!(spaced.would_enable("jwks_server::app", &tracing::Level::DEBUG));
+        for bad in [
+            "warning",
+            "inof",
+            "info,verbose",
+            "jwks_server=loud",
+            "jwks_server",
+        ] {
+            let file = format!("RUST_LOG={bad}");
+            assert!(refusal(&file).starts_with(&format!("RUST_LOG={bad:?} is not understood")));
+            assert_eq!(problems(&file), [refusal(&file)]);
+        }
+    }
+
+    #[test]
     fn a_host_is_an_address_or_a_name() {
         let longest = "a.".repeat(127) + "a";
-        for good in [
-            "0.0.0.0",
-            "::",
-            "[::1]",
-            "fe80::1%eth0",
-            "my_host-1.example.",
-            &longest,
-        ] {
+        for good in ["0.0.0.0", "::", "[::1]", "my_host-1.example.", &longest] {
             assert_eq!(config(&format!("HOST={good}")).unwrap().host, good);
         }
         let too_long = "a.".repeat(128);
@@ -409,6 +442,7 @@ mod tests {
             "localhost,::1",
             "*",
             "h\u{f6}st",
+            "fe80::1%eth0",
             &too_long,
         ] {
             let file = format!("HOST=\"{bad}\"");
@@ -472,8 +506,10 @@ mod tests {
             "localhost",
             "localhost:",
             "a:70000",
+            "a b:9100",
+            "http://localhost:9100",
         ] {
-            let refused = refusal(&format!("METRICS_ADDR={bad}"));
+            let refused = refusal(&format!("METRICS_ADDR=\"{bad}\""));
             assert!(refused.starts_with("METRICS_ADDR="), "{bad}: {refused}");
         }
     }
@@ -488,7 +524,8 @@ mod tests {
             .collect();
         assert_eq!(names, ["userABC", "bob"]);
         assert!(!format!("{config:?}").contains("password123"));
-        for bad in ["x", "x:", ":y"] {
+        let too_long = format!("x:{}", "y".repeat(1025));
+        for bad in ["x", "x:", ":y", &too_long] {
             assert!(
                 refusal(&format!("DEMO_USER={bad}")).starts_with("DEMO_USER: "),
                 "{bad}"

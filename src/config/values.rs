@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{ConfigError, Settings};
 use crate::crypto::password::{Costs, MIN_MEMORY_KIB, MIN_PASSES};
@@ -29,17 +30,21 @@ pub(crate) fn shown(value: &str) -> String {
     text
 }
 
-/// An address, also in brackets or with a zone, or what could be a name.
+/// An address, also in brackets, or what could be a name.
 pub(super) fn host(settings: &Settings) -> Result<String, ConfigError> {
     let text = settings.get("HOST").unwrap_or("localhost");
-    let is_in_either = |c: char| c.is_ascii_alphanumeric() || "-_.:%[]".contains(c);
-    if text.len() > MAX_HOST || !text.chars().all(is_in_either) {
+    if !could_be_a_host(text) {
         return Err(ConfigError::new(format!(
             "HOST={:?} is neither an address, such as 127.0.0.1 or ::1, nor a host name",
             shown(text)
         )));
     }
     Ok(text.to_owned())
+}
+
+fn could_be_a_host(text: &str) -> bool {
+    let is_in_either = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+    text.len() <= MAX_HOST && text.chars().all(is_in_either)
 }
 
 pub(super) fn number<T>(
@@ -163,11 +168,33 @@ pub(super) fn metrics(settings: &Settings) -> Result<Option<(String, u16)>, Conf
     };
     let parts = text.rsplit_once(':').and_then(|(host, port)| {
         let is_whole = (host.starts_with('[') && host.ends_with(']')) || !host.contains(':');
-        (is_whole && !host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
+        let is_one = is_whole && !host.is_empty() && could_be_a_host(host);
+        is_one.then_some((host.to_owned(), port.parse().ok()?))
     });
     parts.map(Some).ok_or_else(|| {
         ConfigError::new(format!(
             "METRICS_ADDR={:?} is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
+            shown(text)
+        ))
+    })
+}
+
+/// Levels, for all or by target. A lone word that is no level would be taken
+/// for a target, and turn off all that is not of it.
+pub(super) fn log_filter(settings: &Settings) -> Result<Option<Targets>, ConfigError> {
+    let Some(text) = settings.get("RUST_LOG") else {
+        return Ok(None);
+    };
+    let entries: Vec<_> = text.split(',').map(str::trim).collect();
+    let is_clear = |entry: &&str| entry.contains('=') || entry.parse::<LevelFilter>().is_ok();
+    let filter = if entries.iter().all(is_clear) {
+        entries.join(",").parse().ok()
+    } else {
+        None
+    };
+    filter.map(Some).ok_or_else(|| {
+        ConfigError::new(format!(
+            "RUST_LOG={:?} is not understood: it is a level such as info, or a list such as info,jwks_server=debug",
             shown(text)
         ))
     })

@@ -14,7 +14,7 @@ use super::database;
 use super::report::Report;
 use crate::cli::fetch::{self, Answer};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::domain::lifecycle;
 use crate::domain::operations;
 use crate::domain::verification::KeySet;
@@ -64,7 +64,7 @@ pub(super) fn look_at_port(runtime: &Runtime, host: &str, port: u16) -> Port {
         },
     };
     Port {
-        named: format!("HOST={host} PORT={port}"),
+        named: format!("HOST={} PORT={port}", config::shown(host)),
         state,
     }
 }

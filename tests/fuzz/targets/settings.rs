@@ -57,7 +57,7 @@ fn has_no_key(settings: &Settings, message: &str) {
 
 fn keys(settings: &Settings) -> impl Iterator<Item = &str> {
     let entries = settings.get("NOT_MY_KEY").unwrap_or_default().split(',');
-    let is_of_a_key = |c: char| c.is_ascii_alphanumeric() || "-_+/=".contains(c);
+    let is_of_a_key = |c: char| c.is_ascii_alphanumeric() || "-_+/".contains(c);
     entries.map(str::trim).filter(move |entry| {
         entry.trim_end_matches('=').len() >= 43 && entry.chars().all(is_of_a_key)
     })

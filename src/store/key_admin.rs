@@ -42,8 +42,9 @@ impl Store {
         .await
     }
 
-    /// Takes every key that has not expired out of the set and puts a new one
-    /// in. Returns the kids that left.
+    /// Takes every key out of the set and puts a new one in. Returns the kids
+    /// that left. Expired ones are revoked too: by a clock that is set back
+    /// later they may not be expired.
     pub async fn replace_keys(
         &self,
         kid: Kid,
@@ -55,11 +56,14 @@ impl Store {
         self.writer
             .write(move |conn| {
                 let now = clock.now();
-                let present = keys::around(conn, now, 0)?;
+                let present = keys::around(conn, now, usize::MAX)?;
                 let mut gone = Vec::new();
                 for row in present.iter().filter(|row| !row.times.revoked) {
-                    revoke(conn, row.times.kid, now, &reason)?;
-                    gone.push(row.times.kid);
+                    let times = &row.times;
+                    revoke(conn, times.kid, now, &reason)?;
+                    if now < times.expires_at {
+                        gone.push(times.kid);
+                    }
                 }
                 keys::insert(conn, kid, &sealed, span(now))?;
                 key_events::note(conn, kid, KeyEventKind::Created, now, None)?;

@@ -91,6 +91,25 @@ async fn a_revoked_key_stays_out_when_the_clock_goes_back() {
     assert_ne!(signer(&app), leaked[0]);
 }
 
+/// By a clock that was ahead, keys had expired that have not.
+#[tokio::test]
+async fn a_key_that_was_expired_at_an_emergency_stays_out_when_the_clock_goes_back() {
+    let mut app = TestApp::start().await;
+    let leaked = app.published_kids().await;
+    let made = app.now();
+    app.advance(Duration::from_secs(2 * 3600));
+    app.rotate().await;
+    let ahead = app.published_kids().await;
+    let (new, gone) = operations(&app).replace_all("leak".into()).await.unwrap();
+    let gone: Vec<_> = gone.iter().map(Kid::to_string).collect();
+    assert_eq!(gone, ahead);
+    app.clock.step_to(made + Duration::from_secs(60));
+    app.rotate().await;
+    let kids = app.published_kids().await;
+    assert!(kids.contains(&new.to_string()) && !kids.contains(&leaked[0]));
+    assert_ne!(signer(&app), leaked[0]);
+}
+
 #[tokio::test]
 async fn revoking_the_signer_hands_over_to_the_key_that_is_there() {
     let mut app = TestApp::start().await;
@@ -165,11 +184,12 @@ async fn the_history_tells_what_happened_and_why() {
             (first, KeyEventKind::Created, None),
             (expired, KeyEventKind::Created, None),
             (first, KeyEventKind::FirstSigned, None),
+            (expired, KeyEventKind::Revoked, Some("a leak")),
             (first, KeyEventKind::Revoked, Some("a leak")),
             (new, KeyEventKind::Created, None),
         ]
     );
-    assert_eq!(operations(&app).history(1).await.unwrap(), events[4..]);
+    assert_eq!(operations(&app).history(1).await.unwrap(), events[5..]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, ErrorCode, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::Keeper;
@@ -160,29 +160,32 @@ where
     }
 }
 
+/// A step and when it was asked for.
+type Asked = (Box<dyn Job>, Instant);
+
+/// Why a batch came to nothing.
+enum Failure {
+    /// Another process had the lock all the time, and no step was run.
+    Locked(String),
+    Other(String),
+}
+
 fn run(mut keeper: Keeper, mut queue: mpsc::Receiver<Message>, commits: &Commits) {
-    let mut messages = Vec::with_capacity(BATCH);
-    while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
-        let mut batch = Vec::with_capacity(messages.len());
-        let mut oldest = Instant::now();
-        for message in messages.drain(..) {
-            match message {
-                Message::Job(job, _) if job.is_abandoned() => {}
-                Message::Job(job, asked_at) => {
-                    oldest = oldest.min(asked_at);
-                    batch.push(job);
-                }
-                Message::Close => queue.close(),
-            }
-        }
+    let mut batch = Vec::with_capacity(BATCH);
+    while gather(&mut queue, &mut batch) {
         if batch.is_empty() {
             continue;
         }
         let began = Instant::now();
-        let failure = attempt(&mut keeper, &mut batch, oldest).err();
-        commits.ended(failure.is_none(), batch.len(), began.elapsed());
-        for job in batch {
-            job.answer(failure.as_deref());
+        let failure = attempt(&mut keeper, &mut batch).err();
+        let (done, why) = match failure {
+            None => (std::mem::take(&mut batch), None),
+            Some(Failure::Other(why)) => (std::mem::take(&mut batch), Some(why)),
+            Some(Failure::Locked(why)) => (out_of_time(&mut batch), Some(why)),
+        };
+        commits.ended(why.is_none(), done.len(), began.elapsed());
+        for (job, _) in done {
+            job.answer(why.as_deref());
         }
     }
     if let Some(conn) = keeper.into_connection() {
@@ -190,27 +193,61 @@ fn run(mut keeper: Keeper, mut queue: mpsc::Receiver<Message>, commits: &Commits
     }
 }
 
-fn attempt(keeper: &mut Keeper, batch: &mut [Box<dyn Job>], oldest: Instant) -> Result<(), String> {
-    let conn = keeper.connection().map_err(|e| e.to_string())?;
-    commit(conn, batch, oldest).map_err(|e| e.to_string())?;
-    // A commit into a file that was taken away meanwhile is no commit.
-    keeper.check().map_err(|e| e.to_string())
+/// Adds what is queued to what is left of the last batch, and waits for
+/// something when nothing is. False when nothing is left and nothing will come.
+fn gather(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Asked>) -> bool {
+    let mut messages = Vec::new();
+    if batch.is_empty() {
+        if queue.blocking_recv_many(&mut messages, BATCH) == 0 {
+            return false;
+        }
+    } else {
+        let place = BATCH.saturating_sub(batch.len());
+        messages.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(place));
+    }
+    for message in messages {
+        match message {
+            Message::Job(job, asked_at) => batch.push((job, asked_at)),
+            Message::Close => queue.close(),
+        }
+    }
+    batch.retain(|(job, _)| !job.is_abandoned());
+    true
 }
 
-fn commit(
-    conn: &mut Connection,
-    batch: &mut [Box<dyn Job>],
-    oldest: Instant,
-) -> rusqlite::Result<()> {
-    // Time spent in the queue, behind a batch that waited for a lock in vain,
-    // counts: no caller waits for one lock twice as long as for another.
-    let left = BUSY_TIMEOUT.saturating_sub(oldest.elapsed());
-    conn.busy_timeout(left.max(LEAST_WAIT))?;
-    let mut tx = conn.transaction()?;
-    for job in batch {
-        run_one(&mut tx, job.as_mut())?;
+/// Takes those out that have waited for the lock as long as anyone should; all,
+/// should none have.
+fn out_of_time(batch: &mut Vec<Asked>) -> Vec<Asked> {
+    let is_late = |asked: &mut Asked| asked.1.elapsed() >= BUSY_TIMEOUT;
+    let late: Vec<_> = batch.extract_if(.., is_late).collect();
+    if late.is_empty() {
+        return std::mem::take(batch);
     }
-    tx.commit()
+    late
+}
+
+fn attempt(keeper: &mut Keeper, batch: &mut [Asked]) -> Result<(), Failure> {
+    let other = |e: &dyn std::fmt::Display| Failure::Other(e.to_string());
+    let conn = keeper.connection().map_err(|e| other(&e))?;
+    let mut tx = begin(conn, batch).map_err(|e| match e.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy) => Failure::Locked(e.to_string()),
+        _ => other(&e),
+    })?;
+    for (job, _) in batch {
+        run_one(&mut tx, job.as_mut()).map_err(|e| other(&e))?;
+    }
+    tx.commit().map_err(|e| other(&e))?;
+    // A commit into a file that was taken away meanwhile is no commit.
+    keeper.check().map_err(|e| other(&e))
+}
+
+/// Time spent in the queue, behind a batch that waited for a lock in vain,
+/// counts: no caller waits for one lock longer than for another.
+fn begin<'a>(conn: &'a mut Connection, batch: &[Asked]) -> rusqlite::Result<Transaction<'a>> {
+    let waited = batch.iter().map(|(_, asked_at)| asked_at.elapsed()).max();
+    let left = BUSY_TIMEOUT.saturating_sub(waited.unwrap_or_default());
+    conn.busy_timeout(left.max(LEAST_WAIT))?;
+    conn.transaction()
 }
 
 fn run_one(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<()> {
@@ -269,6 +306,32 @@ mod tests {
         busy.await.unwrap().unwrap();
         writer.write(|_| Ok(())).await.unwrap();
         assert!(runs.try_recv().is_err());
+    }
+
+    /// Takes the five seconds that anyone waits for a lock.
+    #[tokio::test]
+    async fn a_young_write_goes_on_waiting_for_a_lock_when_an_old_one_gives_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.db");
+        let writer = Store::open(&path).unwrap().writer;
+        let other = Connection::open(path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let first = writer.write(|_| Ok(()));
+        let second = writer.write(|_| Ok(()));
+        let old = async { tokio::join!(first, second) };
+        let young = async {
+            tokio::time::sleep(BUSY_TIMEOUT / 2).await;
+            writer.write(|_| Ok(())).await
+        };
+        let gone = async {
+            for given_up in <[_; 2]>::from(old.await) {
+                let why = given_up.unwrap_err();
+                assert!(matches!(why, StoreError::Unavailable(_)), "{why}");
+            }
+            other.execute_batch("COMMIT").unwrap();
+        };
+        let (written, ()) = tokio::join!(young, gone);
+        written.unwrap();
     }
 
     #[tokio::test]

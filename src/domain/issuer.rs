@@ -61,12 +61,14 @@ fn host(authority: &str) -> Option<&str> {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
     };
-    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let is_port =
+        |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let has_port = port.is_none_or(is_port);
     let is_host = match bracketed(host) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => host.split('.').all(is_label),
     };
-    (is_port && is_host).then_some(host)
+    (has_port && is_host).then_some(host)
 }
 
 fn bracketed(host: &str) -> Option<&str> {
@@ -129,6 +131,8 @@ mod tests {
             "https://",
             "https:///x",
             "https://u@a.example",
+            "https://a.example:+443",
+            "https://a.example:",
             "https://a.example?x",
             "https://a.example/#x",
             "https://a.example//x",

@@ -299,8 +299,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Begins when there are keys: a start has no time for it before, and whoever
-/// signs in waits for them too.
+/// Begins when there are keys, or should be: a start has no time for it before.
+/// The first sign-in does not wait for it, but looks by itself.
 async fn watch_costs(state: SharedState, stop: CancellationToken) {
     let keys = state.keys.wait_for(&*state.clock, |snapshot, now| {
         snapshot.published(now).map(|_| ())

@@ -4,13 +4,16 @@
 
 pub mod pool;
 mod recipe;
+mod room;
+
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Argon2, Block};
 use rand::TryRng as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 pub use recipe::Recipe;
 use recipe::{MAX_COST, MAX_LANES, Stored};
@@ -22,6 +25,9 @@ pub const MIN_MEMORY_KIB: u32 = 19_456;
 pub const MIN_PASSES: u32 = 2;
 /// A longer password is refused before anything is spent on it, bytes.
 pub const MAX_PASSWORD_LEN: usize = 1024;
+
+/// Stored hashes that ask for more, KiB, are computed one at a time.
+const LARGE_KIB: u32 = 128 * 1024;
 
 const SALT_LEN: usize = 16;
 const HASH_LEN: usize = 32;
@@ -81,26 +87,41 @@ pub enum Against {
 }
 
 /// A password as this service makes it: UUIDv4 (RFC 9562), 122 random bits
-/// from the system.
-pub fn generate() -> SecretString {
-    uuid::Uuid::new_v4().hyphenated().to_string().into()
+/// from the system. None when that has none to give.
+pub fn generate() -> Option<SecretString> {
+    let mut random = Zeroizing::new([0; 16]);
+    rand::rngs::SysRng.try_fill_bytes(&mut *random).ok()?;
+    let uuid = uuid::Builder::from_random_bytes(*random).into_uuid();
+    Some(uuid.hyphenated().to_string().into())
 }
 
 /// The memory of one hashing thread, kept between hashes: faulting 19 MiB in
 /// afresh costs up to a quarter of the time.
-#[derive(Default)]
 struct Workspace {
+    /// What new hashes get.
+    costs: Costs,
     blocks: Vec<Block>,
+    /// Held by the one thread that computes a large hash.
+    large: Arc<Mutex<()>>,
     /// KiB times passes that were computed here.
     work: u64,
 }
 
 impl Workspace {
+    fn new(costs: Costs, large: Arc<Mutex<()>>) -> Self {
+        Self {
+            costs,
+            blocks: Vec::new(),
+            large,
+            work: 0,
+        }
+    }
+
     /// Hashes `password` with a fresh salt into a PHC string.
-    fn hash(&mut self, password: &SecretString, costs: Costs) -> Option<String> {
+    fn hash(&mut self, password: &SecretString) -> Option<String> {
         let mut salt = [0; SALT_LEN];
         rand::rngs::SysRng.try_fill_bytes(&mut salt).ok()?;
-        let recipe = Recipe::new(costs);
+        let recipe = Recipe::new(self.costs);
         let mut out = [0; HASH_LEN];
         self.fill(recipe, password, &salt, &mut out).ok()?;
         let params = recipe.params(HASH_LEN).ok()?;
@@ -115,12 +136,7 @@ impl Workspace {
     }
 
     /// Holds `password` against a hash, or does as much for nothing.
-    fn verify(
-        &mut self,
-        password: &SecretString,
-        against: &Against,
-        costs: Costs,
-    ) -> Result<Verdict, NoMemory> {
+    fn verify(&mut self, password: &SecretString, against: &Against) -> Result<Verdict, NoMemory> {
         let stored = match against {
             Against::Stored(stored) => stored,
             Against::Nothing(recipe) => {
@@ -130,7 +146,7 @@ impl Workspace {
         };
         let Some(known) = Stored::parse(stored) else {
             // As much work as any other answer, or the time would tell.
-            self.burn(password, Recipe::new(costs))?;
+            self.burn(password, Recipe::new(self.costs))?;
             return Ok(Verdict::Unreadable);
         };
         let mut out = vec![0; known.hash.len()];
@@ -138,7 +154,7 @@ impl Workspace {
             Err(Uncomputed::NoMemory) => Err(NoMemory),
             Err(Uncomputed::Impossible) => Ok(Verdict::Unreadable),
             Ok(()) if bool::from(out.ct_eq(&known.hash)) => Ok(Verdict::Match {
-                outdated: !known.is_current(costs),
+                outdated: !known.is_current(self.costs),
             }),
             Ok(()) => Ok(Verdict::Mismatch),
         }
@@ -166,9 +182,37 @@ impl Workspace {
             .params(out.len())
             .map_err(|_| Uncomputed::Impossible)?;
         let blocks = params.block_count();
+        let large = Arc::clone(&self.large);
+        let _alone = if recipe.costs.memory_kib > LARGE_KIB.max(self.costs.memory_kib) {
+            Some(alone_with(recipe.costs.memory_kib, &large)?)
+        } else {
+            None
+        };
+        self.reserve(blocks)?;
+        let password = password.expose_secret().as_bytes();
+        let memory = &mut self.blocks[..blocks];
+        let is_usual = recipe == Recipe::new(recipe.costs);
+        let is_done = is_usual && argon2id_simd::hash(&params, password, salt, out, memory);
+        let computed = is_done
+            || Argon2::new(recipe.algorithm, recipe.version, params)
+                .hash_password_into_with_memory(password, salt, out, memory)
+                .is_ok();
+        // What two passes leave behind is as hard to guess from as one pass is.
+        // After a single one, which only old hashes have, the first blocks are
+        // next to the password.
+        if recipe.costs.passes < MIN_PASSES {
+            self.blocks[..blocks].iter_mut().for_each(Block::zeroize);
+        }
+        self.trim();
+        if !computed {
+            return Err(Uncomputed::Impossible);
+        }
+        self.work += recipe.work();
+        Ok(())
+    }
+
+    fn reserve(&mut self, blocks: usize) -> Result<(), Uncomputed> {
         if self.blocks.len() < blocks {
-            // A stored hash may ask for a gigabyte; where there is none, only
-            // its own sign-in fails.
             let mut larger = Vec::new();
             let reserved = larger.try_reserve_exact(blocks);
             reserved.map_err(|_| Uncomputed::NoMemory)?;
@@ -176,32 +220,29 @@ impl Workspace {
             self.blocks = larger;
             self.blocks.resize(blocks, Block::new());
         }
-        let password = password.expose_secret().as_bytes();
-        let memory = &mut self.blocks[..blocks];
-        let is_usual = recipe == Recipe::new(recipe.costs);
-        if !(is_usual && argon2id_simd::hash(&params, password, salt, out, memory)) {
-            Argon2::new(recipe.algorithm, recipe.version, params)
-                .hash_password_into_with_memory(password, salt, out, memory)
-                .map_err(|_| Uncomputed::Impossible)?;
-        }
-        // What two passes leave behind is as hard to guess from as one pass is.
-        // After a single one, which only old hashes have, the first blocks are
-        // next to the password.
-        if recipe.costs.passes < MIN_PASSES {
-            self.blocks[..blocks].iter_mut().for_each(Block::zeroize);
-        }
-        self.work += recipe.work();
         Ok(())
     }
 
     /// Gives memory back that is more than new hashes need.
-    fn trim(&mut self, costs: Costs) {
-        let recipe = Recipe::new(costs);
+    fn trim(&mut self) {
+        let recipe = Recipe::new(self.costs);
         let keep = recipe.params(HASH_LEN).map_or(0, |p| p.block_count());
         if self.blocks.len() > keep {
             self.blocks = Vec::new();
         }
     }
+}
+
+/// The right to compute a large hash. It may ask for a gigabyte: where there is
+/// none, or another has it, only its own sign-in fails.
+fn alone_with(kib: u32, large: &Mutex<()>) -> Result<MutexGuard<'_, ()>, Uncomputed> {
+    let alone = match large.try_lock() {
+        Ok(alone) => alone,
+        Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+        Err(TryLockError::WouldBlock) => return Err(Uncomputed::NoMemory),
+    };
+    let is_room = room::is_there(kib.into());
+    is_room.then_some(alone).ok_or(Uncomputed::NoMemory)
 }
 
 /// There was not enough memory for a hash.
@@ -218,21 +259,20 @@ enum Uncomputed {
 mod tests {
     use super::*;
 
+    fn workspace() -> Workspace {
+        Workspace::new(Costs::DEFAULT, Arc::default())
+    }
+
     fn verify(password: &str, stored: &str) -> Verdict {
-        let verdict = Workspace::default().verify(
-            &password.to_owned().into(),
-            &Against::Stored(stored.to_owned()),
-            Costs::DEFAULT,
-        );
+        let stored = Against::Stored(stored.to_owned());
+        let verdict = workspace().verify(&password.to_owned().into(), &stored);
         verdict.unwrap_or_else(|NoMemory| panic!("no memory"))
     }
 
     #[test]
     fn a_new_hash_says_its_costs_and_fits_its_password_only() {
-        let password = generate();
-        let phc = Workspace::default()
-            .hash(&password, Costs::DEFAULT)
-            .unwrap();
+        let password = generate().unwrap();
+        let phc = workspace().hash(&password).unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
         assert_eq!(
             verify(password.expose_secret(), &phc),
@@ -325,8 +365,8 @@ mod tests {
 
     #[test]
     fn a_name_without_an_account_costs_the_work_of_one() {
-        let mut space = Workspace::default();
-        let burnt = space.burn(&generate(), Recipe::new(Costs::DEFAULT));
+        let mut space = workspace();
+        let burnt = space.burn(&generate().unwrap(), Recipe::new(Costs::DEFAULT));
         assert!(burnt.is_ok());
         assert_eq!(space.blocks.len(), 19_456);
         let used = |block: &Block| block.as_ref().iter().any(|&word| word != 0);
@@ -335,16 +375,36 @@ mod tests {
 
     #[test]
     fn memory_that_one_foreign_hash_needed_is_given_back() {
-        let mut space = Workspace::default();
-        let verdict = space.verify(
-            &"correct horse".to_owned().into(),
-            &Against::Stored(FOREIGN[0].to_owned()),
-            Costs::DEFAULT,
-        );
-        assert!(verdict.is_ok());
-        assert_eq!(space.blocks.len(), 65_536);
-        space.trim(Costs::DEFAULT);
+        let mut space = workspace();
+        let password = "correct horse".to_owned().into();
+        let verdict = space.verify(&password, &Against::Stored(FOREIGN[0].to_owned()));
+        assert!(matches!(verdict, Ok(Verdict::Match { outdated: true })));
         assert_eq!(space.blocks.capacity(), 0);
+        space.hash(&password).unwrap();
+        assert_eq!(space.blocks.len(), 19_456);
+    }
+
+    #[test]
+    fn of_two_large_hashes_one_is_computed_at_a_time() {
+        let mut space = workspace();
+        let other = Arc::clone(&space.large);
+        let computing = other.lock().unwrap();
+        let recipe = |memory_kib| {
+            Recipe::new(Costs {
+                memory_kib,
+                passes: 1,
+                lanes: 1,
+            })
+        };
+        let password = "correct horse".to_owned().into();
+        assert!(space.burn(&password, recipe(LARGE_KIB)).is_ok());
+        assert!(space.burn(&password, recipe(LARGE_KIB + 8)).is_err());
+        drop(computing);
+        assert!(space.burn(&password, recipe(LARGE_KIB + 8)).is_ok());
+        // What new hashes are to cost is the operator's choice.
+        space.costs.memory_kib = LARGE_KIB + 8;
+        let _computing = other.lock().unwrap();
+        assert!(space.burn(&password, recipe(LARGE_KIB + 8)).is_ok());
     }
 
     const FOREIGN: [&str; 4] = [

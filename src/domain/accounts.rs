@@ -9,6 +9,7 @@ use email_address::{EmailAddress, Options};
 use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use precis_profiles::{OpaqueString, UsernameCasePreserved};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::stand_ins::StandIns;
@@ -162,6 +163,8 @@ pub struct Accounts {
     store: Store,
     hasher: PasswordHasher,
     stand_ins: Arc<StandIns>,
+    /// Whether `stand_ins` has learnt anything.
+    first_look: Arc<OnceCell<()>>,
 }
 
 impl Accounts {
@@ -173,6 +176,7 @@ impl Accounts {
             store,
             hasher,
             stand_ins,
+            first_look: Arc::default(),
         }
     }
 
@@ -189,7 +193,7 @@ impl Accounts {
         email: Email,
         now: UnixTime,
     ) -> Result<SecretString, SignUpError> {
-        let password = password::generate();
+        let password = password::generate().ok_or(HashError::Failed)?;
         self.insert(username, Some(email), password.clone(), now)
             .await?;
         Ok(password)
@@ -219,6 +223,7 @@ impl Accounts {
     /// Checks a password. A good one against an outdated hash is hashed anew;
     /// [`record`](Self::record) stores that.
     pub async fn verify(&self, credentials: Credentials) -> Result<SignedIn, SignInError> {
+        self.know_costs().await?;
         let Credentials { username, password } = credentials;
         let prepared = Username::parse(&username).map_or_else(|_| username.clone(), |name| name.0);
         let stand_in = self.stand_ins.deal(&prepared);
@@ -254,15 +259,24 @@ impl Accounts {
     /// Looks at what the accounts' hashes cost, now and every ten minutes,
     /// until `stop`: what a name without an account costs follows it.
     pub async fn watch_costs(self, stop: CancellationToken) {
+        let mut learnt = self.know_costs().await;
         loop {
-            if let Err(e) = self.learn_costs().await {
+            if let Err(e) = learnt {
                 tracing::warn!("what stored password hashes cost is not known: {e}");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LEARN_EVERY) => {}
             }
+            learnt = self.learn_costs().await;
         }
+    }
+
+    /// Returns when something has been learnt: no sign-in goes before that, or
+    /// its time would tell which names exist.
+    async fn know_costs(&self) -> Result<(), StoreError> {
+        let first_look = self.first_look.get_or_try_init(|| self.learn_costs());
+        first_look.await.copied()
     }
 
     /// One such look, at some hundred accounts however many there are.
@@ -278,22 +292,28 @@ impl Accounts {
     }
 
     /// Writes down that a sign-in is about to be answered with a token.
+    /// [`SignInError::BadCredentials`] when the account has gone since.
     pub async fn record(
         &self,
         account: SignedIn,
         client: IpAddr,
         issued: &IssuedToken,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), SignInError> {
         let first_use = issued.live_key.as_ref().filter(|key| !key.is_used());
-        self.store
+        let is_there = self
+            .store
             .record_sign_in(SignInRecord {
                 account: account.id,
+                username: account.username,
                 client,
                 at: issued.at,
                 new_hash: account.new_hash,
                 first_use: first_use.map(|key| key.kid()),
             })
             .await?;
+        if !is_there {
+            return Err(SignInError::BadCredentials);
+        }
         if let Some(key) = first_use {
             key.set_used();
         }

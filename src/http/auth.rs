@@ -95,17 +95,20 @@ async fn sign_in(
 ) -> Result<Response, ApiError> {
     let credentials = credentials(head, &body::read(body).await?)?;
     let name = credentials.username().to_owned();
-    let account = state.accounts.verify(credentials).await.inspect_err(|e| {
+    let note = |e: &SignInError| {
         if matches!(e, SignInError::BadCredentials) {
             tracing::info!(%client, username = ?shortened(&name), "sign-in refused");
         }
-    })?;
+    };
+    let verified = state.accounts.verify(credentials).await;
+    let account = verified.inspect_err(note)?;
     let issued = state
         .tokens
         .issue(kind, account.username.clone(), &*state.clock)
         .await?;
     let user_id = account.id;
-    state.accounts.record(account, client, &issued).await?;
+    let recorded = state.accounts.record(account, client, &issued).await;
+    recorded.inspect_err(note)?;
     let token = issued.token;
     tracing::info!(%client, %user_id, "signed in");
     Ok(show(token))

@@ -56,6 +56,8 @@ pub struct HashSample {
 pub struct SignInRecord {
     /// Whose.
     pub account: AccountId,
+    /// The account's name as stored.
+    pub username: String,
     /// From where.
     pub client: IpAddr,
     /// When.
@@ -146,33 +148,41 @@ impl Store {
     }
 
     /// Writes the log row and the account's last sign-in, and replaces its hash
-    /// unless that has changed meanwhile. On disk when it returns.
-    pub async fn record_sign_in(&self, record: SignInRecord) -> Result<(), StoreError> {
+    /// unless that has changed meanwhile. On disk when it returns. False, and
+    /// nothing is written, when there is no such account any more: another
+    /// program has deleted it, or a backup took the database's place.
+    pub async fn record_sign_in(&self, record: SignInRecord) -> Result<bool, StoreError> {
         self.writer
             .write(move |conn| write_sign_in(conn, &record))
             .await
     }
 }
 
-fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<(), StoreError> {
+fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, StoreError> {
     let (id, at) = (record.account.0, record.at.as_secs());
-    conn.prepare_cached(
-        "INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
-         VALUES (?, datetime(?, 'unixepoch'), ?)",
-    )?
-    .execute(params![record.client.to_string(), at, id])?;
+    let client = record.client.to_string();
+    let logged = conn
+        .prepare_cached(
+            "INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
+             SELECT ?, datetime(?, 'unixepoch'), id
+             FROM users WHERE id = ? AND CAST(username AS TEXT) = ?",
+        )?
+        .execute(params![client, at, id, record.username])?;
+    if logged == 0 {
+        return Ok(false);
+    }
     conn.prepare_cached("UPDATE users SET last_login = datetime(?, 'unixepoch') WHERE id = ?")?
         .execute(params![at, id])?;
     if let Some((old, new)) = &record.new_hash {
         conn.prepare_cached(
-            "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?",
+            "UPDATE users SET password_hash = ? WHERE id = ? AND CAST(password_hash AS TEXT) = ?",
         )?
         .execute(params![new, id, old])?;
     }
     if let Some(kid) = record.first_use {
         key_events::note(conn, kid, KeyEventKind::FirstSigned, record.at, None)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn read(row: &Row<'_>) -> Result<AccountRow, StoreError> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jwks_server::crypto::password::Costs;
 use jwks_server::crypto::password::pool::PasswordHasher;
+use jwks_server::domain::accounts::{Credentials, SignInError};
+use jwks_server::domain::tokens::TokenKind;
 
 use crate::support::{JSON, TestApp};
 
@@ -129,6 +131,8 @@ async fn a_corrupt_hash_lets_nobody_in_and_breaks_nothing() {
         good.replace("m=19456", "m=4294967295"),
         good.replace("t=2", "t=4294967295"),
         good.replace("p=1", "p=0"),
+        // The associated data is not known here.
+        good.replace("p=1", "p=1,data=c2FsdA"),
         good.replace('$', "|"),
         "$2b$12$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234".to_owned(),
     ];
@@ -148,6 +152,46 @@ async fn a_corrupt_hash_lets_nobody_in_and_breaks_nothing() {
     insert(&app, "good", &good);
     app.token("/auth", "good", "password").await;
     assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["1"]);
+}
+
+#[tokio::test]
+async fn an_outdated_hash_in_a_blob_is_replaced_too() {
+    let app = TestApp::start().await;
+    insert(&app, "alice", &hash("password", OTHER_COSTS).await);
+    app.execute("UPDATE users SET password_hash = CAST(password_hash AS BLOB)");
+    app.token("/auth", "alice", "password").await;
+    assert_eq!(
+        app.rows("SELECT typeof(password_hash), substr(password_hash, 1, 30) FROM users"),
+        ["text|$argon2id$v=19$m=19456,t=2,p=1"]
+    );
+}
+
+/// Another program deletes it, or a backup in which its number is another's
+/// takes the place of the file.
+#[tokio::test]
+async fn an_account_that_goes_away_while_its_password_is_checked_is_not_signed_in() {
+    for change in ["DELETE FROM users", "UPDATE users SET username = 'bob'"] {
+        let app = TestApp::start().await;
+        let password = app.register("alice").await;
+        let credentials = Credentials::new("alice".to_owned(), password.into()).unwrap();
+        let account = app.state.accounts.verify(credentials).await.unwrap();
+        let (kind, name) = (TokenKind::Live, account.username.clone());
+        let issued = app
+            .state
+            .tokens
+            .issue(kind, name, &*app.clock)
+            .await
+            .unwrap();
+        app.execute(change);
+        let client = std::net::IpAddr::from([192, 0, 2, 1]);
+        let recorded = app.state.accounts.record(account, client, &issued).await;
+        assert!(
+            matches!(recorded, Err(SignInError::BadCredentials)),
+            "{change}"
+        );
+        assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["0"]);
+        assert_eq!(app.rows("SELECT count(last_login) FROM users"), ["0"]);
+    }
 }
 
 #[tokio::test]

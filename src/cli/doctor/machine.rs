@@ -81,9 +81,10 @@ pub(super) fn password_hash(runtime: &Runtime, costs: Costs, report: &mut Report
     const CHECK: &str = "password hash";
     let measured = PasswordHasher::start(costs, 1).map_err(|e| e.to_string());
     let measured = measured.and_then(|hasher| {
-        let once = || {
+        let once = || -> Result<Duration, String> {
             let began = Instant::now();
-            let hashed = runtime.block_on(hasher.hash(password::generate()));
+            let password = password::generate().ok_or("the system has no random numbers")?;
+            let hashed = runtime.block_on(hasher.hash(password));
             hashed.map(|_| began.elapsed()).map_err(|e| e.to_string())
         };
         // The first one also gets its memory from the system.

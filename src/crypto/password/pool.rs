@@ -41,7 +41,8 @@ pub enum HashError {
     /// The queue is longer than could start within about two seconds.
     #[error("too many passwords are being checked at once")]
     Overloaded,
-    /// The stored hash asks for more memory than there is.
+    /// The stored hash asks for more memory than there is, or another large
+    /// one is being computed.
     #[error("there is not enough memory to check the password")]
     NoMemory,
     /// The work came to nothing.
@@ -72,12 +73,14 @@ impl PasswordHasher {
         let (sign_ins, sign_in_jobs) = bounded(MAX_QUEUED);
         let (sign_ups, sign_up_jobs) = bounded(MAX_QUEUED);
         let pace = Arc::new(Pace::new(costs, threads));
+        let large = Arc::default();
         for n in 0..threads {
             let (sign_in_jobs, sign_up_jobs) = (sign_in_jobs.clone(), sign_up_jobs.clone());
             let pace = Arc::clone(&pace);
+            let space = Workspace::new(costs, Arc::clone(&large));
             std::thread::Builder::new()
                 .name(format!("argon2-{n}"))
-                .spawn(move || run(&sign_in_jobs, &sign_up_jobs, &pace, costs))?;
+                .spawn(move || run(&sign_in_jobs, &sign_up_jobs, &pace, space))?;
         }
         Ok(Self {
             sign_ins,
@@ -89,16 +92,14 @@ impl PasswordHasher {
 
     /// Hashes the password of a new account into a PHC string.
     pub async fn hash(&self, password: SecretString) -> Result<String, HashError> {
-        let costs = self.costs;
-        self.run(&self.sign_ups, move |space| space.hash(&password, costs))
+        self.run(&self.sign_ups, move |space| space.hash(&password))
             .await?
             .ok_or(HashError::Failed)
     }
 
     /// Hashes a password anew that was just verified.
     pub async fn rehash(&self, password: SecretString) -> Result<String, HashError> {
-        let costs = self.costs;
-        self.run(&self.sign_ins, move |space| space.hash(&password, costs))
+        self.run(&self.sign_ins, move |space| space.hash(&password))
             .await?
             .ok_or(HashError::Failed)
     }
@@ -110,9 +111,8 @@ impl PasswordHasher {
         password: SecretString,
         against: Against,
     ) -> Result<Verdict, HashError> {
-        let costs = self.costs;
         self.run(&self.sign_ins, move |space| {
-            space.verify(&password, &against, costs)
+            space.verify(&password, &against)
         })
         .await?
         .map_err(|NoMemory| HashError::NoMemory)
@@ -216,10 +216,9 @@ impl Pace {
     }
 }
 
-fn run(sign_ins: &Receiver<Job>, sign_ups: &Receiver<Job>, pace: &Pace, costs: Costs) {
+fn run(sign_ins: &Receiver<Job>, sign_ups: &Receiver<Job>, pace: &Pace, mut space: Workspace) {
     // Without the right to be nice, hashing is merely less polite.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
-    let mut space = Workspace::default();
     loop {
         // `select!` picks at random among lanes that have work, so both move.
         let (lane, job) = select! {
@@ -235,9 +234,9 @@ fn run(sign_ins: &Receiver<Job>, sign_ups: &Receiver<Job>, pace: &Pace, costs: C
         match catch_unwind(AssertUnwindSafe(|| work(&mut space))) {
             Ok(true) => pace.note(began.elapsed()),
             Ok(false) => {}
-            Err(_) => space = Workspace::default(),
+            // Its memory may be half written; nothing else of it is.
+            Err(_) => space.blocks = Vec::new(),
         }
-        space.trim(costs);
     }
 }
 

@@ -78,6 +78,10 @@ impl Stored {
     pub(super) fn parse(phc: &str) -> Option<Self> {
         let parsed = PasswordHash::new(phc).ok()?;
         let params = Params::try_from(&parsed).ok()?;
+        // Computed without its associated data it would fit no password.
+        if !params.data().is_empty() {
+            return None;
+        }
         let recipe = Recipe {
             algorithm: Algorithm::new(parsed.algorithm).ok()?,
             // Strings from before version 0x13 name none.

@@ -1,17 +1,15 @@
-//! Accounts: names and addresses as parsed values, sign-up and sign-in.
+//! Accounts: sign-up and sign-in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use email_address::{EmailAddress, Options};
-use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
-use precis_profiles::{OpaqueString, UsernameCasePreserved};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::names::{Email, Invalid, Username};
 use super::stand_ins::StandIns;
 use super::tokens::IssuedToken;
 use crate::clock::UnixTime;
@@ -19,82 +17,9 @@ use crate::crypto::password::pool::{HashError, PasswordHasher};
 use crate::crypto::password::{self, Against, MAX_PASSWORD_LEN, Verdict};
 use crate::store::{AccountId, AccountRow, NewAccountRow, SignInRecord, Store, StoreError};
 
-/// Bytes of a name.
-pub const MAX_USERNAME_LEN: usize = 128;
-/// Bytes of an address: RFC 5321 section 4.5.3.1.3, less the angle brackets.
-pub const MAX_EMAIL_LEN: usize = 254;
 /// How often, and at how many accounts, a look is taken for the kinds of hashes.
 const LEARN_EVERY: Duration = Duration::from_secs(600);
 const SAMPLE: u16 = 256;
-
-/// A name that may be registered: RFC 8265 UsernameCasePreserved, 1 to 128 bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Username(String);
-
-/// An address that may be registered: its domain in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Email(String);
-
-/// What is wrong with a value of a request. The text is for the client and
-/// never repeats the value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Invalid(&'static str);
-
-impl Username {
-    /// Normalises and checks a name.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.len() > 4 * MAX_USERNAME_LEN {
-            return Err(Invalid("username is longer than 128 bytes"));
-        }
-        if text.is_empty() {
-            return Err(Invalid("username is empty"));
-        }
-        let name = UsernameCasePreserved::enforce(text).map_err(|_| {
-            Invalid(
-                "username has characters that are not allowed: no blanks, control or invisible characters (RFC 8265)",
-            )
-        })?;
-        if name.len() > MAX_USERNAME_LEN {
-            return Err(Invalid("username is longer than 128 bytes"));
-        }
-        Ok(Self(name.into_owned()))
-    }
-
-    /// The normalised name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Email {
-    /// Normalises and checks an address.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        const WRONG: Invalid = Invalid("email is not an e-mail address");
-        if text.is_empty() {
-            return Err(Invalid("email is empty"));
-        }
-        if text.len() > MAX_EMAIL_LEN {
-            return Err(Invalid("email is longer than 254 bytes"));
-        }
-        // The free-form class of RFC 8264: no control and no invisible characters.
-        let text = OpaqueString::enforce(text).map_err(|_| WRONG)?;
-        let options = Options::default()
-            .without_display_text()
-            .with_minimum_sub_domains(0);
-        let parsed = EmailAddress::parse_with_options(&text, options).map_err(|_| WRONG)?;
-        Ok(Self(format!(
-            "{}@{}",
-            parsed.local_part(),
-            parsed.domain().to_lowercase()
-        )))
-    }
-
-    /// The normalised address.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// A name and a password to sign in with. The name may be anything: what
 /// sign-up refuses today, an earlier server may have stored.
@@ -225,7 +150,8 @@ impl Accounts {
     pub async fn verify(&self, credentials: Credentials) -> Result<SignedIn, SignInError> {
         self.know_costs().await?;
         let Credentials { username, password } = credentials;
-        let prepared = Username::parse(&username).map_or_else(|_| username.clone(), |name| name.0);
+        let prepared =
+            Username::parse(&username).map_or_else(|_| username.clone(), Username::into_string);
         let stand_in = self.stand_ins.deal(&prepared);
         let account = self.store.account_by_name(username, prepared).await?;
         let against = match &account {
@@ -349,8 +275,8 @@ impl Accounts {
         let password_hash = self.hasher.hash(password).await?;
         self.stand_ins.saw(&password_hash);
         let row = NewAccountRow {
-            username: username.0,
-            email: email.map(|email| email.0),
+            username: username.into_string(),
+            email: email.map(Email::into_string),
             password_hash,
         };
         // The unique constraints decide, not a look beforehand.
@@ -361,94 +287,5 @@ impl Accounts {
                 StoreError::AlreadyExists => SignUpError::AlreadyExists,
                 e => SignUpError::Store(e),
             })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_names_come_back_byte_for_byte() {
-        for name in [
-            "alice",
-            "Alice",
-            "userABC",
-            "a",
-            "jürgen",
-            "名前",
-            "o'neil-x_y.z+1@b",
-            &"x".repeat(128),
-        ] {
-            assert_eq!(Username::parse(name).unwrap().as_str(), name);
-        }
-    }
-
-    #[test]
-    fn names_are_composed_and_width_mapped() {
-        assert_eq!(Username::parse("ju\u{308}rgen").unwrap().as_str(), "jürgen");
-        assert_eq!(Username::parse("ａlice").unwrap().as_str(), "alice");
-    }
-
-    #[test]
-    fn names_with_blanks_control_or_format_characters_are_refused() {
-        for name in [
-            "",
-            " ",
-            "\t",
-            "alice ",
-            " alice",
-            "al ice",
-            "\u{a0}",
-            "a\0b",
-            "x\ny",
-            "x\u{1b}[31m",
-            "\u{202e}gnp",
-            "ali\u{200b}ce",
-            "a\u{7f}",
-            "a\u{85}",
-            "a\u{feff}",
-            "a\u{2066}b",
-            "\u{3000}",
-            &"x".repeat(129),
-            &"é".repeat(65),
-        ] {
-            assert!(Username::parse(name).is_err(), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_keep_their_local_part_and_lose_the_case_of_their_domain() {
-        for (sent, kept) in [
-            ("Alice@Example.COM", "Alice@example.com"),
-            ("a@t.invalid", "a@t.invalid"),
-            ("a@localhost", "a@localhost"),
-            ("a.b+c@x.org", "a.b+c@x.org"),
-        ] {
-            assert_eq!(Email::parse(sent).unwrap().as_str(), kept);
-        }
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused() {
-        for text in [
-            "",
-            " ",
-            "x",
-            "@",
-            "a@",
-            "@b",
-            "a@b@c",
-            " a@b.c",
-            "a@b.c ",
-            "a\0@b.c",
-            "a\u{200b}@b.c",
-            "a@b.c\n",
-            "a\u{202e}@b.c",
-            "Alice <a@b.c>",
-            &format!("{}@b.c", "x".repeat(260)),
-        ] {
-            assert!(Email::parse(text).is_err(), "{text:?}");
-        }
     }
 }

@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod issuer;
 pub mod keys;
 pub mod lifecycle;
+pub mod names;
 pub mod operations;
 pub mod pulse;
 pub mod readiness;

@@ -12,7 +12,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::crypto::password::pool::HashError;
-use crate::domain::accounts::{Invalid, SignInError, SignUpError};
+use crate::domain::accounts::{SignInError, SignUpError};
+use crate::domain::names::Invalid;
 use crate::domain::tokens::TokenError;
 use crate::metrics::SignIn;
 use crate::store::StoreError;

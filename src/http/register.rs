@@ -17,7 +17,7 @@ use super::body;
 use super::error::ApiError;
 use super::openapi::{self, Answers, Text};
 use crate::app::SharedState;
-use crate::domain::accounts::{Email, MAX_EMAIL_LEN, MAX_USERNAME_LEN, Username};
+use crate::domain::names::{Email, MAX_EMAIL_LEN, MAX_USERNAME_LEN, Username};
 
 pub(super) const PATH: &str = "/register";
 const METHODS: &str = "POST";

@@ -237,7 +237,7 @@ async fn accounts_outlive_a_restart() {
 async fn a_demo_account_without_an_address_leaves_others_theirs() {
     let app = TestApp::start().await;
     for name in ["userABC", "userDEF"] {
-        let parsed = jwks_server::domain::accounts::Username::parse(name).unwrap();
+        let parsed = jwks_server::domain::names::Username::parse(name).unwrap();
         let accounts = &app.state.accounts;
         let ensured =
             || accounts.ensure(parsed.clone(), "password123".to_owned().into(), app.now());

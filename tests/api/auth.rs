@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jwks_server::crypto::rsa::{PrivateKey, PublicKey};
-use jwks_server::domain::accounts::Username;
+use jwks_server::domain::names::Username;
 use serde_json::json;
 
 use crate::support::{FORM, JSON, Reply, START, TestApp};

@@ -1,0 +1,285 @@
+use super::*;
+
+fn config(file: &str) -> Result<Config, ConfigError> {
+    let key = SealingKeys::generate();
+    let text = format!("NOT_MY_KEY={}\n{file}", key.as_str());
+    Config::from_settings(&Settings::from_parts([], Some(&text)).unwrap())
+}
+
+fn problems(file: &str) -> Vec<String> {
+    let text = format!("NOT_MY_KEY={}\n{file}", SealingKeys::generate().as_str());
+    let settings = Settings::from_parts([], Some(&text)).unwrap();
+    let found = Config::problems(&settings);
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn refusal(file: &str) -> String {
+    config(file)
+        .err()
+        .unwrap_or_else(|| panic!("{file}"))
+        .to_string()
+}
+
+#[test]
+fn nothing_but_a_key_is_needed() {
+    let config = config("").unwrap();
+    assert_eq!((&*config.host, config.port), ("localhost", 8080));
+    assert_eq!(config.mode, Mode::Development);
+    assert_eq!(
+        config.database,
+        PathBuf::from("totally_not_my_privateKeys.db")
+    );
+    assert_eq!(config.jwks_max_age.as_secs(), 300);
+    assert_eq!(config.costs, Costs::DEFAULT);
+    assert_eq!(config.auth_rate.get(), 10);
+    assert!(config.trusted_proxies.is_empty() && config.demo_users.is_empty());
+    assert!(config.notices.is_empty());
+}
+
+#[test]
+fn the_earlier_servers_names_keep_working() {
+    assert_eq!(
+        config("FLASK_ENV=production").unwrap().mode,
+        Mode::Production
+    );
+    let odd = config("FLASK_ENV=testing").unwrap();
+    assert_eq!((odd.mode, odd.notices.len()), (Mode::Development, 1));
+    let both = config("FLASK_ENV=production\nAPP_ENV=development").unwrap();
+    assert_eq!(both.mode, Mode::Development);
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
+    for (file, text) in [
+        (
+            "PORT=abc",
+            "PORT=\"abc\" is not a whole number from 0 to 65535",
+        ),
+        (
+            "PORT=70000",
+            "PORT=\"70000\" is not a whole number from 0 to 65535",
+        ),
+        (
+            "PORT=-1",
+            "PORT=\"-1\" is not a whole number from 0 to 65535",
+        ),
+        (
+            "PORT=8080abc",
+            "PORT=\"8080abc\" is not a whole number from 0 to 65535",
+        ),
+        (
+            "APP_ENV=prod",
+            "APP_ENV=\"prod\" is not understood: it is development or production",
+        ),
+        (
+            "AUTH_RATE=0",
+            "AUTH_RATE=\"0\" is not a whole number from 1 to 1000",
+        ),
+        (
+            "ARGON2_PASSES=1",
+            "ARGON2_PASSES=\"1\" is not a whole number from 2 to 1000",
+        ),
+        (
+            "ARGON2_MEMORY_KIB=19455",
+            "ARGON2_MEMORY_KIB=\"19455\" is not a whole number from 19456 to 524288",
+        ),
+        (
+            "KEY_LIFETIME=3600",
+            "KEY_LIFETIME=\"3600\" is not a time with a unit, such as 90s, 10m, 1h or 7d",
+        ),
+        (
+            "KEY_LIFETIME=1s",
+            "KEY_LIFETIME=\"1s\" is out of range: 1m to 365days",
+        ),
+        (
+            "TOKEN_LIFETIME=1500ms",
+            "TOKEN_LIFETIME=\"1500ms\" is not in whole seconds",
+        ),
+        (
+            "METRICS_ADDR=9100",
+            "METRICS_ADDR=\"9100\" is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
+        ),
+        (
+            "TRUSTED_PROXIES=10.0.0.0/8,x",
+            "TRUSTED_PROXIES: \"x\" is not a network such as 10.0.0.0/8 or an address",
+        ),
+    ] {
+        let refused = refusal(file);
+        assert!(refused.starts_with(text), "{file}: {refused}");
+        assert_eq!(problems(file), [refused]);
+    }
+    let four = "PORT=x\nAUTH_RATE=0\nKEY_LEAD=x\nCLOCK_SKEW=x";
+    assert_eq!(problems(four).len(), 4);
+    assert_eq!(problems("DEMO_USER=x\nISSUER=x\nKEY_LIFETIME=40m").len(), 3);
+    assert_eq!(problems("").len(), 0);
+}
+
+#[test]
+fn times_that_do_not_fit_together_are_refused_with_the_numbers() {
+    let text = refusal("KEY_LIFETIME=40m");
+    assert!(text.contains("2400 s") && text.contains("2520 s"), "{text}");
+    let text = refusal("JWKS_MAX_AGE=11m");
+    assert!(text.contains("660 s") && text.contains("600 s"), "{text}");
+    let minute = "KEY_LIFETIME=80s\nKEY_LEAD=5s\nTOKEN_LIFETIME=10s\nCLOCK_SKEW=5s";
+    assert_eq!(config(minute).unwrap().jwks_max_age.as_secs(), 5);
+}
+
+#[test]
+fn databases_are_paths_after_a_scheme() {
+    for (url, path) in [
+        ("sqlite:a.db", "a.db"),
+        ("sqlite://a.db", "a.db"),
+        ("sqlite:///tmp/a.db", "/tmp/a.db"),
+        ("sqlite:/tmp/a b%.db", "/tmp/a b%.db"),
+    ] {
+        let config = config(&format!("DATABASE_URL='{url}'")).unwrap();
+        assert_eq!(config.database, PathBuf::from(path), "{url}");
+    }
+    for url in [
+        "sqlite:",
+        "sqlite::memory:",
+        "postgres://x",
+        "a.db",
+        "sqlite:a.db?mode=ro",
+    ] {
+        assert!(
+            refusal(&format!("DATABASE_URL={url}")).starts_with("DATABASE_URL="),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_log_filter_is_made_of_levels_by_target_or_for_all() {
+    for good in [
+        "info",
+        "DEBUG",
+        "off",
+        "warn,jwks_server=debug",
+        "a=info, warn",
+        "hyper=2",
+    ] {
+        let filter = config(&format!("RUST_LOG=\"{good}\"")).unwrap().log_filter;
+        assert!(filter.is_some(), "{good}");
+    }
+    let spaced = config("RUST_LOG=\"info, jwks_server=debug\"")
+        .unwrap()
+        .log_filter
+        .unwrap();
+    assert!(spaced.would_enable("jwks_server::app", &tracing::Level::DEBUG));
+    for bad in [
+        "warning",
+        "inof",
+        "info,verbose",
+        "jwks_server=loud",
+        "jwks_server",
+    ] {
+        let file = format!("RUST_LOG={bad}");
+        assert!(refusal(&file).starts_with(&format!("RUST_LOG={bad:?} is not understood")));
+        assert_eq!(problems(&file), [refusal(&file)]);
+    }
+}
+
+#[test]
+fn a_host_is_an_address_or_a_name() {
+    let longest = "a.".repeat(127) + "a";
+    for good in ["0.0.0.0", "::", "[::1]", "my_host-1.example.", &longest] {
+        assert_eq!(config(&format!("HOST={good}")).unwrap().host, good);
+    }
+    let too_long = "a.".repeat(128);
+    for bad in [
+        "http://localhost",
+        "a b",
+        "localhost,::1",
+        "*",
+        "h\u{f6}st",
+        "fe80::1%eth0",
+        &too_long,
+    ] {
+        let file = format!("HOST=\"{bad}\"");
+        assert_eq!(
+            refusal(&file),
+            format!(
+                "HOST={bad:?} is neither an address, such as 127.0.0.1 or ::1, nor a host name"
+            )
+        );
+        assert_eq!(problems(&file), [refusal(&file)]);
+    }
+}
+
+#[test]
+fn a_key_that_came_to_the_wrong_variable_is_not_shown() {
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    for name in [
+        "HOST",
+        "PORT",
+        "APP_ENV",
+        "ISSUER",
+        "METRICS_ADDR",
+        "KEY_LEAD",
+    ] {
+        for value in [
+            format!("a {key} b"),
+            format!("8080NOT_MY_KEY={key}"),
+            key.to_owned(),
+        ] {
+            let refused = refusal(&format!("{name}=\"{value}\""));
+            let without = value.replace(&key[..43], "...");
+            assert!(
+                refused.contains(&format!("{name}={without:?} is ")),
+                "{refused}"
+            );
+        }
+    }
+    let refused = refusal(&format!("TRUSTED_PROXIES=10.0.0.0/8,{key}"));
+    assert!(
+        refused.starts_with("TRUSTED_PROXIES: \"...=\" is "),
+        "{refused}"
+    );
+}
+
+#[test]
+fn metrics_are_at_an_address_and_a_port_and_nowhere_unless_asked_for() {
+    assert_eq!(config("").unwrap().metrics, None);
+    for (text, host, port) in [
+        ("127.0.0.1:9100", "127.0.0.1", 9100),
+        ("0.0.0.0:0", "0.0.0.0", 0),
+        ("[::1]:9100", "[::1]", 9100),
+        ("localhost:9100", "localhost", 9100),
+    ] {
+        let config = config(&format!("METRICS_ADDR={text}")).unwrap();
+        assert_eq!(config.metrics, Some((host.to_owned(), port)));
+    }
+    for bad in [
+        "9100",
+        ":9100",
+        "::1:9100",
+        "localhost",
+        "localhost:",
+        "a:70000",
+        "a b:9100",
+        "http://localhost:9100",
+    ] {
+        let refused = refusal(&format!("METRICS_ADDR=\"{bad}\""));
+        assert!(refused.starts_with("METRICS_ADDR="), "{bad}: {refused}");
+    }
+}
+
+#[test]
+fn demo_users_are_read_and_their_passwords_not_shown() {
+    let config = config("DEMO_USER=\"userABC:password123 bob:a:b\"").unwrap();
+    let names: Vec<_> = config
+        .demo_users
+        .iter()
+        .map(|u| u.username.as_str())
+        .collect();
+    assert_eq!(names, ["userABC", "bob"]);
+    assert!(!format!("{config:?}").contains("password123"));
+    let too_long = format!("x:{}", "y".repeat(1025));
+    for bad in ["x", "x:", ":y", &too_long] {
+        assert!(
+            refusal(&format!("DEMO_USER={bad}")).starts_with("DEMO_USER: "),
+            "{bad}"
+        );
+    }
+}

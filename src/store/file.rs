@@ -124,3 +124,12 @@ pub(super) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
         }
     }
 }
+
+/// Moves what is in the log into the database and empties the log, waiting as
+/// long as the busy time-out says. `false`: another program still reads what is
+/// in it, or works on it; SQLite tells that in a row and not as an error.
+pub(super) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
+    let blocked: bool =
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(!blocked)
+}

@@ -4,13 +4,16 @@
 //!   still had is moved into it, wherever it is now.
 //! - Another database is there: it is opened when one of its keys opens under
 //!   our `NOT_MY_KEY`, and refused as long as not. Our log is emptied and taken
-//!   away before, or SQLite would replay it into the other file.
+//!   away before, or SQLite would replay it into the other file; whoever still
+//!   reads what is in it is waited for.
 //! - The log or its index is gone: their content is moved into the database and
 //!   new ones are begun, once no other program has the database open.
 //!
 //! Until then all that is asked of the writer fails, and the keys go on from memory.
 
 use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use deadpool_sqlite::{Pool, WeakPool};
@@ -21,7 +24,8 @@ use super::file;
 use super::place::{Found, Place};
 use super::schema;
 
-/// How often another file at the path is looked into.
+/// How often another file at the path is looked into, and the log of one that
+/// is gone is tried to be emptied.
 const RETRY: Duration = Duration::from_millis(500);
 /// How often, and how long between, the database is asked for alone.
 const ATTEMPTS: usize = 40;
@@ -35,12 +39,14 @@ pub(super) struct Keeper {
     conn: Option<Connection>,
     place: Place,
     readers: Readers,
-    /// What was last seen and reported.
-    noted: Found,
+    /// What was last reported.
+    said: Option<Adrift>,
     /// The other file is not looked into before.
     next_try: Instant,
     /// Why it was not taken.
     refusal: String,
+    /// When the log of a database that is gone is tried again; none: it is empty.
+    next_emptying: Option<Instant>,
 }
 
 /// The readers, to close them; they are closed on the runtime they live on.
@@ -85,44 +91,44 @@ impl Keeper {
             conn: Some(conn),
             place,
             readers,
-            noted: Found::Same,
+            said: None,
             next_try: Instant::now(),
             refusal: String::new(),
+            next_emptying: None,
         }
     }
 
     /// The connection to the file at the path, after what it takes.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, Adrift> {
         let found = self.look();
-        let is_new = found != self.noted;
-        self.noted = found;
         let mended = match found {
             Found::Same => Ok(()),
             Found::Missing => {
-                if is_new {
-                    self.empty_log();
-                }
+                self.empty_log_of_missing();
                 Err(Adrift::Missing)
             }
             Found::OtherSideFiles => self.renew_side_files().map_err(Adrift::SideFiles),
             Found::Other => self.take_other().map_err(Adrift::Other),
         };
-        let path = self.place.path().display();
-        match (&mended, is_new) {
-            (Err(why), true) => {
-                tracing::error!("nothing can be written to the database {path}: {why}");
-            }
-            (Ok(()), true) if found == Found::Same => {
-                tracing::warn!("the database {path} is back");
-            }
-            (Ok(()), _) if found != Found::Same => {
-                self.noted = Found::Same;
-                tracing::warn!("the database {path} was opened anew, as its files have changed");
-            }
-            _ => {}
-        }
+        self.report(found, mended.as_ref().err());
         mended?;
         self.conn.as_mut().ok_or(Adrift::Missing)
+    }
+
+    /// Says each thing once, as long as it stays so.
+    fn report(&mut self, found: Found, wrong: Option<&Adrift>) {
+        let path = self.place.path().display();
+        match wrong {
+            Some(why) if self.said.as_ref() != wrong => {
+                tracing::error!("nothing can be written to the database {path}: {why}");
+            }
+            None if found != Found::Same => {
+                tracing::warn!("the database {path} was opened anew, as its files have changed");
+            }
+            None if self.said.is_some() => tracing::warn!("the database {path} is back"),
+            _ => {}
+        }
+        self.said = wrong.cloned();
     }
 
     /// Whether what was just committed is in the file at the path.
@@ -149,15 +155,24 @@ impl Keeper {
         }
     }
 
-    /// Moves what is in the log into the database, and empties the log.
-    fn empty_log(&mut self) {
+    /// Has the database complete, wherever it is now.
+    fn empty_log_of_missing(&mut self) {
         let Some(conn) = &self.conn else { return };
-        let emptied = conn
-            .busy_timeout(LEAVE_WAIT)
-            .and_then(|()| conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);"));
-        if let Err(e) = emptied {
-            tracing::warn!("the log of a database that was moved away is not emptied: {e}");
+        let is_new = self.said != Some(Adrift::Missing);
+        let is_due = |at| Instant::now() >= at;
+        if !is_new && !self.next_emptying.is_some_and(is_due) {
+            return;
         }
+        let emptied = empty_log(conn);
+        match &emptied {
+            Ok(()) if is_new => {}
+            Ok(()) => tracing::warn!("the database that was moved away is complete now"),
+            Err(e) if is_new => {
+                tracing::warn!("the database that was moved away is not complete yet: {e}");
+            }
+            Err(_) => {}
+        }
+        self.next_emptying = emptied.is_err().then(|| Instant::now() + RETRY);
     }
 
     fn renew_side_files(&mut self) -> Result<(), String> {
@@ -214,27 +229,81 @@ impl Keeper {
     /// the path. Under its write lock, so that of several servers that do this
     /// none takes the side files that another has begun for the new one.
     fn leave(&mut self) -> Result<(), String> {
-        self.empty_log();
         self.readers.close_idle();
         let Some(conn) = &self.conn else {
             return Ok(());
         };
+        let side_files = self.place.own_side_files();
+        match empty_log(conn) {
+            Ok(()) => {}
+            // What cannot be moved out of it stays in it.
+            Err(NotEmptied::Fault(e)) if side_files.iter().any(|path| is_full_log(path)) => {
+                return Err(format!("the log of the one that was there cannot be emptied ({e}); move it away to go on without what it holds"));
+            }
+            Err(NotEmptied::Fault(e)) => {
+                tracing::warn!("the log of a database that was moved away is not emptied: {e}");
+            }
+            Err(e) => return Err(e.to_string()),
+        }
         let locked = conn.execute_batch("BEGIN IMMEDIATE");
         if let Err(e) = &locked
             && e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
         {
             return Err(e.to_string());
         }
-        let mut side_files = self.place.own_side_files().into_iter();
-        let removed = side_files.try_for_each(fs::remove_file);
+        // Not those of a moment ago: another server may have begun its own.
+        let removed = remove(&self.place.own_side_files());
         if locked.is_ok() {
             // Nothing was written; closing it does the same.
             let _ = conn.execute_batch("ROLLBACK");
         }
-        removed.map_err(|e| e.to_string())?;
+        removed?;
         self.conn = None;
         Ok(())
     }
+}
+
+/// Why there is still something in the log.
+#[derive(Debug, thiserror::Error)]
+enum NotEmptied {
+    #[error("another program still reads the one that was there")]
+    InUse,
+    #[error(transparent)]
+    Fault(#[from] rusqlite::Error),
+}
+
+/// Moves what is in the log into the database.
+fn empty_log(conn: &Connection) -> Result<(), NotEmptied> {
+    let deadline = Instant::now() + LEAVE_WAIT;
+    // SQLite does not wait for another server that does the same.
+    conn.busy_timeout(Duration::ZERO)?;
+    while !file::empty_log(conn)? {
+        if Instant::now() >= deadline {
+            return Err(NotEmptied::InUse);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(conn.busy_timeout(LEAVE_WAIT)?)
+}
+
+fn is_full_log(side_file: &Path) -> bool {
+    side_file.as_os_str().as_encoded_bytes().ends_with(b"-wal")
+        && fs::metadata(side_file).is_ok_and(|meta| meta.len() > 0)
+}
+
+/// Removes side files, unless somebody has put something into the log since it
+/// was emptied.
+fn remove(side_files: &[PathBuf]) -> Result<(), String> {
+    if side_files.iter().any(|path| is_full_log(path)) {
+        return Err("another program still writes to the one that was there".into());
+    }
+    for path in side_files {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.to_string()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Leaves write-ahead logging, which needs the database alone and completes it.

@@ -129,6 +129,67 @@ fn a_backup_that_is_put_over_the_database_is_used_at_once_and_not_mixed_with_the
     assert_kept(server, &dir, &["alice", "bob"]);
 }
 
+/// The number of users in a copy of the file alone.
+fn users_alone(file: &Path) -> i64 {
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(file, database(copy.path())).unwrap();
+    number(copy.path(), "SELECT count(*) FROM users")
+}
+
+/// Another program reads what it finds now, until it is dropped.
+fn reader(dir: &Path) -> rusqlite::Connection {
+    let conn = sql(dir);
+    conn.execute_batch("BEGIN; SELECT count(*) FROM users")
+        .unwrap();
+    conn
+}
+
+#[test]
+fn what_another_program_keeps_in_the_log_is_waited_for_before_a_backup_is_used() {
+    let dir = folder("");
+    let (server, password, _) = start(&dir);
+    let backup = dir.path().join("backup.db");
+    sql(dir.path())
+        .execute("VACUUM INTO ?", [backup.to_str().unwrap()])
+        .unwrap();
+    let reader = reader(dir.path());
+    for n in 0..20 {
+        server.register(&format!("user{n}"));
+    }
+    let kept = dir.path().join("kept.db");
+    fs::rename(database(dir.path()), &kept).unwrap();
+    fs::rename(&backup, database(dir.path())).unwrap();
+    server.ask_until_log("another program still reads the one that was there", || {
+        assert_eq!(sign_up(&server, "refused").status, 503);
+    });
+    assert_eq!(server.sign_in("/auth", "alice", &password).status, 503);
+    assert!(fs::metadata(side(dir.path(), "-wal")).unwrap().len() > 0);
+    drop(reader);
+    server.ask_until_log("was opened anew", || {
+        assert!([201, 503, 409].contains(&sign_up(&server, "bob").status));
+    });
+    assert_eq!(users_alone(&kept), 21);
+    fs::remove_file(&kept).unwrap();
+    assert_kept(server, &dir, &["alice", "bob"]);
+}
+
+#[test]
+fn a_database_that_is_moved_away_is_completed_once_nobody_reads_its_log() {
+    let dir = folder("");
+    let (server, ..) = start(&dir);
+    let reader = reader(dir.path());
+    for n in 0..20 {
+        server.register(&format!("user{n}"));
+    }
+    let kept = dir.path().join("kept.db");
+    fs::rename(database(dir.path()), &kept).unwrap();
+    let refused = || assert_eq!(sign_up(&server, "refused").status, 503);
+    server.ask_until_log("is not complete yet", refused);
+    drop(reader);
+    server.ask_until_log("is complete now", refused);
+    assert_eq!(users_alone(&kept), 21);
+}
+
 #[test]
 fn a_database_with_the_keys_of_another_is_not_taken_and_not_touched() {
     let dir = folder("");

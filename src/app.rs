@@ -95,7 +95,7 @@ impl App {
     ) -> io::Result<Self> {
         let keys = Arc::new(KeyRing::default());
         let (secrets, now) = (Arc::clone(&config.secrets), Arc::clone(&clock));
-        store.accept_other(move |rows| keys::any_opens(rows, &secrets, now.now()));
+        store.accept_other(move |rows| keys::are_ours(rows, &secrets, now.now()));
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&keys),

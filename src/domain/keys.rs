@@ -333,18 +333,29 @@ pub struct Unopened {
 /// Whether the unexpired rows, if any, can be used at all: `false` when not one
 /// of them opens, which means that `NOT_MY_KEY` is another database's.
 pub fn secrets_fit(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
-    let mut unexpired = unexpired(rows, now).peekable();
-    unexpired.peek().is_none() || unexpired.any(|row| OpenedKey::open(row, secrets).is_ok())
+    let (unexpired, _) = split(rows, now);
+    unexpired.is_empty() || any_opens(unexpired, secrets)
 }
 
-/// Whether at least one unexpired row can be used.
-pub fn any_opens(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
-    unexpired(rows, now).any(|row| OpenedKey::open(row, secrets).is_ok())
+/// Whether a database with these rows is known to be ours: what a start would
+/// take, unless nothing in it opens. An old backup has expired rows alone.
+pub fn are_ours(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
+    let (unexpired, expired) = split(rows, now);
+    match unexpired.is_empty() {
+        true => any_opens(expired, secrets),
+        false => any_opens(unexpired, secrets),
+    }
 }
 
-fn unexpired(rows: Vec<KeyRow>, now: UnixTime) -> impl Iterator<Item = KeyRow> {
+fn any_opens(rows: Vec<KeyRow>, secrets: &SealingKeys) -> bool {
+    let mut latest_first = rows.into_iter().rev();
+    latest_first.any(|row| OpenedKey::open(row, secrets).is_ok())
+}
+
+/// The rows that have not expired and those that have.
+fn split(rows: Vec<KeyRow>, now: UnixTime) -> (Vec<KeyRow>, Vec<KeyRow>) {
     rows.into_iter()
-        .filter(move |row| lifecycle::is_published(&row.times, now))
+        .partition(|row| lifecycle::is_published(&row.times, now))
 }
 
 fn publish(keys: &[&Arc<OpenedKey>]) -> PublishedSet {

@@ -218,8 +218,11 @@ impl Keeper {
         }
         self.leave()?;
         let rows = schema::peek_keys(self.place.path()).map_err(|e| e.to_string())?;
+        if rows.is_empty() {
+            return Err("it holds no keys".into());
+        }
         if !self.place.accepts().is_some_and(|accepts| accepts(rows)) {
-            return Err("NOT_MY_KEY opens none of its unexpired keys; put the right one there, or restart to use it".into());
+            return Err("NOT_MY_KEY opens none of its keys; put the right one there, or restart with the one that it was made with".into());
         }
         self.conn = Some(self.place.reopen().map_err(|e| e.to_string())?);
         Ok(())

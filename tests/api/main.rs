@@ -20,6 +20,7 @@ mod openapi;
 mod operations;
 mod rate_limit;
 mod register;
+mod replaced;
 mod rotation;
 mod same_work;
 mod schedule;

@@ -1,0 +1,55 @@
+//! Another file in the place of the database, under the running service.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use crate::support::{JSON, Reply, TestApp};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn backup(app: &TestApp) -> PathBuf {
+    let path = app.database().with_file_name("backup.db");
+    app.sql()
+        .execute("VACUUM INTO ?", [path.to_str().unwrap()])
+        .unwrap();
+    path
+}
+
+async fn sign_up(app: &TestApp, name: &str) -> Reply {
+    let body = format!(r#"{{"username":"{name}","email":"{name}@example.com"}}"#);
+    app.send("POST", "/register", &[JSON], body).await
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn a_backup_whose_keys_have_all_expired_is_used_as_a_start_would_use_it() {
+    let mut app = TestApp::start().await;
+    let password = app.register("alice").await;
+    let backup = backup(&app);
+    app.advance(1000 * DAY);
+    app.rotate().await;
+    fs::rename(&backup, app.database()).unwrap();
+    assert_eq!(sign_up(&app, "bob").await.status, StatusCode::CREATED);
+    app.rotate().await;
+    let set = app.key_set().await.json();
+    let token = app.token("/auth", "alice", &password).await;
+    assert!(token.verifies_against(&set));
+}
+
+#[tokio::test]
+async fn a_database_of_another_not_my_key_is_refused_also_when_its_keys_have_expired() {
+    let app = TestApp::start().await;
+    let other = TestApp::start().await;
+    let backup = backup(&other);
+    app.advance(1000 * DAY);
+    fs::rename(&backup, app.database()).unwrap();
+    let reply = sign_up(&app, "bob").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+}

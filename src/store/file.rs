@@ -15,6 +15,10 @@ use super::{BUSY_TIMEOUT, OpenError};
 /// What would end a path, or start an escape, in SQLite's file URIs.
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 const OWNER_ONLY: u32 = 0o600;
+/// For one thread at a time; the file is there.
+pub(super) const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    .union(OpenFlags::SQLITE_OPEN_URI)
+    .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// Makes sure that there is a file which only its owner can read. SQLite gives
 /// its side files the mode of the main file.
@@ -84,10 +88,7 @@ pub(super) fn uri_with(path: &Path, parameters: &str) -> String {
 
 /// Connects for writing.
 pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut conn = Connection::open_with_flags(uri(path), flags)?;
+    let mut conn = Connection::open_with_flags(uri(path), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // A transaction that turns from reading to writing fails at once when
     // another process wrote meanwhile; one that starts as a writer waits.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema::{self, SchemaState};
-use super::{BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError, file, key_admin, keys};
+use super::{BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError, file, key_admin, keys, unfinished};
 use crate::clock::UnixTime;
 
 /// Damages that are named; more do not help.
@@ -53,7 +53,7 @@ impl Store {
 }
 
 /// Reads a database without changing it or its side files; `None` when it is
-/// missing or empty. `query` runs in one transaction, and perhaps twice.
+/// missing or empty. `query` runs in one transaction, and perhaps several times.
 pub(super) fn read_only<T>(
     path: &Path,
     query: impl Fn(&Connection) -> Result<T, OpenError>,
@@ -64,13 +64,29 @@ pub(super) fn read_only<T>(
         Ok(meta) if meta.is_file() && meta.len() == 0 => return Ok(None),
         Ok(_) => {}
     }
+    // Side files are beside the file itself, behind symbolic links.
+    let real = fs::canonicalize(path).map_err(OpenError::File)?;
+    match look_at(&real, &query) {
+        Err(e) if unfinished::is_cause_of(&e) => match unfinished::read(&real, &query)? {
+            Some(found) => Ok(Some(found)),
+            // Another program has just finished or undone it.
+            None => look_at(&real, &query).map(Some),
+        },
+        found => found.map(Some),
+    }
+}
+
+fn look_at<T>(
+    path: &Path,
+    query: impl Fn(&Connection) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
     let as_it_lies = lies_still(path).map_err(OpenError::File)?;
     let found = connect(path, as_it_lies).and_then(|conn| query(&conn));
     if as_it_lies && !lies_still(path).map_err(OpenError::File)? {
         // A server has started meanwhile, and what was read may be torn.
-        return query(&connect(path, false)?).map(Some);
+        return query(&connect(path, false)?);
     }
-    found.map(Some)
+    found
 }
 
 /// Whether nobody has a database in write-ahead mode open: then its side files

@@ -14,6 +14,7 @@ mod log_fit;
 mod place;
 mod probe;
 mod schema;
+mod unfinished;
 mod writer;
 
 use std::path::{Path, PathBuf};

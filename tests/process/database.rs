@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::support::{
-    Connection, DATABASE, JSON, Server, clear_env, command, database, files, folder, number, run,
-    sql,
+    Connection, DATABASE, JSON, Server, clear_env, command, database, files, folder, fresh_key,
+    number, run, sql,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -118,6 +120,65 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     let dir = folder("");
     fs::write(database(dir.path()), "not a database, ".repeat(100)).unwrap();
     refused_unchanged(dir.path());
+}
+
+/// A stopped database of the earlier server's journal mode, as a kill within a
+/// commit leaves it: with all mail addresses overwritten in the file, and what
+/// undoes that in the journal.
+fn killed_within_a_commit() -> TempDir {
+    let (at_work, dir) = (folder(""), folder(""));
+    let server = Server::start(at_work.path(), &[]);
+    server.wait_for_log("a new expired key is in the database");
+    server.register("alice");
+    assert!(server.stop().success());
+    let conn = sql(at_work.path());
+    conn.execute_batch(
+        "PRAGMA journal_mode = DELETE;
+         INSERT INTO users (username, password_hash, email)
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 500)
+             SELECT 'user' || n, 'none', 'user' || n || '@example.com' FROM n;
+         PRAGMA cache_size = 1;
+         BEGIN;
+         UPDATE users SET email = 'lost' || id;",
+    )
+    .unwrap();
+    // What does not fit into the cache is in the file by now.
+    for name in [DATABASE, &format!("{DATABASE}-journal"), ".env"] {
+        fs::copy(at_work.path().join(name), dir.path().join(name)).unwrap();
+    }
+    let file = fs::read(database(dir.path())).unwrap();
+    assert!(file.windows(7).any(|part| part == b"lost100"));
+    dir
+}
+
+#[test]
+fn fr_40_a_database_whose_writer_was_killed_within_a_commit_is_opened_as_it_was_before() {
+    let dir = killed_within_a_commit();
+    let report = command(dir.path()).arg("doctor").output().unwrap();
+    let report = String::from_utf8(report.stdout).unwrap();
+    assert!(report.contains("is whole"), "{report}");
+    let journal = format!("{DATABASE}-journal");
+    assert_eq!(files(dir.path()), [".env", DATABASE, &journal]);
+    let server = Server::start(dir.path(), &[]);
+    server.register("bob");
+    assert!(server.stop().success());
+    assert_eq!(files(dir.path()), [".env", DATABASE]);
+    let lost = "SELECT count(*) FROM users WHERE email LIKE 'lost%'";
+    assert_eq!(number(dir.path(), lost), 0);
+    assert_eq!(number(dir.path(), "SELECT count(*) FROM users"), 502);
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_an_unfinished_commit_as_it_is() {
+    let dir = killed_within_a_commit();
+    let journal = dir.path().join(format!("{DATABASE}-journal"));
+    let contents = || [database(dir.path()), journal.clone()].map(|file| fs::read(file).unwrap());
+    let before = (contents(), files(dir.path()));
+    let ended = run(command(dir.path()).env("NOT_MY_KEY", fresh_key()));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let said = "NOT_MY_KEY opens none of the keys";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    assert!((contents(), files(dir.path())) == before);
 }
 
 #[test]

@@ -35,34 +35,47 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Takes away what others may do with a file that something else made.
-fn restrict(path: &Path) -> Result<(), OpenError> {
-    let meta = fs::metadata(path).map_err(OpenError::File)?;
-    if !meta.is_file() {
+/// Takes away what others may do with files that something else made.
+pub(super) fn restrict(path: &Path) -> Result<(), OpenError> {
+    if !fs::metadata(path).map_err(OpenError::File)?.is_file() {
         return Err(OpenError::File(io::Error::new(
             io::ErrorKind::InvalidInput,
             "it is not a regular file",
         )));
     }
-    if meta.permissions().mode() & 0o077 != 0 {
-        for name in with_side_files(path) {
-            let changed = fs::set_permissions(&name, fs::Permissions::from_mode(OWNER_ONLY));
-            match changed {
-                Ok(()) => {}
-                Err(e) if name != path && e.kind() == io::ErrorKind::NotFound => {}
-                // Somebody else's file: usable, but worth a word.
-                Err(e) => tracing::warn!(
-                    "others may read the database, and its mode could not be changed: {e}"
-                ),
-            }
+    for name in with_side_files(path) {
+        // Somebody else's file: usable, but worth a word.
+        if let Err(e) = restrict_one(&name)
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(
+                "others may read {}, and its mode could not be changed: {e}",
+                name.display()
+            );
         }
     }
     Ok(())
 }
 
+fn restrict_one(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))
+}
+
 /// The paths of the file and of all that SQLite may put beside it.
 pub(super) fn with_side_files(path: &Path) -> [PathBuf; 4] {
-    ["", "-wal", "-shm", "-journal"].map(|end| side_file(path, end))
+    let real = real(path);
+    ["", "-wal", "-shm", "-journal"].map(|end| side_file(&real, end))
+}
+
+/// The path beside which side files are: of a symbolic link, what it leads to.
+pub(super) fn real(path: &Path) -> PathBuf {
+    match path.is_symlink() {
+        true => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+        false => path.to_owned(),
+    }
 }
 
 /// The path of the side file whose name ends so.
@@ -130,7 +143,6 @@ pub(super) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
 /// long as the busy time-out says. `false`: another program still reads what is
 /// in it, or works on it; SQLite tells that in a row and not as an error.
 pub(super) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
-    let blocked: bool =
-        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    let blocked: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(!blocked)
 }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema::{self, SchemaState};
-use super::{BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError, file, key_admin, keys, unfinished};
+use super::{
+    BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError, file, key_admin, keys, unfinished,
+};
 use crate::clock::UnixTime;
 
 /// Damages that are named; more do not help.

@@ -241,7 +241,9 @@ impl Keeper {
             Ok(()) => {}
             // What cannot be moved out of it stays in it.
             Err(NotEmptied::Fault(e)) if side_files.iter().any(|path| is_full_log(path)) => {
-                return Err(format!("the log of the one that was there cannot be emptied ({e}); move it away to go on without what it holds"));
+                return Err(format!(
+                    "the log of the one that was there cannot be emptied ({e}); move it away to go on without what it holds"
+                ));
             }
             Err(NotEmptied::Fault(e)) => {
                 tracing::warn!("the log of a database that was moved away is not emptied: {e}");

@@ -16,6 +16,7 @@ const CHECKED_UP_TO: u64 = 16 * 1024 * 1024;
 /// is sound alone, as one of another time of it does. Changes nothing.
 pub(super) fn check(path: &Path) -> Result<(), OpenError> {
     let size = |path: &Path| path.metadata().map_or(0, |meta| meta.len());
+    let path = &file::real(path);
     let log = file::side_file(path, "-wal");
     if size(path) == 0 || size(&log) == 0 {
         return Ok(());

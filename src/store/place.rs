@@ -72,6 +72,8 @@ impl Place {
 
     /// Opens what is at the path now, and makes that what is open.
     pub(super) fn reopen(&self) -> Result<Connection, OpenError> {
+        // SQLite gives side files the mode of the main file.
+        file::restrict(&self.path)?;
         let (conn, files) = open(&self.path)?;
         self.open.store(Arc::new(files));
         Ok(conn)

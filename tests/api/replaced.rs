@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use jwks_server::store::Store;
 
 use crate::support::{JSON, Reply, TestApp};
 
@@ -22,10 +23,6 @@ fn backup(app: &TestApp) -> PathBuf {
 async fn sign_up(app: &TestApp, name: &str) -> Reply {
     let body = format!(r#"{{"username":"{name}","email":"{name}@example.com"}}"#);
     app.send("POST", "/register", &[JSON], body).await
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
 #[tokio::test]
@@ -52,4 +49,16 @@ async fn a_database_of_another_not_my_key_is_refused_also_when_its_keys_have_exp
     fs::rename(&backup, app.database()).unwrap();
     let reply = sign_up(&app, "bob").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn fr_21_a_backup_that_others_may_read_is_closed_to_them_when_it_is_used() {
+    let app = TestApp::start().await;
+    let backup = backup(&app);
+    fs::set_permissions(&backup, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(&backup, app.database()).unwrap();
+    app.register("bob").await;
+    for (path, bits) in Store::file_modes(&app.database()).unwrap() {
+        assert_eq!(bits, 0o600, "{}", path.display());
+    }
 }

@@ -69,6 +69,20 @@ fn fr_21_a_file_that_others_may_read_is_closed_to_them() {
 }
 
 #[test]
+fn fr_21_side_files_that_others_may_read_are_closed_to_them_also_beside_a_link() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    server.register("alice");
+    drop(server);
+    let log = dir.path().join(format!("{DATABASE}-wal"));
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o644)).unwrap();
+    std::os::unix::fs::symlink(DATABASE, dir.path().join("link.db")).unwrap();
+    let server = Server::start_command(command(dir.path()).env("DATABASE_URL", "sqlite:link.db"));
+    server.register("bob");
+    assert_eq!(mode(&log), 0o600);
+}
+
+#[test]
 fn an_empty_file_is_taken_as_a_new_database() {
     let dir = folder("");
     fs::write(database(dir.path()), b"").unwrap();
@@ -137,12 +151,11 @@ fn killed_within_a_commit() -> TempDir {
          INSERT INTO users (username, password_hash, email)
              WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 500)
              SELECT 'user' || n, 'none', 'user' || n || '@example.com' FROM n;
-         PRAGMA cache_size = 1;
          BEGIN;
          UPDATE users SET email = 'lost' || id;",
     )
     .unwrap();
-    // What does not fit into the cache is in the file by now.
+    conn.cache_flush().unwrap();
     for name in [DATABASE, &format!("{DATABASE}-journal"), ".env"] {
         fs::copy(at_work.path().join(name), dir.path().join(name)).unwrap();
     }

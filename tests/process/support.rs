@@ -132,7 +132,10 @@ impl Server {
                     return;
                 }
             }
-            assert!(Instant::now() < deadline, "no line with {text:?} in the log");
+            assert!(
+                Instant::now() < deadline,
+                "no line with {text:?} in the log"
+            );
         }
     }
 

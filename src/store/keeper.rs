@@ -100,7 +100,7 @@ impl Keeper {
 
     /// The connection to the file at the path, after what it takes.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, Adrift> {
-        let found = self.look();
+        let found = self.place.look();
         let mended = match found {
             Found::Same => Ok(()),
             Found::Missing => {
@@ -133,7 +133,7 @@ impl Keeper {
 
     /// Whether what was just committed is in the file at the path.
     pub(super) fn check(&self) -> Result<(), Adrift> {
-        match self.look() {
+        match self.place.look() {
             Found::Same => Ok(()),
             Found::Missing => Err(Adrift::Missing),
             Found::OtherSideFiles => Err(Adrift::SideFiles("that was just seen".into())),
@@ -144,15 +144,6 @@ impl Keeper {
     /// The connection, to close it.
     pub(super) fn into_connection(self) -> Option<Connection> {
         self.conn
-    }
-
-    fn look(&self) -> Found {
-        match self.place.look() {
-            Found::Missing => Found::Missing,
-            // Ours was closed, so its number may be another file's by now.
-            _ if self.conn.is_none() => Found::Other,
-            found => found,
-        }
     }
 
     /// Has the database complete, wherever it is now.
@@ -263,6 +254,7 @@ impl Keeper {
             let _ = conn.execute_batch("ROLLBACK");
         }
         removed?;
+        self.place.close();
         self.conn = None;
         Ok(())
     }

@@ -36,7 +36,8 @@ struct FileId {
 /// The files of the connections in use.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
-    main: FileId,
+    /// None: nothing is open, so its number may be another file's by now.
+    main: Option<FileId>,
     /// Where SQLite keeps the side files: behind symbolic links, if any.
     real: PathBuf,
     log: Option<FileId>,
@@ -79,6 +80,11 @@ impl Place {
         Ok(conn)
     }
 
+    /// Has nothing count as open, before it is closed.
+    pub(super) fn close(&self) {
+        self.open.store(Arc::new(OpenFiles::none()));
+    }
+
     /// Takes note of side files that SQLite has made anew.
     pub(super) fn look_anew(&self) -> io::Result<()> {
         self.open.store(Arc::new(OpenFiles::look(&self.path)?));
@@ -101,7 +107,7 @@ impl Place {
 
     /// Whether the database that is open is the one at the path.
     pub(super) fn holds(&self) -> bool {
-        FileId::of(&self.path).is_ok_and(|now| now == self.open.load().main)
+        FileId::of(&self.path).is_ok_and(|now| self.open.load().main == Some(now))
     }
 
     /// Whether a connection that was opened then belongs to what is open.
@@ -114,7 +120,7 @@ impl Place {
         let open = self.open.load();
         match FileId::of(&self.path) {
             Err(_) => Found::Missing,
-            Ok(main) if main != open.main => Found::Other,
+            Ok(main) if open.main != Some(main) => Found::Other,
             Ok(_) if open.log_is_ours() && open.index_is_ours() => Found::Same,
             Ok(_) => Found::OtherSideFiles,
         }
@@ -139,10 +145,20 @@ impl Place {
 }
 
 impl OpenFiles {
+    fn none() -> Self {
+        Self {
+            main: None,
+            real: PathBuf::new(),
+            log: None,
+            index: None,
+            since: Instant::now(),
+        }
+    }
+
     fn look(path: &Path) -> io::Result<Self> {
         let real = fs::canonicalize(path)?;
         Ok(Self {
-            main: FileId::of(path)?,
+            main: Some(FileId::of(path)?),
             log: FileId::of(&file::side_file(&real, "-wal")).ok(),
             index: FileId::of(&file::side_file(&real, "-shm")).ok(),
             real,
@@ -184,7 +200,7 @@ fn open(path: &Path) -> Result<(Connection, OpenFiles), OpenError> {
     schema::migrate(&mut conn)?;
     // The log is there since the first look at the schema.
     let files = OpenFiles::look(path).map_err(OpenError::File)?;
-    if files.main != before {
+    if files.main != Some(before) {
         let changed = "it was replaced while it was opened";
         return Err(OpenError::File(io::Error::other(changed)));
     }

@@ -62,3 +62,22 @@ async fn fr_21_a_backup_that_others_may_read_is_closed_to_them_when_it_is_used()
         assert_eq!(bits, 0o600, "{}", path.display());
     }
 }
+
+#[tokio::test]
+async fn once_ours_is_closed_its_number_may_be_that_of_a_file_that_is_not_ours() {
+    let app = TestApp::start().await;
+    app.register("alice").await;
+    let other = TestApp::start().await;
+    other.register("alice").await;
+    let theirs = backup(&other);
+    let ours = app.database().with_file_name("ours.db");
+    fs::rename(app.database(), &ours).unwrap();
+    fs::copy(&theirs, app.database()).unwrap();
+    let refused = sign_up(&app, "bob").await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    // The same file with another content, as when a number is used again.
+    fs::copy(&theirs, &ours).unwrap();
+    fs::rename(&ours, app.database()).unwrap();
+    let judged = app.sign_in("/auth", "alice", "x").await;
+    assert_eq!(judged.status, StatusCode::SERVICE_UNAVAILABLE);
+}

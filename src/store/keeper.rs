@@ -219,14 +219,23 @@ impl Keeper {
         Ok(())
     }
 
-    /// Closes the old database, complete, and takes its side files away from
-    /// the path. Under its write lock, so that of several servers that do this
-    /// none takes the side files that another has begun for the new one.
+    /// Closes the old database, complete.
     fn leave(&mut self) -> Result<(), String> {
         self.readers.close_idle();
-        let Some(conn) = &self.conn else {
-            return Ok(());
-        };
+        if let Some(conn) = &self.conn
+            && !self.place.is_still_there()
+        {
+            self.take_side_files_away(conn)?;
+        }
+        self.place.close();
+        self.conn = None;
+        Ok(())
+    }
+
+    /// Takes the side files away from the path, once they are empty. Under the
+    /// write lock of the old database, so that of several servers that do this
+    /// none takes the side files that another has begun for the new one.
+    fn take_side_files_away(&self, conn: &Connection) -> Result<(), String> {
         let side_files = self.place.own_side_files();
         match empty_log(conn) {
             Ok(()) => {}
@@ -253,10 +262,7 @@ impl Keeper {
             // Nothing was written; closing it does the same.
             let _ = conn.execute_batch("ROLLBACK");
         }
-        removed?;
-        self.place.close();
-        self.conn = None;
-        Ok(())
+        removed
     }
 }
 

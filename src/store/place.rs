@@ -126,6 +126,13 @@ impl Place {
         }
     }
 
+    /// Whether what is open is where it was, and the path leads elsewhere: then
+    /// its side files are beside it, and in use by whoever else uses it.
+    pub(super) fn is_still_there(&self) -> bool {
+        let open = self.open.load();
+        FileId::of(&open.real).is_ok_and(|now| open.main == Some(now))
+    }
+
     /// The paths of the log and its index, as far as those there are ours.
     pub(super) fn own_side_files(&self) -> Vec<PathBuf> {
         let open = self.open.load();

@@ -2,6 +2,7 @@
 //! is answered into a file that no later start would find.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -171,6 +172,39 @@ fn what_another_program_keeps_in_the_log_is_waited_for_before_a_backup_is_used()
     assert_eq!(users_alone(&kept), 21);
     fs::remove_file(&kept).unwrap();
     assert_kept(server, &dir, &["alice", "bob"]);
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_leaves_the_old_database_to_the_others_that_use_it() {
+    let dir = folder("DATABASE_URL=sqlite:link.db");
+    let link = dir.path().join("link.db");
+    let (old, new) = (dir.path().join("old.db"), dir.path().join("new.db"));
+    fs::write(&old, b"").unwrap();
+    symlink("old.db", &link).unwrap();
+    let (server, password, _) = start(&dir);
+    let other = rusqlite::Connection::open(&old).unwrap();
+    other
+        .execute("VACUUM INTO ?", [new.to_str().unwrap()])
+        .unwrap();
+    other
+        .execute_batch("BEGIN; SELECT count(*) FROM users")
+        .unwrap();
+    server.register("bob");
+    symlink("new.db", dir.path().join("link")).unwrap();
+    fs::rename(dir.path().join("link"), &link).unwrap();
+    // Nobody is waited for.
+    assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
+    for end in ["-wal", "-shm"] {
+        assert!(dir.path().join(format!("old.db{end}")).exists(), "{end}");
+    }
+    let count = "SELECT count(*) FROM users";
+    let seen = |conn: &rusqlite::Connection| -> i64 {
+        conn.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(seen(&other), 2);
+    assert_eq!(seen(&rusqlite::Connection::open(&old).unwrap()), 2);
+    assert_eq!(seen(&rusqlite::Connection::open(&new).unwrap()), 1);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::Keeper;
-use super::{BUSY_TIMEOUT, StoreError};
+use super::{BUSY_TIMEOUT, StoreError, file};
 use crate::metrics::Commits;
 
 /// Writes that may wait at once; more callers wait for a place.
@@ -264,8 +264,11 @@ fn run_one(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<()> 
 fn finish(conn: Connection) {
     // Whoever still reads may keep the side files; a stop waits no longer.
     let _ = conn.busy_timeout(LAST_WAIT);
-    if let Err(e) = conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);") {
-        tracing::warn!("the write-ahead log stays beside the database: {e}");
+    let stays = "the write-ahead log stays beside the database";
+    match file::empty_log(&conn) {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!("{stays}: another program still uses it"),
+        Err(e) => tracing::warn!("{stays}: {e}"),
     }
     if let Err((_, e)) = conn.close() {
         tracing::warn!("the database was not closed cleanly: {e}");

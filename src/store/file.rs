@@ -111,10 +111,12 @@ pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
     Ok(conn)
 }
 
-/// Sets up a connection of the pool.
-pub(super) fn set_up_reader(conn: &mut Connection) -> rusqlite::Result<()> {
+/// Connects for reading.
+pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(uri(path), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.execute_batch("PRAGMA query_only = ON;")
+    conn.execute_batch("PRAGMA query_only = ON;")?;
+    Ok(conn)
 }
 
 /// Switches the file to write-ahead logging. While another process does the

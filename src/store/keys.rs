@@ -260,7 +260,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     })
 }
 
-/// Inserts a key with its times and the event.
+/// Inserts a key with its times; the event is the caller's to note.
 pub(super) fn insert(
     conn: &Connection,
     kid: Kid,

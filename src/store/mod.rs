@@ -13,17 +13,16 @@ mod keys;
 mod log_fit;
 mod place;
 mod probe;
+mod readers;
 mod schema;
 mod unfinished;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_sqlite::{
-    Config, Hook, HookError, Metrics, Pool, PoolConfig, PoolError, Runtime, Timeouts,
-};
+use deadpool_sqlite::{HookError, Pool, PoolError};
 use rusqlite::{Connection, ErrorCode};
 
 pub use accounts::{AccountId, AccountRow, HashSample, NewAccountRow, SignInRecord};
@@ -59,7 +58,8 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Why a step was not done. Nothing of it is in the database, unless it says so.
+/// Why a step was not done. Nothing of it is in the database at the path; in a
+/// file that was moved away within the step it may be.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds the database, the disk is full or read-only, or
@@ -92,7 +92,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         file::prepare(path)?;
         let (place, conn) = Place::open(path)?;
-        let readers = reader_pool(&place);
+        let readers = readers::pool(&place);
         let keeper = Keeper::new(conn, place.clone(), Readers::of(&readers));
         Ok(Self {
             readers,
@@ -164,72 +164,22 @@ impl Store {
         let unavailable = |e: &dyn std::fmt::Display| StoreError::Unavailable(e.to_string());
         let conn = match self.readers.get().await {
             Ok(conn) => conn,
+            // It was replaced while it was opened.
+            Err(PoolError::PostCreateHook(HookError::Message(_))) => return Ok(Err(query)),
             // A file that is gone cannot be opened either.
             Err(PoolError::Backend(_) | PoolError::PostCreateHook(_)) if !self.holds().await => {
                 return Ok(Err(query));
             }
             Err(e) => return Err(unavailable(&e)),
         };
-        let place = self.place.clone();
-        conn.interact(move |conn| {
-            if place.holds() {
-                Ok(query(conn))
-            } else {
-                Err(query)
-            }
-        })
-        .await
-        .map_err(|e| unavailable(&e))
+        readers::ask(&conn, &self.place, query).await
     }
 
     /// Whether the database that is open is the one at the path.
     async fn holds(&self) -> bool {
         let place = self.place.clone();
-        let looked = tokio::task::spawn_blocking(move || place.holds()).await;
+        let looked = tokio::task::spawn_blocking(move || place.holds(&place.open_now())).await;
         looked.unwrap_or(false)
-    }
-}
-
-fn reader_pool(place: &Place) -> Pool {
-    let config = Config {
-        path: PathBuf::from(file::uri(place.path())),
-        pool: Some(PoolConfig {
-            max_size: READERS,
-            timeouts: Timeouts {
-                wait: Some(READER_WAIT),
-                ..Timeouts::default()
-            },
-            ..PoolConfig::default()
-        }),
-    };
-    let Ok(builder) = config.builder(Runtime::Tokio1);
-    let (opened_in, used_in) = (place.clone(), place.clone());
-    let pool = builder
-        .post_create(Hook::async_fn(move |conn, _| {
-            let place = opened_in.clone();
-            Box::pin(async move {
-                conn.interact(move |conn| {
-                    file::set_up_reader(conn).map_err(HookError::Backend)?;
-                    match place.holds() {
-                        true => Ok(()),
-                        false => Err(HookError::message("another file is there")),
-                    }
-                })
-                .await
-                .map_err(|e| HookError::message(e.to_string()))?
-            })
-        }))
-        .pre_recycle(Hook::sync_fn(move |_, metrics: &Metrics| {
-            match used_in.is_current(metrics.created) {
-                true => Ok(()),
-                false => Err(HookError::message("it belongs to an earlier file")),
-            }
-        }))
-        .build();
-    match pool {
-        Ok(pool) => pool,
-        // `build` fails only for timeouts without a runtime; one is set above.
-        Err(e) => unreachable!("{e}"),
     }
 }
 

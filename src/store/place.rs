@@ -42,7 +42,8 @@ pub(super) struct OpenFiles {
     real: PathBuf,
     log: Option<FileId>,
     index: Option<FileId>,
-    /// Connections that are older belong to other files.
+    /// Connections that are older belong to other files. When it was noted
+    /// nothing was open, or these same files, so newer ones belong to these.
     since: Instant,
 }
 
@@ -105,9 +106,21 @@ impl Place {
         self.accepts.get()
     }
 
-    /// Whether the database that is open is the one at the path.
-    pub(super) fn holds(&self) -> bool {
-        FileId::of(&self.path).is_ok_and(|now| self.open.load().main == Some(now))
+    /// What is open at this moment.
+    pub(super) fn open_now(&self) -> Arc<OpenFiles> {
+        self.open.load_full()
+    }
+
+    /// Whether that is still open, and is the database at the path.
+    pub(super) fn holds(&self, open: &Arc<OpenFiles>) -> bool {
+        Arc::ptr_eq(open, &self.open.load()) && open.is_at(&self.path)
+    }
+
+    /// Whether a connection that was opened then belongs to what is open, and
+    /// that is the database at the path.
+    pub(super) fn holds_since(&self, opened: Instant) -> bool {
+        let open = self.open.load();
+        opened >= open.since && open.is_at(&self.path)
     }
 
     /// Whether a connection that was opened then belongs to what is open.
@@ -130,7 +143,7 @@ impl Place {
     /// its side files are beside it, and in use by whoever else uses it.
     pub(super) fn is_still_there(&self) -> bool {
         let open = self.open.load();
-        FileId::of(&open.real).is_ok_and(|now| open.main == Some(now))
+        open.is_at(&open.real)
     }
 
     /// The paths of the log and its index, as far as those there are ours.
@@ -171,6 +184,10 @@ impl OpenFiles {
             real,
             since: Instant::now(),
         })
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        FileId::of(path).is_ok_and(|now| self.main == Some(now))
     }
 
     fn log_is_ours(&self) -> bool {

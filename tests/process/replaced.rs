@@ -175,6 +175,18 @@ fn what_another_program_keeps_in_the_log_is_waited_for_before_a_backup_is_used()
 }
 
 #[test]
+fn a_log_that_must_stay_beside_the_database_is_named_at_the_end() {
+    let dir = folder("");
+    let (server, ..) = start(&dir);
+    let reader = reader(dir.path());
+    server.register("bob");
+    let log = server.stop_for_log();
+    assert!(log.contains("the write-ahead log stays beside"), "{log}");
+    drop(reader);
+    assert_eq!(number(dir.path(), "SELECT count(*) FROM users"), 2);
+}
+
+#[test]
 fn a_link_that_leads_elsewhere_leaves_the_old_database_to_the_others_that_use_it() {
     let dir = folder("DATABASE_URL=sqlite:link.db");
     let link = dir.path().join("link.db");
@@ -226,32 +238,35 @@ fn a_database_that_is_moved_away_is_completed_once_nobody_reads_its_log() {
 
 #[test]
 fn a_database_with_the_keys_of_another_is_not_taken_and_not_touched() {
-    let dir = folder("");
+    let dir = folder("AUTH_RATE=1000");
     let (server, password, set) = start(&dir);
     let other = folder("");
     let (elsewhere, ..) = start(&other);
     assert!(elsewhere.stop().success());
     let kept = dir.path().join("kept.db");
     fs::rename(database(dir.path()), &kept).unwrap();
-    for content in [
-        fs::read(database(other.path())).unwrap(),
-        Vec::new(),
-        b"no database ".repeat(100),
+    for (content, why) in [
+        (
+            fs::read(database(other.path())).unwrap(),
+            "NOT_MY_KEY opens none of its keys",
+        ),
+        (Vec::new(), "it holds no keys"),
+        (b"no database ".repeat(100), "file is not a database"),
     ] {
         let dropped = dir.path().join("dropped.db");
         fs::write(&dropped, &content).unwrap();
         fs::rename(&dropped, database(dir.path())).unwrap();
-        assert_refuses(&server, &password, &set);
+        // Another file is looked into twice a second at most.
+        let looked_into = format!("another file is in its place, and {why}");
+        server.ask_until_log(&looked_into, || assert_refuses(&server, &password, &set));
         assert_eq!(fs::read(database(dir.path())).unwrap(), content);
+        assert_eq!(files(dir.path()), [".env", "kept.db", DATABASE]);
     }
     fs::rename(&kept, database(dir.path())).unwrap();
-    // Another file is looked into twice a second at most.
     while sign_up(&server, "bob").status == 503 {
         assert_eq!(server.key_set().text(), set);
     }
-    let log = assert_kept(server, &dir, &["alice", "bob"]);
-    let said = "another file is in its place, and NOT_MY_KEY opens none";
-    assert!(log.contains(said), "{log}");
+    assert_kept(server, &dir, &["alice", "bob"]);
 }
 
 #[test]

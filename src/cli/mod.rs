@@ -12,6 +12,9 @@ mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
@@ -26,6 +29,9 @@ const NO_CORE: Rlimit = Rlimit {
 };
 /// The exit code for a start that was refused: nothing was made.
 const REFUSED: u8 = 2;
+/// How long the end of the process waits for a standard error that stalls. One
+/// that does not stall is written at once.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A small JWT issuer: publishes a JSON Web Key Set whose keys rotate by
 /// themselves, registers users and signs them in.
@@ -165,8 +171,45 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// One line on standard error, which may be closed.
+/// One line on standard error, which may be closed, or stalled for ever: the
+/// log's thread may hold its lock too.
 fn say(text: &str) {
-    let line = text.replace('\n', " ");
-    let _ = writeln!(std::io::stderr(), "jwks-server: {line}");
+    let line = format!("jwks-server: {}\n", text.replace('\n', " "));
+    let copy = line.clone();
+    let write = |line: &str| {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    };
+    if !for_at_most(LAST_WORDS, move || write(&copy)) {
+        write(&line);
+    }
+}
+
+/// Does what may never end on a thread of its own, and waits no longer than
+/// `limit` for its end. False when there is no thread to be had.
+fn for_at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+    // Ends with the work, also when that panics.
+    let (working, ended) = mpsc::channel::<()>();
+    let thread = thread::Builder::new().spawn(move || {
+        let _working = working;
+        work();
+    });
+    if thread.is_ok() {
+        let _ = ended.recv_timeout(limit);
+    }
+    thread.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_what_never_ends_nor_what_panics_is_waited_for() {
+        let (_kept, never) = mpsc::channel::<()>();
+        let blocks = move || {
+            let _ = never.recv();
+        };
+        assert!(for_at_most(Duration::from_millis(1), blocks));
+        assert!(for_at_most(Duration::MAX, || panic!("as intended")));
+    }
 }

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{Failure, ServeArgs, database, init, log, say};
+use super::{Failure, LAST_WORDS, ServeArgs, database, for_at_most, init, log, say};
 use crate::app::{self, App, Listeners};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, DemoUser, FILE, Mode, Settings, Supervision};
@@ -48,7 +48,19 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     database::check(&config.database, &config.secrets, clock.now())?;
-    let _writes_the_rest = log::start(&config)?;
+    let log = log::start(&config)?;
+    let outcome = run_logged(config, clock, fresh_key);
+    // Writes the rest. When the queue of lines is full, it says so on standard
+    // output, where that may block and even panic.
+    for_at_most(LAST_WORDS, move || drop(log));
+    outcome
+}
+
+fn run_logged(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    fresh_key: Option<Zeroizing<String>>,
+) -> Result<(), Failure> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }

@@ -1,14 +1,16 @@
 //! How it ends: asked to, asked twice, killed; and what it outlives.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 
 use crate::support::{Connection, DATABASE, JSON, JWKS, Server, command, files, folder};
-use crate::support::{clear_env, number, own_address, sql};
+use crate::support::{PATIENCE, clear_env, number, own_address, sql};
 
 const BODY: &[u8] = br#"{"username":"alice","email":"alice@example.com"}"#;
 
@@ -189,6 +191,86 @@ fn until_it_listens(addr: SocketAddr) {
     let began = Instant::now();
     while TcpStream::connect(addr).is_err() {
         assert!(began.elapsed() < Duration::from_secs(60), "not listening");
+        std::thread::yield_now();
+    }
+}
+
+/// A pipe with room for nothing more; whoever writes to it waits.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    for piece in [&[b'.'; 4096][..], b"."] {
+        while writer.write(piece).is_ok() {}
+    }
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// Starts it with a standard error that nobody reads as long as the reader is kept.
+fn with_full_stderr(command: &mut Command) -> (Child, PipeReader) {
+    let (reader, writer) = full_pipe();
+    command.stdout(Stdio::piped()).stderr(writer);
+    (command.spawn().unwrap(), reader)
+}
+
+/// The exit code of a process whose standard output is a pipe, once it ends.
+fn exit_code(child: &mut Child) -> Option<i32> {
+    let mut stdout = child.stdout.take().unwrap();
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(stdout.read_to_end(&mut Vec::new())));
+    if ended.recv_timeout(PATIENCE).is_err() {
+        child.kill().unwrap();
+        panic!("it goes on running");
+    }
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn a_standard_error_that_stalls_holds_up_neither_a_stop_nor_a_second_signal() {
+    for (signals, code) in [(1, 0), (2, 1)] {
+        let dir = folder("");
+        let addr = SocketAddr::from((own_address(), 18_084));
+        let mut command = command(dir.path());
+        command
+            .env("HOST", addr.ip().to_string())
+            .env("PORT", addr.port().to_string());
+        let (child, _stalled) = with_full_stderr(&mut command);
+        until_it_listens(addr);
+        let (_, log) = mpsc::channel();
+        let mut server = Server::of(child, addr, log);
+        // It would take all the time that a stop has.
+        let _held = (signals == 2).then(|| under_way(&server));
+        server.signal(Signal::TERM);
+        if signals == 2 {
+            until_it_stops_listening(addr);
+            server.signal(Signal::TERM);
+        }
+        assert_eq!(exit_code(&mut server.child), Some(code));
+    }
+}
+
+#[test]
+fn a_failure_that_nobody_reads_is_still_an_exit_code() {
+    let dir = folder("");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (args, port) in [(&["--nonsense"][..], "0"), (&[], &*port)] {
+        let mut command = command(dir.path());
+        command
+            .args(args)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", port);
+        let (mut child, _stalled) = with_full_stderr(&mut command);
+        assert_eq!(exit_code(&mut child), Some(2), "{args:?}");
+    }
+}
+
+/// For a server that has been told to stop, and whose log nobody reads.
+fn until_it_stops_listening(addr: SocketAddr) {
+    let began = Instant::now();
+    while TcpStream::connect(addr).is_ok() {
+        assert!(began.elapsed() < PATIENCE, "still listening");
         std::thread::yield_now();
     }
 }

@@ -93,7 +93,7 @@ async fn sign_in(
     head: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let credentials = credentials(head, &body::read(body).await?)?;
+    let credentials = credentials(head, &body::read(&head.headers, body).await?)?;
     let name = credentials.username().to_owned();
     let note = |e: &SignInError| {
         if matches!(e, SignInError::BadCredentials) {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -20,6 +20,9 @@ use super::error::ApiError;
 pub(super) const MAX_BODY: usize = 16 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a body that is too large is read on, and for how long.
+const MOST_DISCARDED: usize = 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The fields that the routes know; others are ignored.
 #[derive(Debug, Default)]
@@ -90,14 +93,39 @@ impl Field {
 }
 
 /// Reads a body as a whole: at most 16 KiB, within ten seconds.
-pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
-    let whole = Limited::new(body, MAX_BODY).collect();
+pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        // Reading on would tell a client that asks first to go ahead.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body).await;
+        }
+        return Err(ApiError::TooLarge(MAX_BODY));
+    }
+    let whole = Limited::new(&mut body, MAX_BODY).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(ApiError::TooLarge(MAX_BODY)),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(ApiError::TooLarge(MAX_BODY))
+        }
         Ok(Err(_)) => Err(ApiError::BadRequest("the body did not arrive whole".into())),
         Err(_) => Err(ApiError::TooSlow),
     }
+}
+
+/// Reads on for a little, since many clients send all before they look for the
+/// answer, and a connection that is closed on bytes that nobody has read is
+/// reset: its client may never see the answer.
+async fn discard(mut body: Body) {
+    let rest = async {
+        let mut left = MOST_DISCARDED;
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 
 /// The fields of a body that is not empty.

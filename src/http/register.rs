@@ -42,7 +42,7 @@ async fn register(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let bytes = body::read(body).await?;
+    let bytes = body::read(&head.headers, body).await?;
     if bytes.is_empty() {
         return Err(ApiError::BadRequest(
             "the body is empty: send username and email".into(),

@@ -64,7 +64,12 @@ async fn http_2_with_prior_knowledge_gives_the_same_answers() {
         405
     );
     let body = br#"{"username":"bob","email":"bob@example.com"}"#.to_vec();
-    assert_eq!(send(client, "POST", "/register", body).await.0, 201);
+    assert_eq!(
+        send(client.clone(), "POST", "/register", body).await.0,
+        201
+    );
+    let large = vec![b'x'; 1_000_000];
+    assert_eq!(send(client, "POST", "/register", large).await.0, 413);
 }
 
 #[tokio::test]

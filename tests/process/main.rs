@@ -33,5 +33,6 @@ mod start;
 mod support;
 mod token;
 mod two_servers;
+mod uploads;
 mod verifiers;
 mod verify;

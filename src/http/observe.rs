@@ -151,6 +151,10 @@ where
         if let Some(mut seen) = this.seen.take() {
             seen.answered(response.status());
             mark(response.headers_mut(), seen.arrival.id.clone());
+            // axum gives every answer one (RFC 9110 section 8.6).
+            if let StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED = response.status() {
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+            }
         }
         Poll::Ready(Ok(response))
     }

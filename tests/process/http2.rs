@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::support::{JWKS, Server, credentials, folder};
+use axum::http::{Request, Response};
+
+use crate::support::{Connection, JWKS, Server, credentials, folder};
 
 pub type Http2 = h2::client::SendRequest<bytes::Bytes>;
 
@@ -25,7 +27,25 @@ pub async fn send_with(
     headers: &[(&'static str, &str)],
     body: Vec<u8>,
 ) -> (u16, Vec<u8>) {
-    let mut request = axum::http::Request::builder()
+    let answer = ask(client, method, path, headers, body).await;
+    let status = answer.status().as_u16();
+    let mut body = answer.into_body();
+    let mut whole = Vec::new();
+    while let Some(part) = body.data().await {
+        whole.extend_from_slice(&part.unwrap());
+    }
+    (status, whole)
+}
+
+/// Sends a request; its answer's head, and what its body comes from.
+async fn ask(
+    client: Http2,
+    method: &str,
+    path: &str,
+    headers: &[(&'static str, &str)],
+    body: Vec<u8>,
+) -> Response<h2::RecvStream> {
+    let mut request = Request::builder()
         .method(method)
         .uri(format!("http://localhost{path}"))
         .header("content-type", "application/json")
@@ -39,14 +59,7 @@ pub async fn send_with(
     if !body.is_empty() {
         stream.send_data(body.into(), true).unwrap();
     }
-    let answer = answer.await.unwrap();
-    let status = answer.status().as_u16();
-    let mut body = answer.into_body();
-    let mut whole = Vec::new();
-    while let Some(part) = body.data().await {
-        whole.extend_from_slice(&part.unwrap());
-    }
-    (status, whole)
+    answer.await.unwrap()
 }
 
 #[tokio::test]
@@ -64,12 +77,44 @@ async fn http_2_with_prior_knowledge_gives_the_same_answers() {
         405
     );
     let body = br#"{"username":"bob","email":"bob@example.com"}"#.to_vec();
-    assert_eq!(
-        send(client.clone(), "POST", "/register", body).await.0,
-        201
-    );
+    assert_eq!(send(client.clone(), "POST", "/register", body).await.0, 201);
     let large = vec![b'x'; 1_000_000];
     assert_eq!(send(client, "POST", "/register", large).await.0, 413);
+}
+
+/// RFC 9110 section 8.6: none with 204, and with 304 only the document's.
+#[tokio::test]
+async fn answers_without_a_body_state_no_length() {
+    let dir = folder("ISSUER=https://issuer.example");
+    let server = Server::start(dir.path(), &[]);
+    let client = connect(server.addr).await;
+    let mut http1 = Connection::open(server.addr);
+    let known = ("if-none-match", "*");
+    for path in [
+        JWKS,
+        "/.well-known/jwks-schedule.json",
+        "/.well-known/openid-configuration",
+        "/openapi.json",
+    ] {
+        for (method, status) in [("GET", 304), ("HEAD", 304), ("OPTIONS", 204)] {
+            let reply = http1.send(method, path, &[known], b"");
+            assert_eq!(reply.status, status, "{method} {path}");
+            let length = reply.header("content-length");
+            assert_eq!(length, "", "{method} {path}");
+            let answer = ask(client.clone(), method, path, &[known], Vec::new()).await;
+            assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+            let length = answer.headers().get("content-length");
+            assert_eq!(length, None, "{method} {path} of HTTP/2");
+        }
+        // A HEAD that is answered 200 has the document's.
+        let length = |reply: crate::support::Reply| reply.header("content-length").to_owned();
+        let (head, get) = (
+            length(http1.send("HEAD", path, &[], b"")),
+            length(http1.send("GET", path, &[], b"")),
+        );
+        assert_eq!(head, get, "{path}");
+        assert_ne!(head, "", "{path}");
+    }
 }
 
 #[tokio::test]

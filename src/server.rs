@@ -44,8 +44,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How often each connection is looked at; its time-outs are as exact as this.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
-/// Bytes of a request's head.
-const MAX_HEAD: usize = 64 * 1024;
+/// Bytes of a request's head; for HTTP/2, as RFC 9113 section 6.5.2 counts them.
+const MAX_HEAD: u32 = 64 * 1024;
 /// How long to wait when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -114,10 +114,11 @@ fn http() -> auto::Builder<TokioExecutor> {
         // Answers are short: copying one behind its head is cheaper than
         // sending the two as a list.
         .writev(false)
-        .max_buf_size(MAX_HEAD);
+        .max_buf_size(MAX_HEAD as usize);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     http

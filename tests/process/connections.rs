@@ -98,6 +98,27 @@ fn requests_that_are_sent_ahead_are_answered_in_their_order() {
 }
 
 #[test]
+fn a_head_may_have_64_kib_and_100_fields() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let long = |size: usize| format!("X: {}\r\n", "x".repeat(size));
+    let many = |fields: usize| "X: x\r\n".repeat(fields);
+    for (what, fields, status) in [
+        ("60 kB", long(60_000), 200),
+        ("66 kB", long(66_000), 431),
+        ("a hundred fields", many(100), 200),
+        ("one more", many(101), 431),
+        ("no field at all", "nonsense\r\n".to_owned(), 400),
+    ] {
+        let mut connection = Connection::open(server.addr);
+        connection.write(format!("GET {JWKS} HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        let reply = connection.read_reply("GET");
+        assert_eq!(reply.status, status, "{what}");
+        assert_eq!(reply.body.is_empty(), status != 200, "{what}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_http_end_only_their_own_connection() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);

@@ -118,6 +118,25 @@ async fn answers_without_a_body_state_no_length() {
 }
 
 #[tokio::test]
+async fn a_head_may_have_64_kib() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let client = connect(server.addr).await;
+    for (size, status) in [(60_000, 200), (66_000, 431), (60_000, 200)] {
+        let value = "x".repeat(size);
+        let answer = ask(client.clone(), "GET", JWKS, &[("x", &value)], Vec::new()).await;
+        assert_eq!(answer.status().as_u16(), status, "{size}");
+    }
+    let far_over = Request::get(format!("http://localhost{JWKS}"))
+        .header("x", "x".repeat(300_000))
+        .body(());
+    let mut client = client.ready().await.unwrap();
+    let (answer, _) = client.send_request(far_over.unwrap(), true).unwrap();
+    answer.await.unwrap_err();
+    assert_eq!(server.key_set().status, 200);
+}
+
+#[tokio::test]
 async fn fr_36_streams_of_one_http_2_connection_share_the_quota() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);

@@ -36,7 +36,8 @@ const PATH: &str = "/openapi.json";
 const VERSION: &str = "1.0.0";
 const ABOUT: &str = "Issues JWTs (RS256) whose keys rotate by themselves. \
     Every error of a route is JSON with one member, `error`; a path that is not here is 404. \
-    What is no HTTP request, or has a head over 64 KiB, is answered 400 or 431 without a body.";
+    What is no HTTP request, or has a head over 64 KiB or over 100 fields, is answered \
+    400 or 431 without a body; in HTTP/2 it may be reset instead.";
 /// The name of HTTP Basic among the security schemes.
 pub(super) const BASIC: &str = "basic";
 

@@ -193,7 +193,8 @@ where
             }
             watcher = Some(cx.waker().clone());
             if drain.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(false);
+                // Nothing was asked: what is there of a head is not waited for.
+                return Poll::Ready(begun.load(Ordering::Relaxed) == 0);
             }
             while check.as_mut().poll(cx).is_ready() {
                 let begun = begun.load(Ordering::Relaxed);
@@ -241,6 +242,7 @@ impl Idle {
 /// hyper's timer for HTTP/1.1, which times the heads of requests. It wakes
 /// nobody: a connection is polled at each check anyway, and a timer of its own
 /// for each request would be set and taken back under a lock of the runtime.
+/// There are no checks once the service stops, and no heads to wait for either.
 #[derive(Clone, Debug)]
 struct CheckedTimer;
 

@@ -72,14 +72,20 @@ fn connections_that_are_idle_do_not_hold_up_the_stop() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let mut idle: Vec<_> = (0..20).map(|_| Connection::open(server.addr)).collect();
-    // Half of them have been used, the others have said nothing yet.
+    // Half of them have been used, the others have asked for nothing yet. Some of
+    // either have begun to.
     for connection in idle.iter_mut().skip(10) {
         assert_eq!(connection.send("GET", JWKS, &[], b"").status, 200);
     }
+    for connection in idle.iter_mut().step_by(3) {
+        connection.write(b"GET / HTTP/1.1\r\nHost:");
+    }
+    idle[1].write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     let log = server.stop_for_log();
     assert!(!log.contains("cut off"), "{log}");
-    for mut connection in idle {
-        assert!(connection.read_to_end().is_empty());
+    for (n, mut connection) in idle.into_iter().enumerate() {
+        // An HTTP/2 connection is told settings.
+        assert!(n == 1 || connection.read_to_end().is_empty());
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const PATH: &str = "/.well-known/jwks-schedule.json";
 #[derive(Serialize, ToSchema)]
 pub(super) struct Schedule {
     keys: Vec<ScheduledKey>,
-    /// When the next key will be published.
+    /// When the next key is due to be published.
     next_rotation: Moment,
     contract: Contract,
 }
@@ -90,7 +90,9 @@ pub(super) fn describe() -> PublicDocument {
     .or(missing())
 }
 
-/// Only times that stand still, so that equal plans are equal bytes.
+/// Times that stand still, so that equal plans are equal bytes: a key that is
+/// overdue keeps the time at which it was due. Only one that is due since no
+/// other can be counted on is due now, whenever that is.
 fn document(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Document {
     let times = snapshot.times();
     let published = times.iter().filter(|key| lifecycle::is_published(key, now));
@@ -99,7 +101,7 @@ fn document(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Document {
             .map(|key| scheduled(key, times, policy, now))
             .collect(),
         next_rotation: lifecycle::next_due(times, policy, now)
-            .map_or(now, |due| due.max(now))
+            .unwrap_or(now)
             .into(),
         contract: Contract {
             max_cache_seconds: policy.lead().as_secs(),

@@ -1,5 +1,7 @@
 //! The timetable foretells what then happens, and discovery says what is true.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use jwks_server::clock::UnixTime;
 use serde_json::{Value, json};
@@ -100,6 +102,20 @@ async fn the_schedule_has_states_times_twice_and_the_contract() {
         },
     });
     assert_eq!(schedule(&app).await, expected);
+}
+
+/// So that verifiers and caches are not told of a new plan each second.
+#[tokio::test]
+async fn a_key_that_is_overdue_keeps_the_time_at_which_it_was_due() {
+    let app = TestApp::start().await;
+    let due = epoch(&schedule(&app).await["next_rotation"]).unwrap();
+    app.clock.step_to(UnixTime::from_secs(due + 60));
+    let late = app.send("GET", SCHEDULE, &[], "").await;
+    assert_eq!(epoch(&late.json()["next_rotation"]), Some(due));
+    app.advance(Duration::from_secs(1));
+    let known = [("if-none-match", late.header("etag"))];
+    let again = app.send("GET", SCHEDULE, &known, "").await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use ipnet::IpNet;
 
 /// The address at the other end of the connection. Whoever accepts the
-/// connection puts it into the request's extensions.
+/// connection hands it over with each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 

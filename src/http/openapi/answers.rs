@@ -95,7 +95,7 @@ impl From<Answers> for Responses {
 }
 
 fn described(sample: &Response, meaning: &str) -> ResponseBuilder {
-    // What `Observe` puts on every answer.
+    // What `observe` puts on every answer.
     let always = [&REQUEST_ID, &header::X_CONTENT_TYPE_OPTIONS];
     let response = always
         .into_iter()

@@ -146,28 +146,31 @@ impl World {
         Ok(())
     }
 
-    /// All go, and the new key signs at once.
+    /// All go, and the new key signs at once. Expired ones are marked too.
     async fn replace_all(&mut self, by: Operator, own: Option<Store>) -> Kept {
         let (now, can_seal) = (self.now(), self.choose_sealing(&by));
         let replaced = by.run(by.operations.replace_all("leaked".into())).await;
         end(own).await;
-        let is_there = |(_, row): &(&i64, &Life)| row.typed && row.is_published(now);
-        let there = self.history.rows.iter().filter(is_there);
-        let there: Vec<_> = there.map(|(kid, _)| *kid).collect();
+        let rows = self.history.rows.iter();
+        let marked = rows.filter(|(_, row)| row.typed && !row.revoked);
+        let (marked, there): (Vec<_>, Vec<_>) = marked
+            .map(|(kid, row)| (*kid, row.is_published(now).then_some(*kid)))
+            .unzip();
+        let there: Vec<_> = there.into_iter().flatten().collect();
         if let Some(Err(RotationError::OtherSecrets)) = replaced {
             let added = self.observe(Why::WasAskedFor(Duration::ZERO))?;
             promise!(!can_seal && added == 0, "an emergency was refused");
             return Ok(());
         }
-        let was_done = replaced.is_some() || self.sql_revoked().keys().any(|k| there.contains(k));
+        let was_done = replaced.is_some() || self.sql_revoked().keys().any(|k| marked.contains(k));
         if was_done {
-            for kid in &there {
+            for kid in &marked {
                 self.note_revoked(*kid);
             }
         }
         let added = self.observe(Why::WasAskedFor(Duration::ZERO))?;
         let Some(replaced) = replaced else {
-            let expected = added == usize::from(was_done) || there.is_empty();
+            let expected = added == usize::from(was_done) || marked.is_empty();
             promise!(expected, "an emergency was half done: {added} keys more");
             return Ok(());
         };

@@ -251,7 +251,7 @@ fn a_database_with_the_keys_of_another_is_not_taken_and_not_touched() {
             "NOT_MY_KEY opens none of its keys",
         ),
         (Vec::new(), "it holds no keys"),
-        (b"no database ".repeat(100), "file is not a database"),
+        (b"no database ".repeat(100), "SQLite cannot use it"),
     ] {
         let dropped = dir.path().join("dropped.db");
         fs::write(&dropped, &content).unwrap();

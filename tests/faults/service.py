@@ -23,6 +23,9 @@ DATABASE = "totally_not_my_privateKeys.db"
 JWKS = "/.well-known/jwks.json"
 PATIENCE = 60
 
+sys.path.append(str(ROOT / "tests"))
+import standstill  # noqa: E402
+
 
 def binary():
     """The server: JWKS_SERVER, or the newer of the two builds."""
@@ -46,6 +49,8 @@ def shim(name="disk"):
 
 
 class Reply:
+    """`took` is less what the machine stood still."""
+
     def __init__(self, status, headers, body, took):
         self.status, self.headers, self.body, self.took = status, headers, body, took
 
@@ -79,16 +84,18 @@ class Client:
         except (OSError, http.client.HTTPException) as e:
             self.http.close()
             raise Gone(e) from e
-        return Reply(answer.status, answer.headers, text, time.monotonic() - began)
+        return Reply(answer.status, answer.headers, text, standstill.elapsed(began))
 
     def key_set(self):
         return self.send("GET", JWKS)
 
     def register(self, name):
-        return self.send("POST", "/register", {"username": name, "email": f"{name}@example.com"})
+        body = {"username": name, "email": f"{name}@example.com"}
+        return standstill.patiently(lambda: self.send("POST", "/register", body))
 
     def sign_in(self, name, password, query=""):
-        return self.send("POST", f"/auth{query}", {"username": name, "password": password})
+        body = {"username": name, "password": password}
+        return standstill.patiently(lambda: self.send("POST", f"/auth{query}", body))
 
     def close(self):
         self.http.close()

@@ -264,22 +264,33 @@ class Source:
         self.began, self.changed = time.monotonic(), None
         self.came = threading.Condition()
         self.stopped = threading.Event()
+        # What ended the thread before it was told to stop.
+        self.failed = None
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
-        while not self.stopped.wait(1):
-            token = self.service.token()
+        try:
+            while not self.stopped.wait(1):
+                self.come(self.service.token())
+        except Exception as error:
             with self.came:
-                self.latest = token
-                if self.changed is None and kid(token) != self.first_kid:
-                    self.changed = time.monotonic()
+                self.failed = error
                 self.came.notify_all()
+
+    def come(self, token: str):
+        with self.came:
+            self.latest = token
+            if self.changed is None and kid(token) != self.first_kid:
+                self.changed = time.monotonic()
+            self.came.notify_all()
 
     def next(self) -> str:
         with self.came:
-            if not self.came.wait(60):
+            if not self.failed and not self.came.wait(60):
                 raise RuntimeError("the server gives no tokens")
+            if self.failed:
+                raise RuntimeError("the server gives no more tokens") from self.failed
             return self.latest
 
     def signed_anew(self) -> float:

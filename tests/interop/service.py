@@ -4,11 +4,16 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "tests"))
+import standstill  # noqa: E402
+
 BINARY = ROOT / "target/release/jwks-server"
 JWKS = "/.well-known/jwks.json"
 AUDIENCE = "interop"
@@ -77,8 +82,10 @@ class Service:
     def fetch(self, path: str, body: bytes | None = None) -> bytes:
         headers = {"Content-Type": "application/json"} if body else {}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.read()
+        answer = standstill.patiently(lambda: Answer(request))
+        if answer.status != 200:
+            raise RuntimeError(f"{path} was answered {answer.status}: {answer.body.decode()}")
+        return answer.body
 
     def key_set_requests(self) -> dict:
         """By client address: the statuses of the answers to requests for the key set."""
@@ -87,3 +94,15 @@ class Service:
         for status, client in re.findall(pattern, self.log.read_text()):
             found.setdefault(client, []).append(int(status))
         return found
+
+
+class Answer:
+    """The answer to a request, whatever its status."""
+
+    def __init__(self, request: urllib.request.Request):
+        try:
+            answer = urllib.request.urlopen(request, timeout=30)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            self.status, self.headers, self.body = answer.status, answer.headers, answer.read()

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import time
+
+from service import standstill
 
 
 class Answer:
@@ -41,6 +44,18 @@ class Connection:
         except asyncio.IncompleteReadError as e:
             raise ConnectionResetError("closed before the answer") from e
         return Answer(int(first.split(b" ")[1]), headers, body)
+
+    async def register(self, name: str) -> str:
+        """Signs up alone on the machine, so that only a standstill of it fills the queue; the password."""
+        for _ in range(1 + standstill.AGAIN):
+            began = time.monotonic()
+            answer = await self.post("/register", username=name, email=f"{name}@example.com")
+            if not standstill.excuses(answer.status, answer.body, began):
+                break
+            await asyncio.sleep(int(answer.headers[b"retry-after"]))
+        if answer.status != 201:
+            raise RuntimeError(f"a sign-up was answered {answer.status}: {answer.body.decode()}")
+        return json.loads(answer.body)["password"]
 
     def close(self) -> None:
         self.writer.close()

@@ -61,8 +61,7 @@ class Others:
 
     async def __aenter__(self) -> "Others":
         connection = await Connection.open(self.service.port, "127.1.0.1")
-        answer = await connection.post("/register", username="user", email="user@example.com")
-        self.password = answer.body.decode().split('"')[3]
+        self.password = await connection.register("user")
         connections = [await Connection.open(self.service.port, "127.1.0.1") for _ in range(FETCHERS)]
         self.tasks = [asyncio.create_task(self.fetch(kept)) for kept in connections]
         self.tasks.append(asyncio.create_task(self.sign_in(connection)))

@@ -85,8 +85,7 @@ class Saturation:
     async def sign_up_users(self) -> None:
         connection = await Connection.open(self.service.port)
         for n in range(USERS):
-            answer = await connection.post("/register", username=f"user{n}", email=f"user{n}@example.com")
-            self.passwords.append(answer.body.decode().split('"')[3])
+            self.passwords.append(await connection.register(f"user{n}"))
             self.accounts += 1
         connection.close()
         await asyncio.sleep(1)

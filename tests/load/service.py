@@ -6,11 +6,15 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "tests"))
+import standstill  # noqa: E402
+
 BINARY = ROOT / "target/release/jwks-server"
 JWKS = "/.well-known/jwks.json"
 DATABASE = "totally_not_my_privateKeys.db"

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::PATIENCE;
+use crate::standstill::patiently;
+use crate::support::{JSON, PATIENCE};
 
 /// A connection that stays open between requests.
 pub struct Connection {
@@ -71,6 +72,11 @@ impl Connection {
         let request = request(method, path, headers, body);
         self.stream.get_mut().write_all(&request).ok()?;
         self.try_read_reply(method)
+    }
+
+    /// A sign-in or a sign-up; `None` when the connection ends before its answer.
+    pub fn try_post(&mut self, path: &str, body: &[u8]) -> Option<Reply> {
+        patiently(|| self.try_send("POST", path, &[JSON], body))
     }
 
     pub fn write(&mut self, bytes: &[u8]) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::support::{Connection, JSON, Server, command, credentials, folder, number, sql};
+use crate::support::{Connection, Server, command, credentials, folder, number, sql};
 
 /// What clients were told before the server was gone.
 enum Told {
@@ -29,7 +29,7 @@ fn client(addr: SocketAddr, round: usize, number: u8, told: &Sender<Told>) {
     for n in 0.. {
         let name = format!("r{round}c{number}n{n}");
         let body = format!(r#"{{"username":"{name}","email":"{name}@t.invalid"}}"#);
-        let Some(reply) = connection.try_send("POST", "/register", &[JSON], body.as_bytes()) else {
+        let Some(reply) = connection.try_post("/register", body.as_bytes()) else {
             return;
         };
         assert_eq!(reply.status, 201, "{}", reply.text());
@@ -40,7 +40,7 @@ fn client(addr: SocketAddr, round: usize, number: u8, told: &Sender<Told>) {
             password,
         };
         told.send(registered).unwrap();
-        let Some(reply) = connection.try_send("POST", "/auth", &[JSON], &body) else {
+        let Some(reply) = connection.try_post("/auth", &body) else {
             return;
         };
         match reply.status {
@@ -129,7 +129,7 @@ fn assert_all_sign_in(addr: SocketAddr, passwords: &HashMap<String, String>) {
                     let mut connection = Connection::from_address(addr, source.into());
                     for (name, password) in ten {
                         let body = credentials(name, password);
-                        let reply = connection.send("POST", "/auth", &[JSON], &body);
+                        let reply = connection.try_post("/auth", &body).unwrap();
                         assert_eq!(reply.status, 200, "{name}: {}", reply.text());
                     }
                 }

@@ -29,6 +29,7 @@ mod rotation;
 mod sealing_key;
 mod secrets;
 mod signals;
+mod standstill;
 mod start;
 mod support;
 mod token;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub use crate::client::{Connection, Reply};
+use crate::standstill::patiently;
 
 pub const JWKS: &str = "/.well-known/jwks.json";
 pub const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -187,13 +188,17 @@ impl Server {
     /// Registers a name and returns the password.
     pub fn register(&self, name: &str) -> String {
         let body = format!(r#"{{"username":"{name}","email":"{name}@example.com"}}"#);
-        let reply = self.send("POST", "/register", &[JSON], body.as_bytes());
+        let reply = self.post_patiently("/register", body.as_bytes());
         assert_eq!(reply.status, 201, "{}", reply.text());
         reply.json()["password"].as_str().unwrap().to_owned()
     }
 
     pub fn sign_in(&self, path: &str, name: &str, password: &str) -> Reply {
-        self.send("POST", path, &[JSON], &credentials(name, password))
+        self.post_patiently(path, &credentials(name, password))
+    }
+
+    fn post_patiently(&self, path: &str, body: &[u8]) -> Reply {
+        patiently(|| Some(self.send("POST", path, &[JSON], body))).unwrap()
     }
 }
 

@@ -1,0 +1,75 @@
+"""Machines stand still for seconds at a time, virtual ones above all, while the
+clock goes on. What a run measures is taken less such times. For the runs in
+tests/faults, tests/interop and tests/load."""
+
+import threading
+import time
+
+TICK = 0.05
+# A tick that comes so late was held up by the machine.
+LEAST = 0.5
+# For how long afterwards the server may think that hashes are slow, since one of
+# them seemed to be.
+AFTERMATH = 10.0
+# How often the queue for passwords is asked again.
+AGAIN = 3
+
+
+class Ticker(threading.Thread):
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.lock, self.last, self.spans = threading.Lock(), time.monotonic(), []
+
+    def run(self):
+        while True:
+            time.sleep(TICK)
+            self.tick()
+
+    def tick(self):
+        with self.lock:
+            now = time.monotonic()
+            if now - self.last > LEAST:
+                self.spans.append((self.last + TICK, now))
+            self.last = now
+
+    def between(self, began, ended):
+        # Whoever asks may be the first to go on.
+        self.tick()
+        with self.lock:
+            return sum(max(0.0, min(ended, to) - max(began, at)) for at, to in self.spans)
+
+
+_ticker = Ticker()
+_ticker.start()
+
+
+def between(began, ended):
+    """For how many seconds the machine stood still, between two times of time.monotonic()."""
+    return _ticker.between(began, ended)
+
+
+def since(began):
+    return between(began, time.monotonic())
+
+
+def elapsed(began):
+    """The seconds since `began` in which the machine did not stand still."""
+    now = time.monotonic()
+    return now - began - between(began, now)
+
+
+def excuses(status, body, began):
+    """Whether an answer to a request of `began` is that of a full queue, and may be
+    so since the machine stood still: a password that has waited for two seconds is refused."""
+    return status == 503 and b"too many passwords" in body and since(began - AFTERMATH) > 0
+
+
+def patiently(ask):
+    """The reply to `ask`, which is asked again when it is excused, and only then."""
+    for _ in range(AGAIN):
+        began = time.monotonic()
+        reply = ask()
+        if not excuses(reply.status, reply.body, began):
+            return reply
+        time.sleep(int(reply.headers["Retry-After"]))
+    return ask()

@@ -70,7 +70,11 @@ impl Stopwatch {
 
     pub fn elapsed(&self) -> Duration {
         let elapsed = self.0.elapsed();
-        elapsed.saturating_sub(standstill_since(self.0))
+        elapsed.saturating_sub(self.standstill())
+    }
+
+    pub fn standstill(&self) -> Duration {
+        standstill_since(self.0)
     }
 }
 

@@ -49,10 +49,11 @@ def shim(name="disk"):
 
 
 class Reply:
-    """`took` is less what the machine stood still."""
+    """`began` is when it was asked for; `took` is less what the machine stood still."""
 
-    def __init__(self, status, headers, body, took):
-        self.status, self.headers, self.body, self.took = status, headers, body, took
+    def __init__(self, status, headers, body, began):
+        self.status, self.headers, self.body = status, headers, body
+        self.began, self.took = began, standstill.elapsed(began)
 
     def json(self):
         return json.loads(self.body)
@@ -84,7 +85,7 @@ class Client:
         except (OSError, http.client.HTTPException) as e:
             self.http.close()
             raise Gone(e) from e
-        return Reply(answer.status, answer.headers, text, standstill.elapsed(began))
+        return Reply(answer.status, answer.headers, text, began)
 
     def key_set(self):
         return self.send("GET", JWKS)
@@ -190,10 +191,10 @@ def wait_for(what, condition, timeout=PATIENCE):
     """Asks until `condition` holds and returns how long that took."""
     began = time.monotonic()
     while not condition():
-        if time.monotonic() - began > timeout:
+        if standstill.elapsed(began) > timeout:
             raise AssertionError(f"not within {timeout} s: {what}")
         time.sleep(0.01)
-    return time.monotonic() - began
+    return standstill.elapsed(began)
 
 
 def decode(part):

@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::rotation::{Times, now};
+use crate::standstill::Stopwatch;
 use crate::support::{JWKS, PATIENCE, Server};
 use crate::token::{Token, kids};
 
@@ -69,8 +70,13 @@ fn rotate_under(command: Command, words: &Words) {
     let mut verifier = Verifier::start(command, &server);
     let ask = |path| Token::of(&server.sign_in(path, "alice", &password)).unwrap();
 
-    let first = ask("/auth");
-    assert_eq!(verifier.verdict(&first.0), "ok");
+    // Its start takes as long as it takes; a token lives for three seconds.
+    let junk = verifier.verdict("junk");
+    assert!(junk.starts_with("refused "), "{junk}");
+
+    let watch = Stopwatch::start();
+    let stood_still = || !watch.standstill().is_zero();
+    let first = verifier.accepted(|| ask("/auth"));
     let tampered = verifier.verdict(&tampered(&first.0));
     assert!(tampered.contains(words.bad_signature), "{tampered}");
     let of_expired_key = verifier.verdict(&ask("/auth?expired").0);
@@ -87,15 +93,7 @@ fn rotate_under(command: Command, words: &Words) {
     while kids(&server.key_set().json()).contains(&old) {
         assert!(started.elapsed() < PATIENCE, "the first key is still there");
         std::thread::sleep(PACE);
-        let fresh = ask("/auth");
-        let verdict = verifier.verdict(&fresh.0);
-        assert_eq!(
-            verdict,
-            "ok",
-            "{:?} after {:?}",
-            fresh.kid(),
-            started.elapsed()
-        );
+        let fresh = verifier.accepted(|| ask("/auth"));
         if seen.insert(fresh.kid()) {
             assert_eq!(seen.len(), 2, "one rotation only");
         }
@@ -110,16 +108,21 @@ fn rotate_under(command: Command, words: &Words) {
         }
         if !outlived && now() >= expiry(&first) {
             let verdict = verifier.verdict(&first.0);
-            assert!(verdict.contains(words.expired), "{verdict}");
+            // The key may have gone too while all stood still.
+            let is_gone = stood_still() && verdict.contains(words.unknown_key);
+            assert!(is_gone || verdict.contains(words.expired), "{verdict}");
             outlived = true;
         }
     }
-    assert_eq!(verifier.verdict(&ask("/auth").0), "ok");
-    assert_eq!((seen.len(), outlived), (2, true));
-    assert!(
-        of_old_after_turn > 0,
-        "no old token was tried after the turn"
-    );
+    verifier.accepted(|| ask("/auth"));
+    // What takes seconds may have been over before it could be tried.
+    if !stood_still() {
+        assert_eq!((seen.len(), outlived), (2, true));
+        assert!(
+            of_old_after_turn > 0,
+            "no old token was tried after the turn"
+        );
+    }
 }
 
 /// The same token with another first letter in its signature.
@@ -155,6 +158,19 @@ impl Verifier {
             verdicts: BufReader::new(child.stdout.take().unwrap()),
             child,
         }
+    }
+
+    /// A fresh token, which must verify; another if it had expired before the verdict.
+    fn accepted(&mut self, ask: impl Fn() -> Token) -> Token {
+        for _ in 0..5 {
+            let token = ask();
+            let verdict = self.verdict(&token.0);
+            if verdict == "ok" {
+                return token;
+            }
+            assert!(now() >= expiry(&token), "key {}: {verdict}", token.kid());
+        }
+        panic!("each token had expired before it was looked at");
     }
 
     fn verdict(&mut self, token: &str) -> String {

@@ -4,9 +4,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{Connection, JSON, JWKS, Server, clear_env, command, folder, number, sql};
+use crate::standstill::{Stopwatch, patiently};
+use crate::support::{Connection, JSON, JWKS, Server, clear_env, command, credentials, folder};
+use crate::support::{number, sql};
 
 /// Far more than an answer takes, far less than a queue behind a flood.
 const QUICK: Duration = Duration::from_secs(2);
@@ -21,6 +23,16 @@ fn peak_memory_kib(server: &Server) -> u64 {
         .unwrap()
 }
 
+/// The time that all its threads together have had on a core.
+fn computed(server: &Server) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.child.id())).unwrap();
+    // Fields 14 and 15 of proc(5) in hundredths of a second; the second may have spaces.
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let times = rest.split_whitespace().skip(11).take(2);
+    let hundredths: u64 = times.map(|time| time.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * hundredths)
+}
+
 fn register(addr: SocketAddr, name: &str) -> u16 {
     let body = format!(r#"{{"username":"{name}","email":"{name}@t.invalid"}}"#);
     let mut connection = Connection::open(addr);
@@ -31,6 +43,18 @@ fn register(addr: SocketAddr, name: &str) -> u16 {
         other => panic!("{other}: {}", reply.text()),
     }
     reply.status
+}
+
+/// Each answer is quick, also one that sends the client away.
+fn quick_sign_in(server: &Server, password: &str) {
+    let body = credentials("alice", password);
+    let reply = patiently(|| {
+        let watch = Stopwatch::start();
+        let reply = server.send("POST", "/auth", &[JSON], &body);
+        assert!(watch.elapsed() < QUICK, "{:?}", watch.elapsed());
+        Some(reply)
+    });
+    assert_eq!(reply.unwrap().status, 200);
 }
 
 #[test]
@@ -56,10 +80,10 @@ fn fr_03_a_flood_of_sign_ups_leaves_the_key_set_quick_and_memory_small() {
         ready.wait();
         let mut fetches = 0;
         while answered.load(Ordering::Relaxed) < FLOOD || fetches < 20 {
-            let began = Instant::now();
+            let watch = Stopwatch::start();
             let mut connection = Connection::open(addr);
             assert_eq!(connection.send("GET", JWKS, &[], b"").status, 200);
-            assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+            assert!(watch.elapsed() < QUICK, "{:?}", watch.elapsed());
             fetches += 1;
         }
         let statuses = flood.into_iter().map(|thread| thread.join().unwrap());
@@ -85,9 +109,7 @@ fn fr_03_a_flood_of_sign_ups_does_not_starve_sign_ins() {
             .map(|n| scope.spawn(move || register(addr, &format!("user{n}"))))
             .collect();
         for _ in 0..5 {
-            let began = Instant::now();
-            assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
-            assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+            quick_sign_in(&server, &password);
         }
         for thread in flood {
             thread.join().unwrap();
@@ -95,17 +117,18 @@ fn fr_03_a_flood_of_sign_ups_does_not_starve_sign_ins() {
     });
 }
 
+/// What a password costs is computing, which a busy machine makes no more of.
 #[test]
 fn fr_33_passwords_cost_no_less_than_the_floor_and_a_sign_in_no_more_than_a_moment() {
     let dir = folder("");
-    let began = Instant::now();
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
-    assert!(began.elapsed() < 5 * QUICK, "{:?}", began.elapsed());
+    assert!(computed(&server) < 5 * QUICK, "{:?}", computed(&server));
     for _ in 0..8 {
-        let began = Instant::now();
+        let before = computed(&server);
         assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
-        assert!(began.elapsed() < QUICK, "{:?}", began.elapsed());
+        let cost = computed(&server) - before;
+        assert!(cost < QUICK, "{cost:?}");
     }
     let hash: String = sql(dir.path())
         .query_row("SELECT password_hash FROM users", [], |row| row.get(0))

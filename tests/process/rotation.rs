@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::support::{Connection, JSON, JWKS, PATIENCE, Server, folder, sql};
+use crate::support::{Connection, JWKS, PATIENCE, Server, folder, sql};
 use crate::token::{Token, kids};
 
 /// How long after the start the next key is due, about.
@@ -38,9 +38,16 @@ impl Times {
 
     /// Starts a server in `dir` and registers alice; returns her password too.
     pub fn start(&self, dir: &Path) -> (Server, String) {
+        let password = self.prepare(dir).0;
+        (Server::start(dir, &[]), password)
+    }
+
+    /// What a server in `dir` finds at its start, a moment before the next key is
+    /// due: alice, whose password is returned, and the key that is returned.
+    fn prepare(&self, dir: &Path) -> (String, Vec<String>) {
         let server = Server::start(dir, &[]);
         let password = server.register("alice");
-        assert_eq!(server.key_set().status, 200);
+        let published = kids(&server.key_set().json());
         assert!(server.stop().success());
         let left = self.lead + self.token + self.skew + UNTIL_DUE;
         let moved = sql(dir).execute(
@@ -48,7 +55,7 @@ impl Times {
             [i64::try_from(left).unwrap()],
         );
         assert_eq!(moved.unwrap(), 1);
-        (Server::start(dir, &[]), password)
+        (password, published)
     }
 }
 
@@ -67,13 +74,13 @@ fn a_key_is_published_for_its_whole_lead_before_it_signs() {
         skew: 1,
     };
     let dir = times.folder("");
-    let (server, password) = times.start(dir.path());
+    let (password, first) = times.prepare(dir.path());
+    let mut unpublished = Instant::now();
+    let server = Server::start(dir.path(), &[]);
     let body = serde_json::json!({"username": "alice", "password": password}).to_string();
     let (mut sets, mut tokens) = (Connection::open(server.addr), Connection::open(server.addr));
     let started = Instant::now();
 
-    let first = kids(&sets.send("GET", JWKS, &[], b"").json());
-    let mut unpublished = Instant::now();
     loop {
         assert!(started.elapsed() < PATIENCE, "no other key came");
         let asked = Instant::now();
@@ -84,7 +91,7 @@ fn a_key_is_published_for_its_whole_lead_before_it_signs() {
         if unpublished == asked {
             continue;
         }
-        let reply = tokens.send("POST", "/auth", &[JSON], body.as_bytes());
+        let reply = tokens.try_post("/auth", body.as_bytes()).unwrap();
         if !first.contains(&Token::of(&reply).unwrap().kid()) {
             break;
         }

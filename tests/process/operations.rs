@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::Connection;
-use crate::support::{JSON, JWKS, PATIENCE, Server, command, folder, refusal, run, sql};
+use crate::support::{JWKS, PATIENCE, Server, command, folder, own_address, refusal, run, sql};
 use crate::token::{Token, kids};
 
 /// Runs `jwks-server keys ...` in the folder and returns what it printed.
@@ -39,6 +39,7 @@ fn kid_in(stage: &str, dir: &Path) -> String {
 
 /// A client that signs in and verifies, over and over, until it is stopped.
 struct Client {
+    /// Of the server of the moment, which keeps its address.
     port: Arc<AtomicU16>,
     stop: Arc<AtomicBool>,
     tokens: Arc<Mutex<Vec<(Token, bool)>>>,
@@ -47,15 +48,17 @@ struct Client {
 
 impl Client {
     fn start(server: &Server) -> Self {
-        let port = Arc::new(AtomicU16::new(server.addr.port()));
+        let mut addr = server.addr;
+        let port = Arc::new(AtomicU16::new(addr.port()));
         let stop = Arc::new(AtomicBool::new(false));
         let tokens = Arc::new(Mutex::new(Vec::new()));
         let thread = std::thread::spawn({
             let (port, stop, tokens) = (port.clone(), stop.clone(), tokens.clone());
             move || {
                 while !stop.load(Ordering::Relaxed) {
+                    addr.set_port(port.load(Ordering::Relaxed));
                     // A server that restarts answers nothing for a moment.
-                    if let Some(seen) = round(port.load(Ordering::Relaxed)) {
+                    if let Some(seen) = round(addr) {
                         tokens.lock().unwrap().push(seen);
                     }
                 }
@@ -90,11 +93,10 @@ impl Client {
 }
 
 /// Signs in, fetches the key set, and says whether the token verified.
-fn round(port: u16) -> Option<(Token, bool)> {
-    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+fn round(addr: SocketAddr) -> Option<(Token, bool)> {
     let mut connection = Connection::try_from_address(addr, Ipv4Addr::LOCALHOST)?;
     let body = br#"{"username":"u","password":"p"}"#;
-    let signed_in = connection.try_send("POST", "/auth", &[JSON], body)?;
+    let signed_in = connection.try_post("/auth", body)?;
     assert_eq!(signed_in.status, 200, "{}", signed_in.text());
     let token = Token::of(&signed_in).unwrap();
     let set = connection.try_send("GET", JWKS, &[], b"")?.json();
@@ -115,7 +117,9 @@ fn wait_for_set(server: &Server, wanted: impl Fn(&[String]) -> bool) {
 /// token is to verify if and only if its key was not revoked.
 #[test]
 fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
-    let dir = folder("AUTH_RATE=1000\nDEMO_USER=u:p");
+    // Clients call while nobody listens; no other test's server may answer them.
+    let host = own_address();
+    let dir = folder(&format!("AUTH_RATE=1000\nDEMO_USER=u:p\nHOST={host}"));
     let here = dir.path();
     let mut server = Server::start(here, &[]);
     // Two at a time come to about fifty rounds a second.

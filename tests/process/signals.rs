@@ -287,7 +287,8 @@ fn until_it_stops_listening(addr: SocketAddr) {
 
 #[test]
 fn a_port_is_free_again_as_soon_as_it_has_stopped() {
-    let dir = folder("");
+    // Where nothing else takes it in between.
+    let dir = folder(&format!("HOST={}", own_address()));
     let server = Server::start(dir.path(), &[]);
     let addr = server.addr;
     assert_eq!(server.key_set().status, 200);

@@ -1,10 +1,11 @@
 //! `/readyz` when the disk takes no more.
 
 use std::process::Command;
+use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::support::{Reply, Server, clear_env, database, folder};
+use crate::support::{PATIENCE, Reply, Server, clear_env, database, folder};
 
 fn readyz(server: &Server) -> Reply {
     server.send("GET", "/readyz", &[], b"")
@@ -50,7 +51,10 @@ fn when_no_file_may_grow_it_is_not_ready_until_one_may_again() {
     assert_eq!(server.key_set().status, 200);
     limit_files(&server, None);
     // What it has found out holds for a second.
-    while readyz(&server).status == 503 {}
+    let began = Instant::now();
+    while readyz(&server).status == 503 {
+        assert!(began.elapsed() < PATIENCE, "it does not get ready");
+    }
     let reply = server.sign_in("/auth", "alice", &password);
     assert_eq!(
         reply.status,

@@ -4,11 +4,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
 use crate::support::{
-    Connection, DATABASE, JSON, Reply, Server, database, files, folder, number, sql,
+    Connection, DATABASE, JSON, PATIENCE, Reply, Server, database, files, folder, number, sql,
 };
 
 fn side(dir: &Path, end: &str) -> PathBuf {
@@ -263,7 +264,9 @@ fn a_database_with_the_keys_of_another_is_not_taken_and_not_touched() {
         assert_eq!(files(dir.path()), [".env", "kept.db", DATABASE]);
     }
     fs::rename(&kept, database(dir.path())).unwrap();
+    let began = Instant::now();
     while sign_up(&server, "bob").status == 503 {
+        assert!(began.elapsed() < PATIENCE, "bob is not let in");
         assert_eq!(server.key_set().text(), set);
     }
     assert_kept(server, &dir, &["alice", "bob"]);

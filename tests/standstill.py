@@ -32,11 +32,11 @@ class Ticker(threading.Thread):
                 self.spans.append((self.last + TICK, now))
             self.last = now
 
-    def between(self, began, ended):
+    def lengths(self, began, ended):
         # Whoever asks may be the first to go on.
         self.tick()
         with self.lock:
-            return sum(max(0.0, min(ended, to) - max(began, at)) for at, to in self.spans)
+            return [max(0.0, min(ended, to) - max(began, at)) for at, to in self.spans]
 
 
 _ticker = Ticker()
@@ -45,11 +45,16 @@ _ticker.start()
 
 def between(began, ended):
     """For how many seconds the machine stood still, between two times of time.monotonic()."""
-    return _ticker.between(began, ended)
+    return sum(_ticker.lengths(began, ended))
 
 
 def since(began):
     return between(began, time.monotonic())
+
+
+def count(began, least):
+    """How often the machine has stood still since `began`, for `least` seconds or more."""
+    return sum(length >= least for length in _ticker.lengths(began, time.monotonic()))
 
 
 def elapsed(began):

@@ -18,13 +18,13 @@ from pathlib import Path
 import crowds
 import saturation
 from figures import Figures
-from service import BINARY, Service
+from service import BINARY, Service, standstill
 
 SHORT = 10.0
-# A machine that stood still this long has measured nothing but itself.
-STANDSTILL = 2.0
-ATTEMPTS = 3
-# For a phase that hangs.
+# A machine that stood still this long, well under the limits, has measured nothing but itself.
+STANDSTILL = 0.75
+# For how long a phase is begun anew after such a time; and for one that hangs.
+BEGUN_FOR = 600.0
 PATIENCE = 300.0
 
 
@@ -36,28 +36,26 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def longest_standstill(phase) -> float:
-    """Runs `phase`; the longest time that a timer came late meanwhile."""
-    running = asyncio.ensure_future(asyncio.wait_for(phase, PATIENCE))
-    longest, last = 0.0, time.monotonic()
-    while not running.done():
-        await asyncio.wait([running], timeout=0.25)
-        longest, last = max(longest, time.monotonic() - last - 0.25), time.monotonic()
-    await running
-    return longest
-
-
 def crowd_phase(name: str, binary: Path) -> Figures:
     """Times count here, so what was measured while the machine stood still is measured again."""
-    for _ in range(ATTEMPTS):
-        figures = Figures()
+    first, times = time.monotonic(), 0
+    while time.monotonic() - first < BEGUN_FOR:
+        figures, failed, began = Figures(), None, time.monotonic()
         with Service(binary) as service:
-            longest = asyncio.run(longest_standstill(crowds.PHASES[name](service, figures)))
-        if longest < STANDSTILL:
+            phase = crowds.PHASES[name](service, figures)
+            try:
+                asyncio.run(asyncio.wait_for(phase, PATIENCE))
+            except Exception as error:
+                failed = error
+        stood = standstill.since(began)
+        if stood < STANDSTILL:
+            if failed:
+                raise failed
             return figures
-        print(f"   not counted: the machine stood still for {longest:.1f} s", flush=True)
+        times += 1
+        print(f"   not counted: the machine stood still for {stood:.1f} s", flush=True)
     figures = Figures()
-    figures.hold("measured", "not", False, f"the machine stood still {ATTEMPTS} times")
+    figures.hold("measured", "not", False, f"the machine stood still {times} times")
     return figures
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import tokens
 from client import Connection
 from figures import Figures, slope
-from service import JWKS, Service
+from service import JWKS, Service, standstill
 
 ADDRESSES = 250
 USERS = 50
@@ -28,8 +28,10 @@ HASTY_EVERY, HASTY_CONNECTIONS = 50, 16
 KEYS_PAUSE, PAUSE = 0.05, 0.25
 SAMPLE_EVERY = 1.0
 WARM_UP = 2.0
-# A gap this long between two samples means that the whole test was stopped and continued.
-STALL = 5.0
+# By then calls of all kinds have been served, or something is wrong.
+WARM_AFTER = 60.0
+# What a standstill this long of the machine, or a stop of the whole test, may have done is no fault.
+STALL = 2.0
 # About a byte for each request. The short run only sees the caches fill.
 LONG = 600.0
 MAX_SLOPE_KIB = 64
@@ -49,13 +51,13 @@ class Saturation:
         self.passwords: list[str] = []
         self.samples: list[tuple[float, int]] = []
         self.most_descriptors = 0
-        self.stalls = 0
+        self.began = time.monotonic()
         self.known_sets: dict[bytes, dict] = {}
 
     async def run(self, figures: Figures) -> None:
         await self.sign_up_users()
         # Opens what is opened when it is first needed.
-        await self.saturate(asyncio.sleep(WARM_UP))
+        await self.saturate(self.warm_up())
         before = await self.descriptors_when_quiet()
         rotating = asyncio.create_task(self.rotate())
         await self.saturate(self.watch())
@@ -64,6 +66,18 @@ class Saturation:
         told = f"{before}, {self.most_descriptors}, {after}"
         figures.hold("descriptors before, at most, after", told, after <= before, "no more after than before")
         self.judge(figures)
+
+    @property
+    def stalls(self) -> int:
+        return standstill.count(self.began, STALL)
+
+    async def warm_up(self) -> None:
+        began = time.monotonic()
+        while (took := standstill.elapsed(began)) < WARM_AFTER:
+            served = {kind for kind, status in self.answers if status not in BUSY}
+            if took >= WARM_UP and served == set(KINDS):
+                return
+            await asyncio.sleep(0.05)
 
     async def saturate(self, until) -> None:
         """Keeps all addresses busy, lets each end its last request."""
@@ -96,11 +110,8 @@ class Saturation:
         while active < self.seconds:
             await asyncio.sleep(SAMPLE_EVERY)
             now = time.monotonic()
-            gap, last = now - last, now
-            if gap > STALL:
-                self.stalls += 1
-                gap = SAMPLE_EVERY
-            active += gap
+            active += now - last - standstill.between(last, now)
+            last = now
             self.samples.append((active, self.service.rss_kib()))
             self.most_descriptors = max(self.most_descriptors, self.service.descriptors())
             if len(self.samples) % 60 == 0:

@@ -17,6 +17,8 @@ HERE = Path(__file__).resolve().parent
 INTO = HERE.parent.parent / "target" / "interop"
 # How long an answer may take; some wait for their own limit on requests.
 PATIENCE = 90
+# Programs that fetch what they install or build.
+FETCHING = {"venv/bin/python", "npm", "go", "cargo", "mvn"}
 
 
 @dataclass
@@ -89,6 +91,18 @@ def install(folder: str) -> list:
 
 
 def command_run(command: list, folder: Path, **environment: str):
+    """What fetches is tried up to three times, as networks fail for a moment."""
+    for pause in (10, 30) if command[0] in FETCHING else ():
+        try:
+            return run_once(command, folder, environment)
+        except Missing as why:
+            if not isinstance(why.__cause__, subprocess.CalledProcessError):
+                raise
+        time.sleep(pause)
+    return run_once(command, folder, environment)
+
+
+def run_once(command: list, folder: Path, environment: dict):
     try:
         subprocess.run(
             command, cwd=folder, env=os.environ | environment, check=True, capture_output=True,
@@ -100,7 +114,7 @@ def command_run(command: list, folder: Path, **environment: str):
         raise Missing(f"`{' '.join(command)}` did not end") from None
     except subprocess.CalledProcessError as failed:
         said = (failed.stderr or failed.stdout).strip().splitlines()
-        raise Missing(f"`{' '.join(command)}` failed: {' / '.join(said[-3:])}") from None
+        raise Missing(f"`{' '.join(command)}` failed: {' / '.join(said[-3:])}") from failed
 
 
 # For each kind: the folder that it shares, the commands that build, and the one that runs; all in the copy.

@@ -41,7 +41,12 @@ def install() -> Path:
     if not mark.exists() or mark.read_bytes() != lock.read_bytes():
         venv.create(TOOLS, clear=True, with_pip=True)
         pip = [TOOLS / "bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"]
-        subprocess.run([*pip, "-r", lock], check=True)
+        # Networks fail for a moment.
+        for pause in (10, 30, None):
+            done = subprocess.run([*pip, "-r", lock], check=pause is None)
+            if done.returncode == 0:
+                break
+            time.sleep(pause)
         mark.write_bytes(lock.read_bytes())
     return TOOLS / "bin"
 

@@ -4,13 +4,22 @@
 # 20 or newer with npm, and the network.
 set -eu
 
+# Up to three times, as networks fail for a moment.
+fetch() {
+    for pause in 10 30; do
+        "$@" && return
+        sleep "$pause"
+    done
+    "$@"
+}
+
 here=$(cd "$(dirname "$0")" && pwd)
 into=$here/../../target/verifiers
 mkdir -p "$into/node"
 
 python3 -m venv --clear "$into/venv"
-"$into/venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: \
+fetch "$into/venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: \
     -r "$here/requirements.txt"
 
 cp "$here/package.json" "$here/package-lock.json" "$into/node/"
-npm ci --prefix "$into/node" --ignore-scripts --no-audit --no-fund
+fetch npm ci --prefix "$into/node" --ignore-scripts --no-audit --no-fund

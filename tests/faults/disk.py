@@ -239,7 +239,14 @@ def immutable_file():
             subprocess.run(["chattr", "-i", *files], stderr=subprocess.DEVNULL)
             return "left out: no chattr here; `write EROFS` stands for it"
         try:
-            # Some file systems let a file that is open be written all the same.
+            # The flag holds for whoever opens the file; some file systems let one
+            # that is open be written all the same.
+            for file in files:
+                try:
+                    os.close(os.open(file, os.O_RDWR))
+                except PermissionError:
+                    continue
+                raise AssertionError(f"{file.name} is not immutable")
             for _ in range(3):
                 run.register()
                 run.sign_in()

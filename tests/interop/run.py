@@ -308,6 +308,8 @@ class Source:
 
 def summary(verdicts: list) -> tuple:
     bad = [verdict for verdict in verdicts if verdict != "ok"]
+    if not verdicts:
+        return False, "no verdicts"
     if not bad:
         return True, f"{len(verdicts)} of {len(verdicts)} verified"
     return False, f"refused {len(bad)} of {len(verdicts)}: {bad[-1]}"

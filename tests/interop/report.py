@@ -32,7 +32,7 @@ INTRODUCTION = """\
 What verifiers that others wrote make of this service, each with its own way of fetching and caching the key set.
 
 Made by `python3 tests/interop/run.py --record` on {date} with {server}; see `tests/interop/` for the programs and their
-lock files. All verifiers ran at once against one server with {times}.
+lock files, where their kind has any. All verifiers ran at once against one server with {times}.
 
 | column | what was done |
 | --- | --- |

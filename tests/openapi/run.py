@@ -2,7 +2,7 @@
 description itself against the schema of OpenAPI 3.1.
 
     cargo build --release && python3 tests/openapi/run.py            some 19,000 cases, three minutes
-                             python3 tests/openapi/run.py --short    some 5,000, always the same ones
+                             python3 tests/openapi/run.py --short    some 5,000, with a fixed seed
 
 Starts the release binary on a new folder and a free port, with an issuer, so that every route is there, and a user.
 Fails when a check does, when fewer cases were sent than asked for, when an answer was 5xx or the log has an error, and
@@ -120,7 +120,7 @@ def read(log: Path) -> tuple[collections.Counter, list]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="fewer cases, always the same ones")
+    parser.add_argument("--short", action="store_true", help="fewer cases, with a fixed seed")
     parser.add_argument("--seed", type=int, help="repeats a run")
     asked = parser.parse_args()
     cases, least = SHORT if asked.short else LONG

@@ -6,19 +6,26 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use jwks_server::clock::ManualClock;
-use jwks_server::crypto::rsa::{KeyError, KeySource, PrivateKey, Rsa2048};
+use jwks_server::crypto::rsa::{KeyError, KeySource, PrivateKey};
 use jwks_server::domain::lifecycle::PolicyParts;
 use jwks_server::store::{Kid, Store};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 
 /// Prepared keys, shared by all tests of the process. Making one takes 40 ms,
 /// reading it a fraction of one.
 static MADE: LazyLock<Mutex<Vec<Arc<String>>>> = LazyLock::new(Mutex::default);
 
-/// Key `n` of the stock, as PEM.
+/// Key `n` of the stock, as PEM: the same in each run, since the names of keys
+/// decide between those that are equally good.
 pub fn pem(n: usize) -> Arc<String> {
     let mut made = MADE.lock().unwrap();
     while made.len() <= n {
-        made.push(Arc::new(Rsa2048.generate().unwrap().to_pem().to_string()));
+        let mut random = StdRng::seed_from_u64(made.len() as u64);
+        let key = rsa::PrivateKey::new(&mut random, 2048).unwrap();
+        let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
+        made.push(Arc::new(pem.to_string()));
     }
     Arc::clone(&made[n])
 }

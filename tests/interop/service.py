@@ -42,7 +42,10 @@ class Service:
         if not key.exists():
             key.write_bytes(subprocess.check_output([BINARY, "keygen"], cwd=self.folder))
         sealing = {"NOT_MY_KEY": key.read_text().strip()}
-        return kept | sealing | TIMES | {"HOST": "127.0.0.1", "PORT": "0", "AUTH_RATE": "1000"} | self.settings
+        # With a line for each fetch of the key set.
+        log = {"RUST_LOG": "info,jwks_server::http::observe=debug"}
+        listen = {"HOST": "127.0.0.1", "PORT": "0", "AUTH_RATE": "1000"}
+        return kept | sealing | TIMES | log | listen | self.settings
 
     def start(self) -> "Service":
         with open(self.log, "ab") as log:

@@ -5,7 +5,8 @@
     python3 tests/interop/run.py NAME...    only those whose name contains NAME
     python3 tests/interop/run.py --record   all, and writes INTEROP.md
     python3 tests/interop/run.py --install  installs them only
-    python3 tests/interop/run.py --grader   the course grader, five times
+    python3 tests/interop/run.py --grader [PROGRAM]
+                                            the course grader, five times; PROGRAM when it cannot be installed
 
 Needs the release binary (cargo build --release), Linux, Python 3.11, and per verifier its
 toolchain. What is missing is skipped with its reason, or fails when REQUIRE_INTEROP=1.
@@ -41,11 +42,12 @@ RECOVERY = 45
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
-    for other in ("--record", "--install", "--grader"):
+    for other in ("--record", "--install"):
         parser.add_argument(other, action="store_true")
+    parser.add_argument("--grader", nargs="?", const="", metavar="PROGRAM")
     asked = parser.parse_args()
-    if asked.grader:
-        return grader.grade()
+    if asked.grader is not None:
+        return grader.grade(asked.grader)
     if asked.record and asked.names:
         parser.error("only a walk of all of them is recorded")
     rows = [v for v in VERIFIERS if not asked.names or any(name in v.name for name in asked.names)]

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     Connection, DATABASE, JSON, Server, clear_env, command, database, files, folder, fresh_key,
-    number, run, sql,
+    number, program, run, sql,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -21,7 +21,7 @@ fn under_umask_022(dir: &Path) -> Command {
     let mut command = Command::new("sh");
     clear_env(&mut command)
         .args(["-c", "umask 022; exec \"$0\""])
-        .arg(env!("CARGO_BIN_EXE_jwks-server"))
+        .arg(program())
         .current_dir(dir);
     command
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use crate::support::{DATABASE, FORM, JSON, Server, command, credentials};
-use crate::support::{clear_env, files, folder, fresh_key, refusal, run};
+use crate::support::{clear_env, files, folder, fresh_key, program, refusal, run};
 
 fn init(dir: &std::path::Path) -> Command {
     let mut command = command(dir);
@@ -20,7 +20,7 @@ fn init_makes_an_env_file_for_its_owner_alone_once() {
     let mut under_umask = Command::new("sh");
     clear_env(&mut under_umask)
         .args(["-c", "umask 022; exec \"$0\" serve --init"])
-        .arg(env!("CARGO_BIN_EXE_jwks-server"))
+        .arg(program())
         .current_dir(dir.path())
         .env("PORT", "0");
     let server = Server::start_command(&mut under_umask);

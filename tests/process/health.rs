@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::support::{PATIENCE, Reply, Server, clear_env, database, folder};
+use crate::support::{PATIENCE, Reply, Server, clear_env, database, folder, program};
 
 fn readyz(server: &Server) -> Reply {
     server.send("GET", "/readyz", &[], b"")
@@ -29,7 +29,7 @@ fn when_no_file_may_grow_it_is_not_ready_until_one_may_again() {
         .current_dir(dir.path())
         // Or the first write too many would end the process.
         .args(["-c", "trap '' XFSZ; exec \"$0\""])
-        .arg(env!("CARGO_BIN_EXE_jwks-server"));
+        .arg(program());
     let server = Server::start_command(&mut command);
     assert_eq!(server.key_set().status, 200);
     let password = server.register("alice");

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::standstill::Stopwatch;
 use crate::support::{Connection, DATABASE, JSON, JWKS, Server, command, files, folder};
-use crate::support::{PATIENCE, clear_env, number, own_address, sql};
+use crate::support::{PATIENCE, clear_env, number, own_address, program, sql};
 
 const BODY: &[u8] = br#"{"username":"alice","email":"alice@example.com"}"#;
 
@@ -175,7 +175,7 @@ fn closed_standard_descriptors_never_hurt() {
     let mut command = Command::new("sh");
     clear_env(&mut command)
         .args(["-c", "exec \"$0\" <&- >&- 2>&-"])
-        .arg(env!("CARGO_BIN_EXE_jwks-server"))
+        .arg(program())
         .current_dir(dir.path())
         .env("HOST", host.to_string())
         .env("PORT", "18083");

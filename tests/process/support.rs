@@ -23,9 +23,15 @@ pub const DATABASE: &str = "totally_not_my_privateKeys.db";
 /// No answer may take longer than this; it ends a test that would hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary under test, with an empty environment, in `dir`.
+/// The binary under test: `JWKS_SERVER`, or that of the same build.
+pub fn program() -> PathBuf {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_jwks-server"));
+    std::env::var_os("JWKS_SERVER").map_or_else(built, PathBuf::from)
+}
+
+/// To run it, with an empty environment, in `dir`.
 pub fn command(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jwks-server"));
+    let mut command = Command::new(program());
     clear_env(&mut command);
     command.current_dir(dir).stdin(Stdio::null());
     command

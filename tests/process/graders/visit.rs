@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{Connection, FORM, JSON, PATIENCE, Reply, clear_env};
+use crate::support::{Connection, FORM, JSON, PATIENCE, Reply, clear_env, program};
 
 pub const NAME: &str = "userABC";
 pub const PASSWORD: &str = "password123";
@@ -26,11 +26,11 @@ impl Visit {
     /// Runs the command as a grader does: words split on white space, no shell.
     pub fn start(&self) -> Run {
         // A link, as the path of the build may have blanks in it.
-        let program = self.dir.join("server");
-        if !program.exists() {
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_jwks-server"), &program).unwrap();
+        let link = self.dir.join("server");
+        if !link.exists() {
+            std::os::unix::fs::symlink(program(), &link).unwrap();
         }
-        let line = format!("{} serve --demo-user {NAME}:{PASSWORD}", program.display());
+        let line = format!("{} serve --demo-user {NAME}:{PASSWORD}", link.display());
         let mut words = line.split_whitespace();
         let mut command = Command::new(words.next().unwrap());
         let child = clear_env(&mut command)

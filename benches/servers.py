@@ -23,7 +23,7 @@ def run(*command, **options):
 
 
 def output(*command, **options):
-    return run(*command, capture_output=True, text=True, **options).stdout
+    return run(*command, stdout=subprocess.PIPE, text=True, **options).stdout
 
 
 def prepare():

@@ -92,8 +92,7 @@ NOTES = {
 ABSENT = {
     "php-jwt": "firebase/php-jwt is in no package of Debian 12.",
     "course grader": "`run.py --grader` installs and runs it where the module proxy has it; it"
-    " answered `403 Forbidden: This module version is not available` here. Rebuilt from its published source and given as"
-    " `run.py --grader PROGRAM`, it awards 65/65, 65/65 and 90/90, five times in a row, on a machine that is not busy.",
+    " answered `403 Forbidden: This module version is not available` here.",
     "nginx `auth_jwt`": "It comes with the commercial build only; `nginx-njs` is what Debian has.",
 }
 

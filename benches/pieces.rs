@@ -20,7 +20,7 @@ use jwks_server::clock::{Clock, SystemClock};
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::Rsa2048;
-use jwks_server::domain::keys::KeyRing;
+use jwks_server::domain::key_ring::KeyRing;
 use jwks_server::domain::tokens::TokenKind;
 use jwks_server::http::client::{ClientAddr, Peer};
 use jwks_server::store::{NewAccountRow, SignInRecord, Store};

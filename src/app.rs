@@ -2,78 +2,37 @@
 //! at the database to the last drained connection.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, UnixTime};
-use crate::config::{Config, Supervision};
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::crypto::password::pool::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
-use crate::domain::issuer::Issuer;
-use crate::domain::keys::{self, KeyRing};
-use crate::domain::lifecycle::Policy;
-use crate::domain::pulse::Pulse;
+use crate::domain::key_ring::{self, KeyRing};
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Rotation;
 use crate::domain::tokens::TokenIssuer;
 use crate::http::client::TrustedProxies;
+use crate::http::listen::Listeners;
+use crate::http::server;
+use crate::http::state::{AppState, SharedState};
 use crate::http::{self, SlidingLog};
 use crate::metrics::Metrics;
-use crate::notify::Reporter;
-use crate::server;
 use crate::store::Store;
+use crate::systemd::{Reporter, Supervision};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
 /// How often clients that have been quiet are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// What the key is for that deals costs to names without an account.
 const STAND_INS: &str = "stand-ins for unknown names";
-
-/// One state for all requests, which only count its users.
-pub type SharedState = Arc<AppState>;
-
-/// What all handlers share.
-pub struct AppState {
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// The keys.
-    pub keys: Arc<KeyRing>,
-    /// Sign-up and sign-in.
-    pub accounts: Accounts,
-    /// Tokens.
-    pub tokens: TokenIssuer,
-    /// The quota on `/auth`.
-    pub quota: SlidingLog,
-    /// Whose `X-Forwarded-For` counts.
-    pub proxies: Arc<TrustedProxies>,
-    /// The times that keys follow.
-    pub policy: Policy,
-    /// Whether all of this works.
-    pub readiness: Readiness,
-    /// How the rotation of keys fares.
-    pub pulse: Arc<Pulse>,
-    /// When the service was started.
-    pub started_at: UnixTime,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Who issues, if that is configured.
-    pub issuer: Option<Issuer>,
-    /// Whether tokens carry `aud`.
-    pub has_audience: bool,
-    /// `Cache-Control` of the key set and of what belongs to it.
-    pub document_caching: HeaderValue,
-}
 
 /// A service that is ready to run: its handlers' state and its rotation.
 pub struct App {
@@ -95,7 +54,7 @@ impl App {
     ) -> io::Result<Self> {
         let keys = Arc::new(KeyRing::default());
         let (secrets, now) = (Arc::clone(&config.secrets), Arc::clone(&clock));
-        store.accept_other(move |rows| keys::are_ours(rows, &secrets, now.now()));
+        store.accept_other(move |rows| key_ring::are_ours(rows, &secrets, now.now()));
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&keys),
@@ -235,69 +194,10 @@ impl Parts {
     }
 }
 
-/// Sockets to serve on.
-#[derive(Debug)]
-pub struct Listeners {
-    /// For clients.
-    pub service: Vec<TcpListener>,
-    /// For whoever reads the metrics; none, when nobody should.
-    pub metrics: Vec<TcpListener>,
-}
-
 /// A part of the service ended before it was told to; the log says why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} has ended unexpectedly")]
 pub struct DiedEarly(&'static str);
-
-/// Opens sockets for `host`: an address, or a name all of whose addresses are
-/// taken. `localhost` means both loopback addresses, as far as the machine has
-/// them. Port 0 picks one for all.
-///
-/// Must be called within a Tokio runtime. Looking a name up blocks.
-pub fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if bare.eq_ignore_ascii_case("localhost") {
-        return bind_loopback(port);
-    }
-    let mut listeners = Vec::new();
-    let mut port = port;
-    for mut addr in (bare, port).to_socket_addrs()? {
-        addr.set_port(port);
-        let listener = listen(addr)?;
-        port = listener.local_addr()?.port();
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn bind_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
-    /// Ports that the system picks for IPv4 may be taken for IPv6.
-    const PICKS: usize = 16;
-    let mut picks = if port == 0 { PICKS } else { 1 };
-    loop {
-        picks -= 1;
-        let v4 = listen(SocketAddr::from(([127, 0, 0, 1], port)))?;
-        let both = v4.local_addr()?.port();
-        match listen(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], both))) {
-            Ok(v6) => return Ok(vec![v4, v6]),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && picks > 0 => {}
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(e),
-            // A machine without IPv6.
-            Err(_) => return Ok(vec![v4]),
-        }
-    }
-}
-
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)
-}
 
 /// Begins when there are keys, or should be: a start has no time for it before.
 /// The first sign-in does not wait for it, but looks by itself.

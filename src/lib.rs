@@ -22,7 +22,7 @@
 //! there is, is in it.
 //!
 //! Where a request goes: [`http`] names the routes, one file each. Where a key
-//! comes from: [`domain::rotation`] asks [`domain::lifecycle`] what is due.
+//! comes from: [`domain::rotation`] asks [`lifecycle`] what is due.
 #![warn(unreachable_pub)]
 
 pub mod app;
@@ -32,7 +32,7 @@ pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod http;
+pub mod lifecycle;
 pub mod metrics;
-pub mod notify;
-pub mod server;
 pub mod store;
+pub mod systemd;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
-use crate::domain::keys;
+use crate::domain::key_ring;
 use crate::store::{OpenError, Store};
 
 /// Refuses a database none of whose keys opens, and changes nothing of it.
 pub(super) fn check(path: &Path, secrets: &SealingKeys, now: UnixTime) -> Result<(), Failure> {
     let rows = Store::peek_keys(path).map_err(|e| unusable(path, &e))?;
-    if keys::secrets_fit(rows, secrets, now) {
+    if key_ring::secrets_fit(rows, secrets, now) {
         return Ok(());
     }
     Err(Failure::refused(format!(

@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::{Failure, LAST_WORDS, ServeArgs, database, for_at_most, init, log, say};
-use crate::app::{self, App, Listeners};
+use crate::app::App;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, DemoUser, FILE, Mode, Settings, Supervision};
+use crate::config::{self, Config, DemoUser, FILE, Mode, Settings};
 use crate::crypto::rsa::Rsa2048;
+use crate::http::listen::{self, Listeners};
+use crate::systemd::Supervision;
 
 /// Threads for reads of the database, signatures and the making of keys.
 const BLOCKING_THREADS: usize = 32;
@@ -130,10 +132,10 @@ fn listeners(config: &Config) -> Result<Listeners, Failure> {
         move |e: io::Error| Failure::refused(format!("{what} cannot be listened on: {e}"))
     };
     let (host, port) = (&config.host, config.port);
-    let service = app::bind(host, port)
+    let service = listen::bind(host, port)
         .map_err(refused(format!("HOST={} PORT={port}", config::shown(host))))?;
     let metrics = match &config.metrics {
-        Some((host, port)) => app::bind(host, *port).map_err(refused(format!(
+        Some((host, port)) => listen::bind(host, *port).map_err(refused(format!(
             "METRICS_ADDR={}:{port}",
             config::shown(host)
         )))?,

@@ -4,7 +4,6 @@
 
 mod dotenv;
 mod settings;
-mod supervision;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -23,11 +22,10 @@ use tracing_subscriber::filter::Targets;
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::password::{Costs, MAX_PASSWORD_LEN};
 use crate::domain::issuer::Issuer;
-use crate::domain::lifecycle::Policy;
 use crate::domain::names::Username;
+use crate::lifecycle::Policy;
 pub use dotenv::FILE;
 pub use settings::Settings;
-pub use supervision::Supervision;
 pub(crate) use values::shown;
 
 /// How a new key is made, for messages.

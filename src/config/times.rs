@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ConfigError, Settings, values};
-use crate::domain::lifecycle::{Policy, PolicyParts};
+use crate::lifecycle::{Policy, PolicyParts};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

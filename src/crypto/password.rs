@@ -2,8 +2,8 @@
 //! (RFC 9106). The work runs on threads of its own, see [`pool`]; this file
 //! holds what is computed there.
 
+mod params;
 pub mod pool;
-mod recipe;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -17,8 +17,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-pub use recipe::Recipe;
-use recipe::{MAX_COST, MAX_LANES, Stored};
+pub use params::Recipe;
+use params::{MAX_COST, MAX_LANES, Stored};
 
 /// The least memory that is accepted, KiB: the floor of OWASP's password
 /// storage cheat sheet for two passes and one lane.

@@ -3,10 +3,9 @@
 
 pub mod accounts;
 pub mod issuer;
-pub mod keys;
-pub mod lifecycle;
+pub mod key_admin;
+pub mod key_ring;
 pub mod names;
-pub mod operations;
 pub mod pulse;
 pub mod readiness;
 pub mod rotation;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::keys::KeyRing;
-use super::lifecycle::Policy;
+use super::key_ring::KeyRing;
 use super::pulse::Pulse;
 use crate::clock::Clock;
+use crate::lifecycle::Policy;
 use crate::store::Store;
 
 /// Looks after all that answering needs. Cheap enough for anyone to ask: the

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::keys::{KeyRing, Unopened};
-use super::lifecycle::{self, Policy};
+use super::key_ring::{KeyRing, Unopened};
 use super::pulse::Pulse;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::{Sealed, SealingKeys};
 use crate::crypto::rsa::{KeyError, KeySource};
-use crate::store::{KeySpan, KeyTimes, Kid, Store, StoreError};
+use crate::lifecycle::{self, Policy};
+use crate::lifecycle::{KeySpan, KeyTimes, Kid};
+use crate::store::{Store, StoreError};
 
 /// The loop looks at the database at least this often, for what other
 /// programs have done.

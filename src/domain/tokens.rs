@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, Header};
 use serde::Serialize;
 
-use super::keys::{KeyRing, OpenedKey};
-use super::lifecycle::{self, Policy};
+use super::key_ring::{KeyRing, OpenedKey};
 use crate::clock::{Clock, UnixTime};
+use crate::lifecycle::{self, Policy};
 
 /// Which token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

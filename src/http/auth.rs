@@ -25,7 +25,7 @@ use super::body;
 use super::client::ClientAddr;
 use super::error::ApiError;
 use super::openapi::{self, Answers, Text};
-use crate::app::{AppState, SharedState};
+use super::state::{AppState, SharedState};
 use crate::crypto::password::MAX_PASSWORD_LEN;
 use crate::domain::accounts::{Credentials, SignInError};
 use crate::domain::tokens::TokenKind;

@@ -12,12 +12,12 @@ use axum::routing::get;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::document::{answer, with_cors};
+use super::conditional_get::{answer, with_cors};
 use super::jwks;
 use super::openapi::{PublicDocument, Text};
-use crate::app::SharedState;
+use super::state::SharedState;
 use crate::domain::issuer::Issuer;
-use crate::domain::keys::Document;
+use crate::domain::key_ring::Document;
 
 /// What is true of this issuer: OpenID Connect Discovery 1.0 and RFC 8414.
 #[derive(Serialize, ToSchema)]

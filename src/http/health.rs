@@ -14,7 +14,7 @@ use utoipa::openapi::{HttpMethod, PathItem};
 
 use super::error::ApiError;
 use super::openapi::{self, Answers, Text};
-use crate::app::SharedState;
+use super::state::SharedState;
 
 const ALIVE: &str = "/healthz";
 const READY: &str = "/readyz";

@@ -8,11 +8,11 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 
-use super::document::{ANY_ORIGIN, answer, with_cors};
+use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
 use super::openapi::{PublicDocument, Text};
-use crate::app::SharedState;
-use crate::domain::keys::JwkSet;
+use super::state::SharedState;
+use crate::domain::key_ring::JwkSet;
 
 /// The path, which verifiers know by heart.
 pub(super) const PATH: &str = "/.well-known/jwks.json";

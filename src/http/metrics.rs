@@ -15,11 +15,11 @@ use hyper::service::Service;
 
 use super::client::Peer;
 use super::error::ApiError;
-use crate::app::{AppState, SharedState};
+use super::state::{AppState, SharedState};
 use crate::clock::UnixTime;
-use crate::domain::lifecycle::{self, Policy, Stage};
+use crate::lifecycle::KeyTimes;
+use crate::lifecycle::{self, Policy, Stage};
 use crate::metrics::{Gauges, KeysInState, page};
-use crate::store::KeyTimes;
 
 const METHODS: &str = "GET, HEAD";
 

@@ -1,21 +1,24 @@
 //! Speaks HTTP: routes, bodies, headers, statuses. Holds no rule, no SQL and no
 //! cipher; calls the domain.
 
+mod access_log;
 mod auth;
 mod body;
 pub mod client;
+mod conditional_get;
 mod discovery;
-mod document;
 mod error;
-mod front;
 mod health;
 mod jwks;
+pub mod listen;
 mod metrics;
-mod observe;
 mod openapi;
 mod rate_limit;
 mod register;
 mod schedule;
+pub mod server;
+mod service;
+pub mod state;
 
 use std::time::Duration;
 
@@ -24,12 +27,12 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 
-use crate::app::SharedState;
-pub use document::caching;
+pub use conditional_get::caching;
 use error::ApiError;
-pub use front::{Front, Reply};
 pub use metrics::metrics_service;
 pub use rate_limit::SlidingLog;
+pub use service::{Front, Reply};
+use state::SharedState;
 
 /// How long a request may take as a whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -16,7 +16,7 @@ use super::auth;
 use super::body;
 use super::error::ApiError;
 use super::openapi::{self, Answers, Text};
-use crate::app::SharedState;
+use super::state::SharedState;
 use crate::domain::names::{Email, MAX_EMAIL_LEN, MAX_USERNAME_LEN, Username};
 
 pub(super) const PATH: &str = "/register";

@@ -10,14 +10,14 @@ use axum::routing::get;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::document::{ANY_ORIGIN, answer, with_cors};
+use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
 use super::openapi::{PublicDocument, Text};
-use crate::app::SharedState;
+use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
-use crate::domain::keys::{Document, Snapshot};
-use crate::domain::lifecycle::{self, Policy};
-use crate::store::KeyTimes;
+use crate::domain::key_ring::{Document, Snapshot};
+use crate::lifecycle::KeyTimes;
+use crate::lifecycle::{self, Policy};
 
 pub(super) const PATH: &str = "/.well-known/jwks-schedule.json";
 

@@ -7,8 +7,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::key_events::{self, KeyEventKind};
-use super::{Kid, Store, StoreError};
+use super::{Store, StoreError};
 use crate::clock::UnixTime;
+use crate::lifecycle::Kid;
 
 /// The number of an account: the column `users.id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

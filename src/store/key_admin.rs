@@ -6,8 +6,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::key_events::{self, KeyEventKind};
 use super::keys::{self, COLUMNS};
-use super::{KeyRow, KeySpan, Kid, Store, StoreError};
+use super::{KeyRow, Store, StoreError};
 use crate::clock::{Clock, UnixTime};
+use crate::lifecycle::{KeySpan, Kid};
 
 /// How many rows were encrypted anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
-use super::{Kid, Store, StoreError};
+use super::{Store, StoreError};
 use crate::clock::UnixTime;
+use crate::lifecycle::Kid;
 
 /// Events of deleted keys that are kept, the latest.
 const KEPT: i64 = 10_000;

@@ -1,6 +1,5 @@
 //! The tables `keys` and `key_times`: sealed private keys and their times.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
@@ -9,56 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::key_events::{self, KeyEventKind};
 use super::{Store, StoreError};
 use crate::clock::{Clock, UnixTime};
-
-/// The number of a key: the column `keys.kid`, and its decimal string in
-/// tokens and in the key set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kid(i64);
-
-impl Kid {
-    /// The kid of a key of this service: the first 53 bits of its thumbprint
-    /// (RFC 7638), a number that also JavaScript reads exactly.
-    pub fn from_thumbprint(print: &[u8; 32]) -> Self {
-        let mut first = [0; 8];
-        first.copy_from_slice(&print[..8]);
-        Self((u64::from_be_bytes(first) >> 11).cast_signed())
-    }
-
-    /// The kid of a row.
-    pub const fn from_row(kid: i64) -> Self {
-        Self(kid)
-    }
-
-    /// The value of the column.
-    pub const fn as_i64(self) -> i64 {
-        self.0
-    }
-}
-
-impl fmt::Display for Kid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// When a key is published and signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyTimes {
-    /// Which key.
-    pub kid: Kid,
-    /// Grows with each key that is made, whatever the clock says; 0 for the
-    /// keys of the earlier server.
-    pub serial: i64,
-    /// Start of publication; none for a key of the earlier server.
-    pub created_at: Option<UnixTime>,
-    /// The first second in which it may sign; none for a key of the earlier
-    /// server, which may sign at once. At or after `expires_at`: it never signs.
-    pub signs_from: Option<UnixTime>,
-    /// The first second in which it is no longer published.
-    pub expires_at: UnixTime,
-    /// Whether it was taken out of the set for good.
-    pub revoked: bool,
-}
+use crate::lifecycle::{KeySpan, KeyTimes, Kid};
 
 /// A row of `keys` with its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,17 +17,6 @@ pub struct KeyRow {
     pub times: KeyTimes,
     /// The Fernet token.
     pub sealed: Vec<u8>,
-}
-
-/// The times that a new key gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeySpan {
-    /// Start of publication.
-    pub created_at: UnixTime,
-    /// See [`KeyTimes::signs_from`].
-    pub signs_from: UnixTime,
-    /// See [`KeyTimes::expires_at`].
-    pub expires_at: UnixTime,
 }
 
 impl Store {
@@ -142,7 +81,7 @@ impl Store {
                     })?
                     .collect::<Result<_, _>>()?;
                 for &kid in &gone {
-                    key_events::note(conn, Kid(kid), KeyEventKind::Deleted, now, None)?;
+                    key_events::note(conn, Kid::from_row(kid), KeyEventKind::Deleted, now, None)?;
                 }
                 conn.execute(
                     "DELETE FROM key_times WHERE kid NOT IN (SELECT kid FROM keys)",
@@ -195,7 +134,7 @@ fn mistyped(conn: &Connection) -> Result<Vec<Kid>, StoreError> {
         "SELECT k.kid FROM keys k LEFT JOIN key_times t USING (kid)
          WHERE NOT ({WELL_TYPED}) ORDER BY k.kid LIMIT ?"
     ))?;
-    let kids = query.query_map([MOST_MISTYPED], |row| row.get(0).map(Kid))?;
+    let kids = query.query_map([MOST_MISTYPED], |row| row.get(0).map(Kid::from_row))?;
     Ok(kids.collect::<Result<_, _>>()?)
 }
 
@@ -249,7 +188,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     };
     Ok(KeyRow {
         times: KeyTimes {
-            kid: Kid(kid),
+            kid: Kid::from_row(kid),
             serial: serial.unwrap_or(0),
             created_at: created_at.map(UnixTime::from_secs),
             signs_from: signs_from.map(UnixTime::from_secs),

@@ -30,7 +30,7 @@ pub use inspect::Inspection;
 use keeper::{Keeper, Readers};
 pub use key_admin::{Reseal, Resealed};
 pub use key_events::{KeyEvent, KeyEventKind};
-pub use keys::{KeyRow, KeySpan, KeyTimes, Kid};
+pub use keys::KeyRow;
 use place::Place;
 pub use schema::{OpenError, SchemaState};
 use writer::Writer;

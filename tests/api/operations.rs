@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jwks_server::crypto::fernet::SealingKeys;
-use jwks_server::domain::lifecycle::Stage;
-use jwks_server::domain::operations::{KeyOperations, RevokeError};
+use jwks_server::domain::key_admin::{KeyOperations, RevokeError};
 use jwks_server::domain::rotation::RotationError;
-use jwks_server::store::{KeyEventKind, Kid};
+use jwks_server::lifecycle::Kid;
+use jwks_server::lifecycle::Stage;
+use jwks_server::store::KeyEventKind;
 
 use crate::support::TestApp;
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt as _;
 use jwks_server::clock::UnixTime;
-use jwks_server::store::{Inspection, Kid, Reseal, Resealed, SchemaState, Store, StoreError};
+use jwks_server::lifecycle::Kid;
+use jwks_server::store::{Inspection, Reseal, Resealed, SchemaState, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jwks_server::clock::UnixTime;
 use jwks_server::crypto::rsa::PublicKey;
-use jwks_server::domain::lifecycle::PolicyParts;
-use jwks_server::store::Kid;
+use jwks_server::lifecycle::Kid;
+use jwks_server::lifecycle::PolicyParts;
 
 use crate::process::{KeySet, Process, Token};
 use crate::source::Maker;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jwks_server::domain::lifecycle::Policy;
-use jwks_server::domain::operations::{KeyOperations, RevokeError};
+use jwks_server::domain::key_admin::{KeyOperations, RevokeError};
 use jwks_server::domain::rotation::RotationError;
-use jwks_server::store::{Kid, Resealed, Store, StoreError};
+use jwks_server::lifecycle::Kid;
+use jwks_server::lifecycle::Policy;
+use jwks_server::store::{Resealed, Store, StoreError};
 
 use crate::harm::Why;
 use crate::history::{Kept, Life, notice, promise};
@@ -19,7 +20,7 @@ use crate::world::{World, cut_off};
 /// One who does something to the keys.
 struct Operator {
     operations: KeyOperations,
-    policy: jwks_server::domain::lifecycle::PolicyParts,
+    policy: jwks_server::lifecycle::PolicyParts,
     entries: Entries,
     /// In which wait it is killed.
     cut: Option<usize>,

@@ -9,11 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
 use jwks_server::crypto::fernet::SealingKeys;
-use jwks_server::domain::keys::{Document, KeyRing};
-use jwks_server::domain::lifecycle::{self, Policy, PolicyParts};
-use jwks_server::domain::operations::KeyOperations;
+use jwks_server::domain::key_admin::KeyOperations;
+use jwks_server::domain::key_ring::{Document, KeyRing};
 use jwks_server::domain::rotation::{Rotation, RotationError};
 use jwks_server::domain::tokens::{TokenIssuer, TokenKind};
+use jwks_server::lifecycle::{self, Policy, PolicyParts};
 use jwks_server::store::Store;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use jwks_server::domain::lifecycle::PolicyParts;
+use jwks_server::lifecycle::PolicyParts;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use jwks_server::clock::ManualClock;
 use jwks_server::crypto::rsa::{KeyError, KeySource, PrivateKey};
-use jwks_server::domain::lifecycle::PolicyParts;
-use jwks_server::store::{Kid, Store};
+use jwks_server::lifecycle::Kid;
+use jwks_server::lifecycle::PolicyParts;
+use jwks_server::store::Store;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
-use jwks_server::domain::lifecycle::PolicyParts;
+use jwks_server::lifecycle::PolicyParts;
 use jwks_server::store::Store;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;

@@ -7,9 +7,10 @@ use super::database;
 use super::report::Report;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::domain::lifecycle::{self, Stage};
-use crate::domain::operations::{self, KeyStatus};
-use crate::store::{Inspection, KeyRow, KeyTimes};
+use crate::domain::key_admin::{self, KeyStatus};
+use crate::lifecycle::KeyTimes;
+use crate::lifecycle::{self, Stage};
+use crate::store::{Inspection, KeyRow};
 
 /// Bad keys that get a line each.
 const LISTED: usize = 10;
@@ -25,7 +26,7 @@ pub(super) fn look(
     report: &mut Report,
 ) {
     let rows: Vec<_> = database::rows(found).cloned().collect();
-    let statuses = operations::statuses(&rows, &config.secrets, &config.policy, now);
+    let statuses = key_admin::statuses(&rows, &config.secrets, &config.policy, now);
     unreadable(found, report);
     unopened(&statuses, report);
     if rows.len() == found.keys.len() && statuses.iter().all(|key| key.opened_by.is_ok()) {

@@ -15,9 +15,9 @@ use super::report::Report;
 use crate::cli::fetch::{self, Answer};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{self, Config};
-use crate::domain::lifecycle;
-use crate::domain::operations;
+use crate::domain::key_admin;
 use crate::domain::verification::KeySet;
+use crate::lifecycle;
 use crate::store::Inspection;
 
 const JWKS: &str = "/.well-known/jwks.json";
@@ -195,7 +195,7 @@ fn difference(set: &KeySet, held: Option<&Inspection>, config: Option<&Config>) 
     let there: BTreeSet<String> = set.kids().map(str::to_owned).collect();
     let may: BTreeSet<String> = rows.iter().map(|row| row.times.kid.to_string()).collect();
     let must: BTreeSet<String> = config.map_or(BTreeSet::new(), |config| {
-        let statuses = operations::statuses(&rows, &config.secrets, &config.policy, now);
+        let statuses = key_admin::statuses(&rows, &config.secrets, &config.policy, now);
         let opened = statuses.iter().filter(|key| key.opened_by.is_ok());
         opened.map(|key| key.kid.to_string()).collect()
     });

@@ -12,8 +12,8 @@ use super::{Failure, database, print};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Settings};
 use crate::crypto::rsa::Rsa2048;
-use crate::domain::operations::{KeyOperations, RevokeError};
-use crate::store::Kid;
+use crate::domain::key_admin::{KeyOperations, RevokeError};
+use crate::lifecycle::Kid;
 
 /// A reason is kept with the event; bytes.
 const MAX_REASON: usize = 500;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clock::{Moment, UnixTime};
-use crate::domain::operations::KeyStatus;
-use crate::store::{KeyEvent, Kid, Resealed};
+use crate::domain::key_admin::KeyStatus;
+use crate::lifecycle::Kid;
+use crate::store::{KeyEvent, Resealed};
 
 pub(super) fn list(keys: &[KeyStatus], now: UnixTime, as_json: bool) -> String {
     if as_json {
@@ -179,8 +180,8 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::domain::keys::BadKey;
-    use crate::domain::lifecycle::Stage;
+    use crate::domain::key_ring::BadKey;
+    use crate::lifecycle::Stage;
     use crate::store::KeyEventKind;
 
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);

@@ -12,9 +12,9 @@ use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{self, Content, Ref, RefOr, Responses};
 
-use crate::http::document::ANY_ORIGIN;
+use crate::http::access_log::REQUEST_ID;
+use crate::http::conditional_get::ANY_ORIGIN;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::observe::REQUEST_ID;
 
 const NOT_FOUND: &str = "NotFound";
 /// Headers that are the same wherever they are, described once.

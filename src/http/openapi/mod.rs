@@ -20,12 +20,12 @@ use utoipa::openapi::schema::Components;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApiBuilder, Paths};
 
-use super::document::{answer, with_cors};
 use super::error::ErrorBody;
 use super::{auth, discovery, health, jwks, register, schedule};
-use crate::app::SharedState;
 use crate::domain::issuer::Issuer;
-use crate::domain::keys::{Document, JwkSet};
+use crate::domain::key_ring::{Document, JwkSet};
+use crate::http::conditional_get::{answer, with_cors};
+use crate::http::state::SharedState;
 
 pub(super) use answers::Answers;
 pub(super) use public::{PublicDocument, Text};

@@ -10,8 +10,8 @@ use utoipa::openapi::{HttpMethod, PathItem};
 
 use super::answers::Answers;
 use super::requests::{conditional, operation};
-use crate::domain::keys::Document;
-use crate::http::document::{ANY_ORIGIN, METHODS, answer, preflight};
+use crate::domain::key_ring::Document;
+use crate::http::conditional_get::{ANY_ORIGIN, METHODS, answer, preflight};
 use crate::http::error::ApiError;
 
 /// What an operation is called and said to do.
@@ -22,7 +22,7 @@ pub(in crate::http) struct Text<'a> {
     pub(in crate::http) description: &'a str,
 }
 
-/// A document that is served with `document::answer` and `document::with_cors`.
+/// A document that is served with `conditional_get::answer` and `conditional_get::with_cors`.
 pub(in crate::http) struct PublicDocument {
     text: Text<'static>,
     /// Adds the answer that has it.

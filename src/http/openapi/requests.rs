@@ -9,9 +9,9 @@ use utoipa::openapi::schema::{AnyOfBuilder, Object, ObjectBuilder, SchemaFormat,
 use utoipa::openapi::{Content, Ref, RefOr, Required};
 
 use super::public::Text;
+use crate::http::access_log;
 use crate::http::body::MAX_BODY;
 use crate::http::error::ApiError;
-use crate::http::observe;
 
 /// The headers that more than one operation takes.
 pub(super) fn parameters() -> BTreeMap<String, RefOr<Parameter>> {
@@ -30,7 +30,7 @@ pub(super) fn parameters() -> BTreeMap<String, RefOr<Parameter>> {
             "Tags of documents that the client has.",
         ),
         taken(
-            observe::REQUEST_ID,
+            access_log::REQUEST_ID,
             "Comes back when it is 1 to 64 letters, digits and -_. and is replaced otherwise.",
         ),
     ])
@@ -42,7 +42,7 @@ pub(in crate::http) fn operation(text: Text) -> OperationBuilder {
         .summary(Some(text.summary))
         .description(Some(text.description))
         .operation_id(Some(text.id))
-        .parameter_ref(parameter(&observe::REQUEST_ID))
+        .parameter_ref(parameter(&access_log::REQUEST_ID))
 }
 
 /// An operation on a document.

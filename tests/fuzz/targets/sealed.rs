@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use jwks_server::clock::UnixTime;
 use jwks_server::crypto::fernet::SealingKeys;
-use jwks_server::domain::keys::OpenedKey;
-use jwks_server::store::{KeyRow, KeyTimes, Kid};
+use jwks_server::domain::key_ring::OpenedKey;
+use jwks_server::lifecycle::{KeyTimes, Kid};
+use jwks_server::store::KeyRow;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 

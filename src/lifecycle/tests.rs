@@ -1,7 +1,7 @@
 //! The rules at their edges, with the numbers of the default policy.
 
 use super::*;
-use crate::store::Kid;
+use crate::lifecycle::Kid;
 
 const T0: UnixTime = UnixTime::from_secs(1_800_000_000);
 

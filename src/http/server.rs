@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::client::Peer;
+use super::client::Peer;
 
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 10_000;

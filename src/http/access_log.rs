@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use tracing::instrument::Instrumented;
 
 use super::client::{ClientAddr, Peer};
-use crate::app::{AppState, SharedState};
+use super::state::{AppState, SharedState};
 use crate::metrics::Route;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

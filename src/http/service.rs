@@ -16,10 +16,10 @@ use http_body_util::{Either, Full};
 use tower::Service as _;
 use tracing::instrument::Instrumented;
 
+use super::access_log::{self, Observed};
 use super::client::Peer;
-use super::observe::{self, Observed};
-use super::{document, jwks};
-use crate::app::SharedState;
+use super::state::SharedState;
+use super::{conditional_get, jwks};
 
 /// The body of an answer: a finished document, or what a route has made.
 pub type Reply = Either<Full<Bytes>, Body>;
@@ -69,7 +69,7 @@ where
         }
         let mut routes = self.0.routes.clone();
         let answer =
-            observe::observed(&self.0.state, peer, request, |request| routes.call(request));
+            access_log::observed(&self.0.state, peer, request, |request| routes.call(request));
         Answering::Routed(Box::pin(answer))
     }
 }
@@ -82,10 +82,11 @@ impl Inner {
 
     /// None when no key is published: the route knows how to wait for one.
     fn key_set<B>(&self, peer: Peer, request: &Request<B>) -> Option<Response<Reply>> {
-        let arrival = observe::Arrival::of(request);
+        let arrival = access_log::Arrival::of(request);
         let keys = self.state.keys.snapshot();
         let set = keys.published(self.state.clock.now())?;
-        let mut response = document::answer(set, request.headers(), &self.state.document_caching);
+        let mut response =
+            conditional_get::answer(set, request.headers(), &self.state.document_caching);
         arrival.key_set_answered(&self.state, peer, request, &mut response);
         Some(response.map(Either::Left))
     }

@@ -11,6 +11,7 @@
 //! In steady running a key is made `P`, and two seconds for what seconds cut off,
 //! before the one before it stops signing.
 
+mod key;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
-use crate::store::{KeySpan, KeyTimes};
+pub use key::{KeySpan, KeyTimes, Kid};
 pub use policy::{MIN_SIGNING_WINDOW, Policy, PolicyError, PolicyParts};
 
 /// How far in the past a token for testing expired, at least.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::KeyTimes;
 use crate::clock::UnixTime;
-use crate::store::KeyTimes;
 
 /// The least time in which a key must be able to sign full tokens.
 pub const MIN_SIGNING_WINDOW: Duration = Duration::from_secs(60);

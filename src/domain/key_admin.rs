@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::keys::{BadKey, OpenedKey};
-use super::lifecycle::{self, Policy, Stage};
+use super::key_ring::{BadKey, OpenedKey};
 use super::rotation::{self, RotationError};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
-use crate::store::{KeyEvent, KeyRow, KeyTimes, Kid, Reseal, Resealed, Store, StoreError};
+use crate::lifecycle::{self, Policy, Stage};
+use crate::lifecycle::{KeyTimes, Kid};
+use crate::store::{KeyEvent, KeyRow, Reseal, Resealed, Store, StoreError};
 
 /// The operations over one database.
 pub struct KeyOperations {

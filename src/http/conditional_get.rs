@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 
 use super::error::ApiError;
-use crate::app::SharedState;
-use crate::domain::keys::Document;
+use super::state::SharedState;
+use crate::domain::key_ring::Document;
 
 pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
 

@@ -13,11 +13,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use super::lifecycle::{self, Policy};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::{KeyError, PrivateKey, PublicKey};
-use crate::store::{KeyRow, KeyTimes, Kid};
+use crate::lifecycle::{self, Policy};
+use crate::lifecycle::{KeyTimes, Kid};
+use crate::store::KeyRow;
 
 /// How long a request waits for a key to sign or publish before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(5);

@@ -226,7 +226,7 @@ fn status(
         stops_signing: stage
             .will_sign()
             .then(|| lifecycle::stops_signing(times, usable, policy)),
-        unpublished_at: times.expires_at,
+        unpublished_at: times.published_until(),
         deleted_at: lifecycle::deleted_at(times, policy),
         opened_by,
     }
@@ -240,10 +240,7 @@ fn may_revoke(
     now: UnixTime,
 ) -> Result<(), RevokeError> {
     let (these, rest): (Vec<_>, Vec<_>) = keys.iter().partition(|row| row.times.kid == kid);
-    if !these
-        .iter()
-        .any(|row| lifecycle::is_published(&row.times, now))
-    {
+    if !these.iter().any(|row| row.times.is_published_at(now)) {
         return Err(RevokeError::NotPublished(kid));
     }
     // A key that does not open cannot take over.

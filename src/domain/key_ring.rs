@@ -356,7 +356,7 @@ fn any_opens(rows: Vec<KeyRow>, secrets: &SealingKeys) -> bool {
 /// The rows that have not expired and those that have.
 fn split(rows: Vec<KeyRow>, now: UnixTime) -> (Vec<KeyRow>, Vec<KeyRow>) {
     rows.into_iter()
-        .partition(|row| lifecycle::is_published(&row.times, now))
+        .partition(|row| row.times.is_published_at(now))
 }
 
 fn publish(keys: &[&Arc<OpenedKey>]) -> PublishedSet {
@@ -368,6 +368,6 @@ fn publish(keys: &[&Arc<OpenedKey>]) -> PublishedSet {
     };
     PublishedSet {
         document: Document::new(&set),
-        until: keys[0].times.expires_at,
+        until: keys[0].times.published_until(),
     }
 }

@@ -106,9 +106,9 @@ fn in_state(stage: Stage, all: &[KeyTimes], policy: &Policy, now: UnixTime) -> K
 /// When a key leaves its state; that of an expired one ends with its row.
 fn leaves(stage: Stage, key: &KeyTimes, all: &[KeyTimes], policy: &Policy) -> Option<UnixTime> {
     match stage {
-        Stage::Published => key.signs_from,
+        Stage::Announced => key.signs_from,
         Stage::Signing => Some(lifecycle::stops_signing(key, all, policy)),
-        Stage::Retiring => Some(key.expires_at),
+        Stage::Retiring => Some(key.published_until()),
         // The last one stays for as long as it is the last.
         Stage::Expired | Stage::Revoked => None,
     }

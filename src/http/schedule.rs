@@ -95,7 +95,7 @@ pub(super) fn describe() -> PublicDocument {
 /// other can be counted on is due now, whenever that is.
 fn document(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Document {
     let times = snapshot.times();
-    let published = times.iter().filter(|key| lifecycle::is_published(key, now));
+    let published = times.iter().filter(|key| key.is_published_at(now));
     Document::new(&Schedule {
         keys: published
             .map(|key| scheduled(key, times, policy, now))
@@ -122,6 +122,6 @@ fn scheduled(key: &KeyTimes, all: &[KeyTimes], policy: &Policy, now: UnixTime) -
         stops_signing: stage
             .will_sign()
             .then(|| lifecycle::stops_signing(key, all, policy).into()),
-        unpublished_at: key.expires_at.into(),
+        unpublished_at: key.published_until().into(),
     }
 }

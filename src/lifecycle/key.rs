@@ -35,32 +35,46 @@ impl fmt::Display for Kid {
     }
 }
 
-/// When a key is published and signs.
+/// The times of a key's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyTimes {
-    /// Which key.
     pub kid: Kid,
-    /// Grows with each key that is made, whatever the clock says; 0 for the
+    /// Grows with each key that is created, whatever the clock says; 0 for the
     /// keys of the earlier server.
     pub serial: i64,
     /// Start of publication; none for a key of the earlier server.
     pub created_at: Option<UnixTime>,
-    /// The first second in which it may sign; none for a key of the earlier
-    /// server, which may sign at once. At or after `expires_at`: it never signs.
+    /// First second in which it may sign; none for a key of the earlier server,
+    /// which may sign at once. At or after `expires_at`: it never signs.
     pub signs_from: Option<UnixTime>,
-    /// The first second in which it is no longer published.
+    /// Column `keys.exp`; see [`published_until`](Self::published_until).
     pub expires_at: UnixTime,
-    /// Whether it was taken out of the set for good.
+    /// Taken out of the set for good, whatever the clock says later.
     pub revoked: bool,
+}
+
+impl KeyTimes {
+    /// First second in which the key is no longer in the key set. The one
+    /// definition of it; SQL has the same as `exp > now`.
+    pub const fn published_until(&self) -> UnixTime {
+        self.expires_at
+    }
+
+    /// Is the key in the key set at `now`?
+    pub fn is_published_at(&self, now: UnixTime) -> bool {
+        !self.revoked && !self.is_expired_at(now)
+    }
+
+    /// Is its publication over at `now`, revoked or not?
+    pub fn is_expired_at(&self, now: UnixTime) -> bool {
+        self.published_until() <= now
+    }
 }
 
 /// The times that a new key gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySpan {
-    /// Start of publication.
     pub created_at: UnixTime,
-    /// See [`KeyTimes::signs_from`].
     pub signs_from: UnixTime,
-    /// See [`KeyTimes::expires_at`].
     pub expires_at: UnixTime,
 }

@@ -1,22 +1,22 @@
 //! The life of a key, as pure functions of the keys' times, the policy and the
-//! moment: who signs, what is published, what is due, and when to look again.
+//! moment: which key signs, which are published, which one is due and when.
 //!
 //! ```text
-//! created        signs_from         exp - T - S              exp        exp + R
-//!    |-- published --|-- published, signs --|-- published only --|-- expired --| deleted
-//!    |<---- P ------>|                      |<-- T + S --------->|
-//!    |<------------------------- L ----------------------------->|
+//! created         signs_from         exp - T - S           exp           exp + R
+//!    |-- announced --|---- signing ----|---- retiring ----|-- expired --| deleted
+//!    |<----- P ----->|                 |<----- T + S ---->|
+//!    |<----------------------- L ------------------------>|
+//!    |<--------- published: in the key set -------------->|
 //! ```
 //!
-//! In steady running a key is made `P`, and two seconds for what seconds cut off,
-//! before the one before it stops signing.
+//! In steady running a key is created `P`, and two seconds for what rounding to
+//! whole seconds takes away, before its predecessor stops signing.
 
 mod key;
 mod policy;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::clock::UnixTime;
@@ -26,30 +26,20 @@ pub use policy::{MIN_SIGNING_WINDOW, Policy, PolicyError, PolicyParts};
 /// How far in the past a token for testing expired, at least.
 const EXPIRED_BY: Duration = Duration::from_secs(3600);
 
-/// Whether `key` is in the key set at `now`.
-pub fn is_published(key: &KeyTimes, now: UnixTime) -> bool {
-    !key.revoked && now < key.expires_at
-}
-
 /// The key that signs at `now`: there is one as long as any key that may ever
-/// sign has not expired.
-///
-/// Best is the newest key within its signing time. Without one, because the
-/// machine was off, a key was revoked or the clock jumped, a key past its
-/// signing time signs shorter tokens, as long as they outlive the clock skew;
-/// after it comes the key that has been there for longest.
+/// sign is published. [`Rank`] says which one is taken.
 pub fn signer<'a>(keys: &'a [KeyTimes], policy: &Policy, now: UnixTime) -> Option<&'a KeyTimes> {
     keys.iter()
-        .filter(|key| is_published(key, now) && may_ever_sign(key))
-        .max_by_key(|key| (Fitness::of(key, policy, now), key.kid))
+        .filter(|key| key.is_published_at(now) && may_ever_sign(key))
+        .max_by_key(|key| fitness(key, policy, now))
 }
 
-/// The expired key whose time ended last; where there is none, because the
-/// clock went back, a revoked one.
+/// The key that expired last; a revoked one where none has expired, because the
+/// clock went back.
 pub fn last_expired(keys: &[KeyTimes], now: UnixTime) -> Option<&KeyTimes> {
     keys.iter()
-        .filter(|key| !is_published(key, now))
-        .max_by_key(|key| (key.expires_at <= now, key.expires_at, key.kid))
+        .filter(|key| !key.is_published_at(now))
+        .max_by_key(|key| (key.is_expired_at(now), key.expires_at, key.kid))
 }
 
 /// `iat` and `exp` of a token signed by `key` at `now`: never past the key's own end.
@@ -63,18 +53,18 @@ pub fn expired_token_times(key: &KeyTimes, policy: &Policy, now: UnixTime) -> (U
     (exp - policy.token_lifetime, exp)
 }
 
-/// The times of the key that must be made at `now`, or `None` while those that
-/// are there last long enough.
+/// The times of the key that must be created at `now`; `None` while the existing
+/// ones last long enough.
 pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<KeySpan> {
     let covered = covered_until(keys, policy, now);
     if covered.is_some_and(|until| now + policy.notice() < until) {
         return None;
     }
-    // Until then some key can sign tokens that outlive the clock skew, so the
-    // new one can be announced first.
+    // Last second in which an existing key can sign tokens that outlive the clock
+    // skew: the new one need not sign before, and is announced first.
     let bridged = keys
         .iter()
-        .filter(|key| is_published(key, now) && may_ever_sign(key))
+        .filter(|key| key.is_published_at(now) && may_ever_sign(key))
         .map(|key| key.expires_at - policy.skew)
         .max();
     Some(KeySpan {
@@ -87,10 +77,10 @@ pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Opt
     })
 }
 
-/// The times of a key that is made expired, when no key has expired yet: it
+/// The times of a key that is created expired, when no key has expired yet: it
 /// serves `/auth?expired` on a new database and is never published.
 pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
-    if keys.iter().any(|key| key.expires_at <= now) {
+    if keys.iter().any(|key| key.is_expired_at(now)) {
         return None;
     }
     let expires_at = now - EXPIRED_BY;
@@ -101,41 +91,40 @@ pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
     })
 }
 
-/// When the next key is, or was, due; none while no key can be counted on, so
-/// that one is due at once.
+/// Time at which the next key is, or was, due; none when it is due at once, since
+/// no existing key can be counted on.
 pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<UnixTime> {
     covered_until(keys, policy, now).map(|until| until - policy.notice())
 }
 
-/// Where a key stands in its life.
+/// Part of a key's life; the picture above shows all but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Published, not signing yet.
-    Published,
-    /// The one that signs.
+    Announced,
+    /// Published, and the one that signs.
     Signing,
-    /// Published until its tokens are over.
+    /// Published until its tokens have expired.
     Retiring,
-    /// No longer published.
     Expired,
     /// Taken out of the set for good.
     Revoked,
 }
 
 impl Stage {
-    /// All of them, in the order in which a key goes through them.
+    /// All stages, in the order in which a key goes through them.
     pub const ALL: [Self; 5] = [
-        Self::Published,
+        Self::Announced,
         Self::Signing,
         Self::Retiring,
         Self::Expired,
         Self::Revoked,
     ];
 
-    /// Its name in documents and tables.
+    /// Name in documents, metrics and tables.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Published => "published",
+            Self::Announced => "announced",
             Self::Signing => "signing",
             Self::Retiring => "retiring",
             Self::Expired => "expired",
@@ -143,35 +132,35 @@ impl Stage {
         }
     }
 
-    /// Whether a key there is in the set.
+    /// Is a key of this stage in the key set?
     pub const fn is_published(self) -> bool {
-        matches!(self, Self::Published | Self::Signing | Self::Retiring)
+        matches!(self, Self::Announced | Self::Signing | Self::Retiring)
     }
 
-    /// Whether a key there signs, or will.
+    /// Does a key of this stage sign, now or later?
     pub const fn will_sign(self) -> bool {
-        matches!(self, Self::Published | Self::Signing)
+        matches!(self, Self::Announced | Self::Signing)
     }
 }
 
-/// Where `key`, one of `keys`, stands at `now`.
+/// The stage of `key`, one of `keys`, at `now`.
 pub fn stage(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Stage {
     if key.revoked {
         Stage::Revoked
-    } else if !is_published(key, now) {
+    } else if !key.is_published_at(now) {
         Stage::Expired
     } else if signer(keys, policy, now).is_some_and(|signer| signer.kid == key.kid) {
         Stage::Signing
     } else if may_ever_sign(key) && key.signs_from.is_some_and(|from| now < from) {
-        Stage::Published
+        Stage::Announced
     } else {
         Stage::Retiring
     }
 }
 
-/// The first second in which `key` does not sign any more, as things stand: the
-/// next key takes over then, which is there already or will be made in time.
-/// Should none come, it goes on with shorter tokens.
+/// First second in which `key` no longer signs, as things stand: the next key
+/// takes over then, which exists already or will be created in time. Should none
+/// come, `key` goes on with shorter tokens.
 pub fn stops_signing(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy) -> UnixTime {
     let successor = keys
         .iter()
@@ -182,12 +171,12 @@ pub fn stops_signing(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy) -> Unix
     successor.map_or(own, |from| from.min(own))
 }
 
-/// When the row of a key is deleted, unless it is the last that has expired.
+/// Time at which the row of a key is deleted, unless it is the last that expired.
 pub fn deleted_at(key: &KeyTimes, policy: &Policy) -> UnixTime {
     key.expires_at + policy.retention + Duration::from_secs(1)
 }
 
-/// The times of a key that an operator asks for: as an ordinary one, announced first.
+/// The times of a key that an operator asks for: announced first, as any other.
 pub fn rotated_key(policy: &Policy, now: UnixTime) -> KeySpan {
     KeySpan {
         created_at: now,
@@ -196,7 +185,7 @@ pub fn rotated_key(policy: &Policy, now: UnixTime) -> KeySpan {
     }
 }
 
-/// The times of a key that takes the place of all others in an emergency.
+/// The times of a key that replaces all others in an emergency.
 pub fn emergency_key(policy: &Policy, now: UnixTime) -> KeySpan {
     KeySpan {
         signs_from: now,
@@ -204,12 +193,12 @@ pub fn emergency_key(policy: &Policy, now: UnixTime) -> KeySpan {
     }
 }
 
-/// Until when the keys that are there can sign full tokens, leaving out those
-/// whose times this policy would not give: a key from a clock that was ahead
-/// must not keep the next one from being made.
+/// Last second until which existing keys can sign full-length tokens; ignores
+/// keys dated further ahead than this policy would: one from a clock that was
+/// ahead must not keep the next key from being created.
 fn covered_until(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<UnixTime> {
     keys.iter()
-        .filter(|key| is_published(key, now) && may_ever_sign(key))
+        .filter(|key| key.is_published_at(now) && may_ever_sign(key))
         .filter(|key| match key.signs_from {
             Some(from) => from <= now + policy.notice(),
             None => key.expires_at <= now + policy.key_lifetime,
@@ -222,27 +211,36 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
     key.signs_from.is_none_or(|from| from < key.expires_at)
 }
 
-/// How fit a published key is to sign; greater is better.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Fitness {
-    /// So little is left that no token of it would outlive the clock skew.
-    Spent(UnixTime),
-    /// Not published for long enough yet, if the clock is to be believed: the
-    /// one that was made first.
-    Announced(Reverse<i64>),
-    /// Too little is left for a full token: the one with most left.
-    Waning(UnixTime),
-    /// Within its signing time: the newest.
-    Signing(Option<UnixTime>, UnixTime),
+/// Fitness of a published key to sign. The number decides, not the order of the
+/// lines: a key of a higher rank signs before all keys of a lower one.
+///
+/// In steady running the signer is the newest key of rank `Signing`. Without one,
+/// because the machine was off, a key was revoked or the clock jumped, a key of a
+/// lower rank signs shorter tokens, or one that is announced signs early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Within its signing time. The newest signs.
+    Signing = 3,
+    /// Too little is left for a full-length token. The one with most left signs.
+    Retiring = 2,
+    /// Not published for a whole lead yet. The one created first signs.
+    Announced = 1,
+    /// No token of it would outlive the clock skew. The one with most left signs.
+    Spent = 0,
 }
 
-impl Fitness {
-    fn of(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Self {
-        match key.signs_from {
-            Some(from) if now < from => Self::Announced(Reverse(key.serial)),
-            _ if key.expires_at - policy.skew <= now => Self::Spent(key.expires_at),
-            _ if policy.signs_full_until(key) < now => Self::Waning(key.expires_at),
-            from => Self::Signing(from, key.expires_at),
-        }
-    }
+/// Rank, then the preference among keys of that rank; ties go to the later `exp`
+/// and then to the higher kid, so that all processes pick the same key.
+type Fitness = (Rank, i64, UnixTime, Kid);
+
+fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {
+    let (rank, preference) = match key.signs_from {
+        Some(from) if now < from => (Rank::Announced, key.serial.saturating_neg()),
+        _ if key.expires_at - policy.skew <= now => (Rank::Spent, key.expires_at.as_secs()),
+        _ if policy.signs_full_until(key) < now => (Rank::Retiring, key.expires_at.as_secs()),
+        Some(from) => (Rank::Signing, from.as_secs()),
+        // Of the earlier server, so older than all keys of this one.
+        None => (Rank::Signing, i64::MIN),
+    };
+    (rank, preference, key.expires_at, key.kid)
 }

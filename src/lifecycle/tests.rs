@@ -137,7 +137,7 @@ fn a_key_made_expired_never_signs_even_when_the_clock_goes_back() {
     let expired = key(1, due_expired_key(&[], T0).unwrap());
     assert_eq!(last_expired(&[expired], T0), Some(&expired));
     let before = T0 - secs(86_400);
-    assert!(is_published(&expired, before));
+    assert!(expired.is_published_at(before));
     assert_eq!(signer(&[expired], &p, before), None);
     assert_eq!(stage(&expired, &[expired], &p, before), Stage::Retiring);
     let span = due_signing_key(&[expired], &p, before).unwrap();
@@ -160,8 +160,8 @@ fn an_expired_token_is_old_and_from_its_keys_lifetime() {
 #[test]
 fn a_key_leaves_the_set_in_the_second_of_its_end_and_is_the_last_expired_then() {
     let key = ending_in(0);
-    assert!(is_published(&key, T0 - secs(1)));
-    assert!(!is_published(&key, T0));
+    assert!(key.is_published_at(T0 - secs(1)));
+    assert!(!key.is_published_at(T0));
     assert_eq!(last_expired(&[key], T0 - secs(1)), None);
     assert_eq!(last_expired(&[key], T0), Some(&key));
     assert!(due_expired_key(&[key], T0 - secs(1)).is_some());
@@ -183,19 +183,53 @@ fn a_revoked_key_serves_as_expired_only_where_none_has_expired() {
 fn the_fittest_key_signs() {
     let p = policy();
     let announced = signing(9, T0 + secs(1), 3600);
-    for (fitter, other) in [
-        // Both in their time: the newer, also in its last second.
-        (signing(1, T0 - secs(500), 4000), ending_in(5000)),
-        (signing(1, T0 - secs(500), 1860), ending_in(5000)),
-        // A full token beats a newer key, and so does what is left of it.
-        (ending_in(1860), signing(2, T0 - secs(500), 1859)),
-        (ending_in(1859), signing(2, T0 - secs(500), 1858)),
-        // One second of a token beats a key that is only announced.
-        (ending_in(61), announced),
-        (announced, ending_in(60)),
+    let earlier_server = |left| KeyTimes {
+        signs_from: None,
+        ..ending_in(left)
+    };
+    let newer = |left| signing(2, T0 - secs(500), left);
+    for (comparison, fitter, other) in [
+        ("signing: newer before older", newer(4000), ending_in(5000)),
+        (
+            "signing: also in its last second",
+            newer(1860),
+            ending_in(5000),
+        ),
+        (
+            "signing: ours before the earlier server's",
+            ending_in(1860),
+            earlier_server(9000),
+        ),
+        (
+            "signing before retiring, though older",
+            ending_in(1860),
+            newer(1859),
+        ),
+        (
+            "retiring: most left, though older",
+            ending_in(1859),
+            newer(1858),
+        ),
+        (
+            "retiring before announced, with a second left",
+            ending_in(61),
+            announced,
+        ),
+        ("announced before spent", announced, ending_in(60)),
+        (
+            "announced: created first",
+            signing(8, T0 + secs(9), 3000),
+            announced,
+        ),
+        ("spent: most left, though older", ending_in(59), newer(58)),
+        (
+            "a tie of all times: the higher kid",
+            signing(2, T0, 3600),
+            signing(1, T0, 3600),
+        ),
     ] {
         for keys in [[fitter, other], [other, fitter]] {
-            assert_eq!(signer(&keys, &p, T0), Some(&fitter), "{keys:?}");
+            assert_eq!(signer(&keys, &p, T0), Some(&fitter), "{comparison}");
         }
     }
 }
@@ -209,7 +243,7 @@ fn a_key_goes_through_its_stages_to_the_second() {
     let at = |key, n| stage(key, &keys, &p, T0 + secs(n));
     assert_eq!(
         (at(&first, 601), at(&second, 601)),
-        (Stage::Signing, Stage::Published)
+        (Stage::Signing, Stage::Announced)
     );
     assert_eq!(
         (at(&first, 602), at(&second, 602)),
@@ -237,7 +271,7 @@ fn each_stage_says_what_a_key_there_does() {
         .map(|stage| (stage.name(), stage.is_published(), stage.will_sign()))
         .collect();
     let expected = [
-        ("published", true, true),
+        ("announced", true, true),
         ("signing", true, true),
         ("retiring", true, false),
         ("expired", false, false),

@@ -62,7 +62,7 @@ impl Store {
                 for row in present.iter().filter(|row| !row.times.revoked) {
                     let times = &row.times;
                     revoke(conn, times.kid, now, &reason)?;
-                    if now < times.expires_at {
+                    if !times.is_expired_at(now) {
                         gone.push(times.kid);
                     }
                 }

@@ -193,7 +193,7 @@ async fn a_sign_in_that_is_cut_off_is_counted_as_abandoned() {
 async fn keys_are_shown_by_state_with_the_time_of_their_next_change() {
     let mut app = TestApp::start().await;
     let keys = |page: &str| {
-        ["published", "signing", "retiring", "expired", "revoked"]
+        ["announced", "signing", "retiring", "expired", "revoked"]
             .map(|state| value(page, &format!("jwks_keys{{state=\"{state}\"}}")))
     };
     let change = |state: &str| format!("jwks_keys_next_change_seconds{{state=\"{state}\"}}");
@@ -208,7 +208,7 @@ async fn keys_are_shown_by_state_with_the_time_of_their_next_change() {
             ("process_start_time_seconds", 1_800_000_000.0),
         ],
     );
-    assert!(!page.contains(&change("published")), "{page}");
+    assert!(!page.contains(&change("announced")), "{page}");
     app.advance(Duration::from_secs(1140));
     let page = metrics(&app.state).await;
     has(&page, &[("jwks_next_key_seconds", -2.0)]);
@@ -217,7 +217,7 @@ async fn keys_are_shown_by_state_with_the_time_of_their_next_change() {
     assert_eq!(keys(&page), [1.0, 1.0, 0.0, 1.0, 0.0]);
     has(
         &page,
-        &[(&change("published"), 602.0), (&change("signing"), 600.0)],
+        &[(&change("announced"), 602.0), (&change("signing"), 600.0)],
     );
     app.advance(Duration::from_secs(602));
     let page = metrics(&app.state).await;

@@ -17,7 +17,6 @@ use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{self, Config};
 use crate::domain::key_admin;
 use crate::domain::verification::KeySet;
-use crate::lifecycle;
 use crate::store::Inspection;
 
 const JWKS: &str = "/.well-known/jwks.json";
@@ -189,7 +188,7 @@ fn difference(set: &KeySet, held: Option<&Inspection>, config: Option<&Config>) 
     };
     let now = SystemClock::new().now();
     let rows: Vec<_> = database::rows(held)
-        .filter(|row| lifecycle::is_published(&row.times, now))
+        .filter(|row| row.times.is_published_at(now))
         .cloned()
         .collect();
     let there: BTreeSet<String> = set.kids().map(str::to_owned).collect();

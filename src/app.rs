@@ -79,11 +79,11 @@ impl App {
             readiness: Readiness::new(
                 store.clone(),
                 Arc::clone(&keys),
-                Arc::clone(rotation.pulse()),
+                Arc::clone(rotation.heartbeat()),
                 config.policy,
                 Arc::clone(&clock),
             ),
-            pulse: Arc::clone(rotation.pulse()),
+            heartbeat: Arc::clone(rotation.heartbeat()),
             started_at: clock.now(),
             metrics: Arc::new(Metrics::new(Arc::clone(store.commits()))),
             has_audience: config.audience.is_some(),
@@ -108,7 +108,7 @@ impl App {
             keys: Arc::clone(&self.state.keys),
             policy: self.state.policy,
             clock: Arc::clone(&self.state.clock),
-            pulse: Arc::clone(&self.state.pulse),
+            heartbeat: Arc::clone(&self.state.heartbeat),
         }
     }
 

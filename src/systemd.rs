@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::key_ring::KeyRing;
-use crate::domain::pulse::Pulse;
+use crate::domain::rotation::Heartbeat;
 use crate::lifecycle::Policy;
 
 /// How long a message may wait for a manager that does not read.
@@ -81,7 +81,7 @@ pub struct Reporter {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Whether the rotation goes round.
-    pub pulse: Arc<Pulse>,
+    pub heartbeat: Arc<Heartbeat>,
 }
 
 impl Reporter {
@@ -109,7 +109,7 @@ impl Reporter {
     /// goes round. Does not end.
     async fn keep_alive(&self, watchdog: Duration) {
         loop {
-            let silence = self.pulse.silence();
+            let silence = self.heartbeat.silence();
             if silence < HANGS_AFTER {
                 self.tell("WATCHDOG=1\n").await;
             } else {
@@ -176,7 +176,7 @@ mod tests {
             keys: Arc::default(),
             policy: Config::from_settings(&settings).unwrap().policy,
             clock: Arc::new(SystemClock::new()),
-            pulse: Arc::default(),
+            heartbeat: Arc::default(),
         };
         (reporter, manager, dir)
     }
@@ -205,14 +205,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_the_rotation_hangs_there_are_no_signs_of_life() {
         let (reporter, manager, _dir) = reporter();
-        let pulse = Arc::clone(&reporter.pulse);
+        let heartbeat = Arc::clone(&reporter.heartbeat);
         let running = tokio::spawn(async move {
             reporter.keep_alive(Duration::from_secs(30)).await;
         });
         // At 0, 15, 30 and 45 seconds; then nothing was heard for a minute.
         tokio::time::sleep(Duration::from_secs(605)).await;
         assert_eq!(received(&manager), ["WATCHDOG=1\n"; 4]);
-        pulse.beat();
+        heartbeat.beat();
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(received(&manager), ["WATCHDOG=1\n"]);
         running.abort();

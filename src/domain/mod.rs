@@ -6,7 +6,6 @@ pub mod issuer;
 pub mod key_admin;
 pub mod key_ring;
 pub mod names;
-pub mod pulse;
 pub mod readiness;
 pub mod rotation;
 mod stand_ins;

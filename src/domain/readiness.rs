@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::key_ring::KeyRing;
-use super::pulse::Pulse;
+use super::rotation::Heartbeat;
 use crate::clock::Clock;
 use crate::lifecycle::Policy;
 use crate::store::Store;
@@ -13,7 +13,7 @@ use crate::store::Store;
 pub struct Readiness {
     store: Store,
     keys: Arc<KeyRing>,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     policy: Policy,
     clock: Arc<dyn Clock>,
 }
@@ -23,14 +23,14 @@ impl Readiness {
     pub fn new(
         store: Store,
         keys: Arc<KeyRing>,
-        pulse: Arc<Pulse>,
+        heartbeat: Arc<Heartbeat>,
         policy: Policy,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             store,
             keys,
-            pulse,
+            heartbeat,
             policy,
             clock,
         }
@@ -43,7 +43,9 @@ impl Readiness {
         [
             (!writable).then_some("the database cannot be written to"),
             (!self.can_sign()).then_some("no key can sign"),
-            self.pulse.fails().then_some("the rotation of keys fails"),
+            self.heartbeat
+                .is_failing()
+                .then_some("the rotation of keys fails"),
         ]
         .into_iter()
         .flatten()

@@ -4,12 +4,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::key_ring::{KeyRing, Unopened};
-use super::pulse::Pulse;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::{Sealed, SealingKeys};
 use crate::crypto::rsa::{KeyError, KeySource};
@@ -37,7 +38,7 @@ pub struct Rotation {
     source: Arc<dyn KeySource>,
     policy: Policy,
     clock: Arc<dyn Clock>,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     /// Rows that give no key and are never counted on.
     bad: HashSet<Kid>,
     /// Rows that were complained of, once each.
@@ -110,22 +111,21 @@ impl Rotation {
             source,
             policy,
             clock,
-            pulse: Arc::default(),
+            heartbeat: Arc::default(),
             bad: HashSet::new(),
             noted: HashSet::new(),
             seen_event: 0,
         }
     }
 
-    /// How it fares.
-    pub fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
+    pub fn heartbeat(&self) -> &Arc<Heartbeat> {
+        &self.heartbeat
     }
 
     /// Ticks until `stop`. A tick that fails is logged and tried again.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            self.pulse.beat();
+            self.heartbeat.beat();
             // A tick may be cut off anywhere: what is not committed is as if
             // it had not begun.
             let ticked = tokio::select! {
@@ -164,7 +164,7 @@ impl Rotation {
     async fn news(&self, mut last: UnixTime, next: UnixTime) {
         loop {
             tokio::time::sleep(NEWS_EVERY).await;
-            self.pulse.beat();
+            self.heartbeat.beat();
             let now = self.clock.now();
             if now < last || now >= next {
                 return;
@@ -185,7 +185,7 @@ impl Rotation {
     /// making began.
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
         let ticked = self.look_after_keys().await;
-        self.pulse.ticked(ticked.is_ok());
+        self.heartbeat.tick_ended(ticked.is_ok());
         ticked
     }
 
@@ -290,6 +290,58 @@ impl Rotation {
     /// unusable, twice as many are asked for, so that few looks get past them.
     fn expired_rows(&self) -> usize {
         (2 * self.bad.len()).max(1)
+    }
+}
+
+/// Signs of life of the rotation loop, written by it and read by readiness,
+/// metrics and the watchdog.
+#[derive(Debug)]
+pub struct Heartbeat {
+    started: Instant,
+    /// Milliseconds from `started`.
+    last_beat: AtomicU64,
+    failures: AtomicU64,
+    is_failing: AtomicBool,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            last_beat: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Heartbeat {
+    pub(crate) fn beat(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_beat.store(now, Ordering::Relaxed);
+    }
+
+    fn tick_ended(&self, succeeded: bool) {
+        if !succeeded {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        self.is_failing.store(!succeeded, Ordering::Relaxed);
+    }
+
+    /// Time since the last beat.
+    pub fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.last_beat.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(last)
+    }
+
+    /// Number of ticks that have failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Has the latest tick failed?
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 }
 

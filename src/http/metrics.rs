@@ -83,8 +83,8 @@ fn gauges(state: &AppState) -> Gauges {
             .map(|stage| in_state(stage, times, &state.policy, now))
             .into(),
         next_key_in: lifecycle::next_due(times, &state.policy, now).map(|due| seconds(now, due)),
-        rotation_failures: state.pulse.failures(),
-        rotation_fails: state.pulse.fails(),
+        rotation_failures: state.heartbeat.failures(),
+        rotation_fails: state.heartbeat.is_failing(),
     }
 }
 

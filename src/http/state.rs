@@ -10,8 +10,8 @@ use crate::clock::{Clock, UnixTime};
 use crate::domain::accounts::Accounts;
 use crate::domain::issuer::Issuer;
 use crate::domain::key_ring::KeyRing;
-use crate::domain::pulse::Pulse;
 use crate::domain::readiness::Readiness;
+use crate::domain::rotation::Heartbeat;
 use crate::domain::tokens::TokenIssuer;
 use crate::lifecycle::Policy;
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ pub struct AppState {
     /// Whether all of this works.
     pub readiness: Readiness,
     /// How the rotation of keys fares.
-    pub pulse: Arc<Pulse>,
+    pub heartbeat: Arc<Heartbeat>,
     /// When the service was started.
     pub started_at: UnixTime,
     /// What is counted.

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 /// Whole seconds since 1970-01-01T00:00:00Z, as `NumericDate` of RFC 7519
 /// without a fraction and as the column `keys.exp`.
@@ -65,9 +64,8 @@ impl fmt::Display for UnixTime {
 }
 
 /// A moment as documents give it: for people (RFC 3339) and for programs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Moment {
-    #[schema(format = DateTime)]
     time: String,
     /// Seconds since 1970.
     epoch: i64,

@@ -49,7 +49,7 @@ fn default_filter(mode: Mode) -> Targets {
         // What is debug in `observe` is what is asked for all the time.
         Mode::Development => everywhere
             .with_target("jwks_server", LevelFilter::DEBUG)
-            .with_target("jwks_server::http::observe", LevelFilter::INFO),
+            .with_target("jwks_server::http::access_log", LevelFilter::INFO),
         Mode::Production => everywhere,
     }
 }

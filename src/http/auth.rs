@@ -2,7 +2,6 @@
 //! expired, of an expired key.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
@@ -15,32 +14,23 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde::Serialize;
-use utoipa::ToSchema;
-use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{Object, Type};
-use utoipa::openapi::{HttpMethod, PathItem, Required, SecurityRequirement};
 use zeroize::Zeroizing;
 
 use super::body;
 use super::client::ClientAddr;
 use super::error::ApiError;
-use super::openapi::{self, Answers, Text};
 use super::state::{AppState, SharedState};
-use crate::crypto::password::MAX_PASSWORD_LEN;
 use crate::domain::accounts::{Credentials, SignInError};
 use crate::domain::tokens::TokenKind;
 use crate::metrics::{SignIn, SignIns};
 
-pub(super) const PATH: &str = "/auth";
+const PATH: &str = "/auth";
 const METHODS: &str = "POST";
-/// Its name in the description of the service.
-pub(super) const OPERATION: &str = "signIn";
 
 /// A JWT: RS256, `typ` JWT, `kid` of the key set; claims `sub`, `iat`, `exp`, `jti`,
 /// and `iss` and `aud` where configured.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Issued {
-    #[schema(pattern = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
+#[derive(Serialize)]
+struct Issued {
     token: String,
 }
 
@@ -176,49 +166,4 @@ fn token_kind(head: &Parts) -> TokenKind {
 /// Enough of a name to recognise it in the log, where it is escaped.
 fn shortened(name: &str) -> String {
     name.chars().take(64).collect()
-}
-
-/// The route as the service describes it.
-pub(super) fn describe() -> PathItem {
-    let expired = ParameterBuilder::new()
-        .name("expired")
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .schema(Some(Object::with_type(Type::String)))
-        .description(Some(
-            "For tests of verifiers: asks for a token that is expired, of a key that is in no set. \
-             Counts when it is there, with any value, once or often.",
-        ));
-    let answers = Answers::default()
-        .json::<Issued>(&show(String::new()), "Signed in.", |it| it)
-        .errors(openapi::failures(METHODS))
-        .errors([
-            ApiError::BadCredentials,
-            ApiError::TooManyRequests(Duration::ZERO),
-        ]);
-    let operation = openapi::operation(Text {
-        id: OPERATION,
-        summary: "Signs in",
-        description: "Credentials go in the body or, without a body, by HTTP Basic; without either the answer is 400. \
-             Another `Authorization` scheme is ignored.",
-    });
-    let body = openapi::body(fields().0, Required::False);
-    PathItem::new(
-        HttpMethod::Post,
-        operation
-            .parameter(expired)
-            .request_body(Some(body))
-            .security(SecurityRequirement::default())
-            .security(SecurityRequirement::new::<_, _, &str>(openapi::BASIC, []))
-            .responses(answers),
-    )
-}
-
-/// What it takes. Any name may be tried.
-pub(super) fn fields() -> (&'static str, Object) {
-    let username = openapi::text(None, "As registered.");
-    let password = openapi::text(Some("password"), "At most 1024 bytes in UTF-8.")
-        .max_length(Some(MAX_PASSWORD_LEN));
-    let both = openapi::fields([("username", username), ("password", password)]);
-    ("Credentials", both)
 }

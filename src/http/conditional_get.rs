@@ -1,11 +1,14 @@
 //! Documents for everyone: their caching headers, conditional requests, and
 //! leave for scripts on other pages (CORS) to read them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::MethodRouter;
+use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use http_body_util::Full;
 
@@ -13,7 +16,7 @@ use super::error::ApiError;
 use super::state::SharedState;
 use crate::domain::key_ring::Document;
 
-pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
+const METHODS: &str = "GET, HEAD, OPTIONS";
 
 pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -26,8 +29,18 @@ pub(super) fn with_cors(get: MethodRouter<SharedState>) -> MethodRouter<SharedSt
         .fallback(|| async { ([ANY_ORIGIN], ApiError::MethodNotAllowed(METHODS)) })
 }
 
-/// Leave for scripts on other pages, before they ask (OPTIONS).
-pub(super) fn preflight() -> Response {
+/// A route to a document that stays the same while the process runs.
+pub(super) fn fixed(document: &Arc<Document>) -> MethodRouter<SharedState> {
+    let document = Arc::clone(document);
+    with_cors(get(
+        async move |State(state): State<SharedState>, headers: HeaderMap| {
+            answer(&document, &headers, &state.document_caching).map(Body::new)
+        },
+    ))
+}
+
+/// Answer to a CORS preflight.
+fn preflight() -> Response {
     (
         StatusCode::NO_CONTENT,
         [

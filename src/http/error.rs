@@ -9,7 +9,6 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::crypto::password::pool::HashError;
 use crate::domain::accounts::{SignInError, SignUpError};
@@ -57,9 +56,8 @@ pub(super) enum ApiError {
 }
 
 /// The body of every error.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Error)]
-pub(super) struct ErrorBody<'a> {
+#[derive(Serialize)]
+struct ErrorBody<'a> {
     /// What is wrong, in words that help.
     error: &'a str,
 }

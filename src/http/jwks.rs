@@ -10,9 +10,7 @@ use axum::routing::{MethodRouter, get};
 
 use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
-use super::openapi::{PublicDocument, Text};
 use super::state::SharedState;
-use crate::domain::key_ring::JwkSet;
 
 /// The path, which verifiers know by heart.
 pub(super) const PATH: &str = "/.well-known/jwks.json";
@@ -43,14 +41,4 @@ async fn key_set(State(state): State<SharedState>, headers: HeaderMap) -> Respon
 
 fn missing() -> ApiError {
     ApiError::busy("no key is published at the moment")
-}
-
-/// The key set as the service describes it.
-pub(super) fn describe() -> PublicDocument {
-    PublicDocument::of::<JwkSet<'_>>(Text {
-        id: "KeySet",
-        summary: "The public keys",
-        description: "Each key that has not expired. The same bytes as long as nothing changes.",
-    })
-    .or(missing())
 }

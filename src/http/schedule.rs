@@ -8,49 +8,44 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
-use super::openapi::{PublicDocument, Text};
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
 use crate::domain::key_ring::{Document, Snapshot};
 use crate::lifecycle::KeyTimes;
 use crate::lifecycle::{self, Policy};
 
-pub(super) const PATH: &str = "/.well-known/jwks-schedule.json";
+const PATH: &str = "/.well-known/jwks-schedule.json";
 
 /// When keys come, sign and go.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Schedule {
+#[derive(Serialize)]
+struct Schedule {
     keys: Vec<ScheduledKey>,
     /// When the next key is due to be published.
     next_rotation: Moment,
     contract: Contract,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct ScheduledKey {
     kid: String,
     state: &'static str,
     /// Left out for keys of the earlier server.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     published_from: Option<Moment>,
     /// Left out for keys of the earlier server, which may sign at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     signs_from: Option<Moment>,
     /// Left out once it has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     stops_signing: Option<Moment>,
     unpublished_at: Moment,
 }
 
 /// What verifiers may count on while no key is revoked. Seconds.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct Contract {
     /// A key set that is not older than this has the key of every valid token.
     max_cache_seconds: u64,
@@ -78,16 +73,6 @@ async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Respo
 
 fn missing() -> ApiError {
     ApiError::busy("no key is published at the moment")
-}
-
-/// The schedule as the service describes it.
-pub(super) fn describe() -> PublicDocument {
-    PublicDocument::of::<Schedule>(Text {
-        id: "Schedule",
-        summary: "When keys come, sign and go",
-        description: "The times of each published key and of the next one, and what verifiers may count on.",
-    })
-    .or(missing())
 }
 
 /// Times that stand still, so that equal plans are equal bytes: a key that is

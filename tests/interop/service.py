@@ -43,7 +43,7 @@ class Service:
             key.write_bytes(subprocess.check_output([BINARY, "keygen"], cwd=self.folder))
         sealing = {"NOT_MY_KEY": key.read_text().strip()}
         # With a line for each fetch of the key set.
-        log = {"RUST_LOG": "info,jwks_server::http::observe=debug"}
+        log = {"RUST_LOG": "info,jwks_server::http::access_log=debug"}
         listen = {"HOST": "127.0.0.1", "PORT": "0", "AUTH_RATE": "1000"}
         return kept | sealing | TIMES | log | listen | self.settings
 

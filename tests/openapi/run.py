@@ -57,11 +57,11 @@ def start(folder: Path, log: Path) -> tuple[subprocess.Popen, int]:
         "PATH": os.environ["PATH"],
         "NOT_MY_KEY": subprocess.check_output([BINARY, "keygen"], text=True).strip(),
         "APP_ENV": "production",
-        "RUST_LOG": "info,jwks_server::http::observe=debug",
+        "RUST_LOG": "info,jwks_server::http::access_log=debug",
         "HOST": "127.0.0.1",
         "PORT": "0",
         "AUTH_RATE": "1000",
-        "ISSUER": "https://issuer.example/tenant",
+        "ISSUER": "https://issuer.example",
         "AUDIENCE": "tests",
     }
     with open(log, "wb") as out:

@@ -1,0 +1,18 @@
+//! `GET /openapi.json`: the service described as OpenAPI 3.1. The file is written
+//! by hand; `tests/api/openapi.rs` and `tests/openapi/run.py` fail when it and
+//! the answers of the service differ.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::conditional_get::fixed;
+use super::state::SharedState;
+use crate::domain::key_ring::Document;
+
+const PATH: &str = "/openapi.json";
+const TEXT: &str = include_str!("../../openapi.json");
+
+pub(super) fn routes() -> Router<SharedState> {
+    Router::new().route(PATH, fixed(&Arc::new(Document::from_json(TEXT))))
+}

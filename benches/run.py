@@ -5,7 +5,7 @@
 
 Parts: key-set isolation sign-in signing commits start memory growth (default: all).
 A and B take turns; figures are medians of ROUNDS rounds. `--write` puts the
-table into BENCHMARKS.md. Needs an otherwise idle machine.
+table into docs/benchmarks.md. Needs an otherwise idle machine.
 """
 
 import argparse
@@ -385,7 +385,7 @@ def machine():
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options.add_argument("--write", action="store_true", help="put the table into BENCHMARKS.md")
+    options.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     chosen = options.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):
         options.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
@@ -401,8 +401,8 @@ def main():
 
 
 def write(table):
-    """Replaces what stands between the two marks of BENCHMARKS.md."""
-    page = ROOT / "BENCHMARKS.md"
+    """Replaces what stands between the two marks of docs/benchmarks.md."""
+    page = ROOT / "docs" / "benchmarks.md"
     before, _, rest = page.read_text().partition("<!-- table -->\n")
     _, _, after = rest.partition("<!-- end of table -->\n")
     page.write_text(f"{before}<!-- table -->\n{machine()}\n\n{table.markdown()}<!-- end of table -->\n{after}")

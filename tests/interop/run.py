@@ -3,7 +3,7 @@
 
     python3 tests/interop/run.py            all that can be installed here
     python3 tests/interop/run.py NAME...    only those whose name contains NAME
-    python3 tests/interop/run.py --record   all, and writes INTEROP.md
+    python3 tests/interop/run.py --record   all, and writes docs/interop.md
     python3 tests/interop/run.py --install  installs them only
     python3 tests/interop/run.py --grader [PROGRAM]
                                             the course grader, five times; PROGRAM when it cannot be installed
@@ -33,6 +33,7 @@ from service import AUDIENCE, JWKS, LEAD, MAX_AGE, ROOT, Service
 from verifiers import Running, install_all, say
 
 REQUIRED = os.environ.get("REQUIRE_INTEROP") == "1"
+PAGE = ROOT / "docs" / "interop.md"
 OUTAGE = 4 * MAX_AGE
 # How long the walk waits for a verifier to recover after an emergency: longer than any of them
 # waits between two requests for unknown names, but for those that expectations.py explains.
@@ -62,10 +63,10 @@ def main() -> int:
     text, surprises = report.render(walk.results, skipped, walk.times)
     print(text)
     if asked.record:
-        (ROOT / "INTEROP.md").write_text(text)
+        PAGE.write_text(text)
     elif not asked.names:
-        recorded = (ROOT / "INTEROP.md").read_text()
-        surprises += [f"{v.name}: not in INTEROP.md, see --record" for v in VERIFIERS if f"| {v.name} |" not in recorded]
+        recorded = PAGE.read_text()
+        surprises += [f"{v.name}: not in docs/interop.md, see --record" for v in VERIFIERS if f"| {v.name} |" not in recorded]
     for surprise in surprises:
         say(f"SURPRISE: {surprise}")
     failed = len({surprise.partition(":")[0] for surprise in surprises})

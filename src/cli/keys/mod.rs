@@ -24,7 +24,7 @@ pub(super) enum KeysCommand {
     List(Output),
     /// Publish a new key, which signs after the usual lead; or, with --now, replace all keys at once
     Rotate {
-        /// Emergency: every key leaves the set at once and a new one signs; live tokens stop verifying
+        /// Emergency: every key leaves the set at once and a new one signs; verifiers refuse old tokens once they fetch the set
         #[arg(long, requires = "reason")]
         now: bool,
         /// Why, for the history
@@ -36,7 +36,7 @@ pub(super) enum KeysCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Take one key out of the set at once; its live tokens stop verifying
+    /// Take one key out of the set at once; verifiers refuse its tokens once they fetch the set
     Revoke {
         /// The key, as `keys list` shows it
         kid: i64,
@@ -148,8 +148,7 @@ async fn execute(
 
 /// Asks the terminal, or wants to have been told.
 fn confirm(yes: bool) -> Result<(), Failure> {
-    const WARNING: &str =
-        "Every key leaves the set at once, and every token that is out there stops verifying.";
+    const WARNING: &str = "Every key leaves the set at once; verifiers that fetch it then refuse every token signed so far.";
     if yes {
         return Ok(());
     }

@@ -59,7 +59,7 @@ pub(super) fn replaced(kid: Kid, gone: &[Kid], as_json: bool) -> String {
         return document(&json!({ "kid": kid.to_string(), "revoked": gone }));
     }
     format!(
-        "Key {kid} signs. Revoked, and every live token with them: {}.\nVerifiers accept new tokens once they fetch the key set again.\n",
+        "Key {kid} signs. Revoked: {}.\nVerifiers accept tokens of revoked keys until they fetch the key set again: restart them, or empty their caches.\n",
         gone.join(", ")
     )
 }
@@ -68,7 +68,9 @@ pub(super) fn revoked(kid: Kid, as_json: bool) -> String {
     if as_json {
         return document(&json!({ "revoked": kid.to_string() }));
     }
-    format!("Key {kid} is revoked, and every live token with it.\n")
+    format!(
+        "Key {kid} is revoked.\nVerifiers accept its tokens until they fetch the key set again: restart them, or empty their caches.\n"
+    )
 }
 
 pub(super) fn resealed(done: Resealed, as_json: bool) -> String {
@@ -355,8 +357,8 @@ mod tests {
         }
         "#);
         assert_snapshot!(replaced(one, &[two], false), @r#"
-        Key 1 signs. Revoked, and every live token with them: 2.
-        Verifiers accept new tokens once they fetch the key set again.
+        Key 1 signs. Revoked: 2.
+        Verifiers accept tokens of revoked keys until they fetch the key set again: restart them, or empty their caches.
         "#);
         assert_snapshot!(replaced(one, &[two], true), @r#"
         {
@@ -366,7 +368,10 @@ mod tests {
           ]
         }
         "#);
-        assert_snapshot!(revoked(one, false), @r#"Key 1 is revoked, and every live token with it."#);
+        assert_snapshot!(revoked(one, false), @r#"
+        Key 1 is revoked.
+        Verifiers accept its tokens until they fetch the key set again: restart them, or empty their caches.
+        "#);
         assert_snapshot!(revoked(one, true), @r#"
         {
           "revoked": "1"

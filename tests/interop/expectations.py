@@ -91,8 +91,7 @@ NOTES = {
 # Of those that were to be here.
 ABSENT = {
     "php-jwt": "firebase/php-jwt is in no package of Debian 12.",
-    "course grader": "`run.py --grader` installs and runs it where the module proxy has it; it"
-    " answered `403 Forbidden: This module version is not available` here.",
+    "course grader": "It is no verifier. `run.py --grader` installs it where the module proxy has it, and runs it.",
     "nginx `auth_jwt`": "It comes with the commercial build only; `nginx-njs` is what Debian has.",
 }
 

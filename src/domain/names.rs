@@ -1,24 +1,24 @@
-//! What accounts are registered under: names and addresses as parsed values.
+//! User names and e-mail addresses, parsed.
 
 use email_address::{EmailAddress, Options};
 use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use precis_profiles::{OpaqueString, UsernameCasePreserved};
 
-/// Bytes of a name.
+/// Longest user name, bytes.
 pub const MAX_USERNAME_LEN: usize = 128;
-/// Bytes of an address: RFC 5321 section 4.5.3.1.3, less the angle brackets.
+/// Longest address, bytes: RFC 5321 section 4.5.3.1.3, less the angle brackets.
 pub const MAX_EMAIL_LEN: usize = 254;
 
-/// A name that may be registered: RFC 8265 UsernameCasePreserved, 1 to 128 bytes.
+/// A user name: RFC 8265 UsernameCasePreserved, 1 to 128 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 
-/// An address that may be registered: its domain in lower case.
+/// An e-mail address, its domain in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email(String);
 
-/// What is wrong with a value of a request. The text is for the client and
-/// never repeats the value.
+/// An invalid value in a request. The text is for the client and does not
+/// repeat the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub(super) &'static str);
@@ -34,7 +34,7 @@ impl Username {
         }
         let name = UsernameCasePreserved::enforce(text).map_err(|_| {
             Invalid(
-                "username has characters that are not allowed: no blanks, control or invisible characters (RFC 8265)",
+                "username has characters that are not allowed: no spaces, control or invisible characters (RFC 8265)",
             )
         })?;
         if name.len() > MAX_USERNAME_LEN {
@@ -43,12 +43,10 @@ impl Username {
         Ok(Self(name.into_owned()))
     }
 
-    /// The normalised name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same, to keep.
     pub fn into_string(self) -> String {
         self.0
     }
@@ -77,12 +75,10 @@ impl Email {
         )))
     }
 
-    /// The normalised address.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same, to keep.
     pub fn into_string(self) -> String {
         self.0
     }
@@ -115,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_blanks_control_or_format_characters_are_refused() {
+    fn names_with_spaces_control_or_format_characters_are_refused() {
         for name in [
             "",
             " ",
@@ -154,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn other_texts_are_no_addresses() {
         for text in [
             "",
             " ",

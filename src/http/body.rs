@@ -1,5 +1,5 @@
-//! Request bodies: JSON objects and forms, both as a few text fields. Every
-//! refusal is ours, with its own status, and says which field is wrong.
+//! Request bodies: JSON objects and forms, read as a few text fields. A refusal
+//! has the right status and says which field is wrong.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use zeroize::Zeroizing;
 
 use super::error::ApiError;
 
-/// Bytes that a body may have.
+/// Largest body, bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
-/// How long a body may take to arrive.
+/// Longest time for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a body that is too large is read on, and for how long.
-const MOST_DISCARDED: usize = 1024 * 1024;
+/// Bounds on reading the rest of a body that is too large.
+const MAX_DISCARDED: usize = 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The fields that the routes know; others are ignored.
+/// The fields that the routes use; others are ignored.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     username: Field,
@@ -36,13 +36,12 @@ pub(super) struct Fields {
 enum Field {
     #[default]
     Missing,
-    /// Wiped when it is dropped: any field may be the one with the password.
+    /// Zeroized on drop: any field may be the password.
     Text(Zeroizing<String>),
     NotText,
     Twice,
 }
 
-/// Which format a body is in.
 enum Format {
     Json,
     Form,
@@ -95,7 +94,7 @@ impl Field {
 /// Reads a body as a whole: at most 16 KiB, within ten seconds.
 pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
-        // Reading on would tell a client that asks first to go ahead.
+        // To read on would send 100 Continue (RFC 9110 section 10.1.1).
         if !headers.contains_key(header::EXPECT) {
             discard(body).await;
         }
@@ -113,12 +112,12 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, A
     }
 }
 
-/// Reads on for a little, since many clients send all before they look for the
-/// answer, and a connection that is closed on bytes that nobody has read is
-/// reset: its client may never see the answer.
+/// Reads and drops the rest, within bounds. Many clients send the whole body
+/// before they read the response, and closing a socket with unread bytes resets
+/// the connection: such a client may never see the response.
 async fn discard(mut body: Body) {
     let rest = async {
-        let mut left = MOST_DISCARDED;
+        let mut left = MAX_DISCARDED;
         while left > 0
             && let Some(Ok(frame)) = body.frame().await
         {
@@ -130,8 +129,8 @@ async fn discard(mut body: Body) {
 
 /// The fields of a body that is not empty.
 ///
-/// `curl -d '{...}'` labels its body a form, and some clients label it not at
-/// all, so what starts with a brace is JSON then. No form starts with one.
+/// `curl -d '{...}'` sends the content type of a form, and some clients send
+/// none. A body that starts with a brace is JSON then: no form starts with one.
 pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Fields, ApiError> {
     match format(headers, body)? {
         Format::Json => parse_json(body),
@@ -144,20 +143,24 @@ fn format(headers: &HeaderMap, body: &[u8]) -> Result<Format, ApiError> {
         return Err(ApiError::UnsupportedMediaType);
     }
     let looks_like_json = body.trim_ascii_start().starts_with(b"{");
-    let Some(label) = headers.get(header::CONTENT_TYPE).filter(|v| !v.is_empty()) else {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).filter(|v| !v.is_empty()) else {
         return if looks_like_json {
             Ok(Format::Json)
         } else {
             Err(ApiError::UnsupportedMediaType)
         };
     };
-    let label: Mime = label
+    let content_type: Mime = content_type
         .to_str()
         .ok()
-        // RFC 9110 allows blanks before the semicolon, the parser does not.
+        // RFC 9110 allows white space before the semicolon, the parser does not.
         .and_then(|text| text.split(';').next()?.trim().parse().ok())
         .ok_or(ApiError::UnsupportedMediaType)?;
-    match (label.type_(), label.subtype(), label.suffix()) {
+    match (
+        content_type.type_(),
+        content_type.subtype(),
+        content_type.suffix(),
+    ) {
         (mime::APPLICATION, mime::JSON, None) | (mime::APPLICATION, _, Some(mime::JSON)) => {
             Ok(Format::Json)
         }
@@ -171,7 +174,7 @@ fn format(headers: &HeaderMap, body: &[u8]) -> Result<Format, ApiError> {
 }
 
 fn parse_json(body: &[u8]) -> Result<Fields, ApiError> {
-    // Told apart from other mistakes for the sake of the message.
+    // Checked first, for its own message.
     let text = std::str::from_utf8(body)
         .map_err(|_| ApiError::BadRequest("the body is not UTF-8 text".into()))?;
     serde_json::from_str(text).map_err(|e| {
@@ -198,8 +201,8 @@ fn parse_form(body: &[u8]) -> Result<Fields, ApiError> {
 }
 
 fn decode(part: &[u8]) -> Result<String, ApiError> {
-    let plus_as_blank = part.iter().map(|&b| if b == b'+' { b' ' } else { b });
-    let spaced = Zeroizing::new(plus_as_blank.collect::<Vec<u8>>());
+    let plus_as_space = part.iter().map(|&b| if b == b'+' { b' ' } else { b });
+    let spaced = Zeroizing::new(plus_as_space.collect::<Vec<u8>>());
     let decoded = percent_decode(&spaced).decode_utf8();
     decoded
         .map(std::borrow::Cow::into_owned)

@@ -1,4 +1,4 @@
-//! `POST /register`: a name and an address in, a password out.
+//! `POST /register`: a user name and an e-mail address in, a password out.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -16,7 +16,6 @@ use crate::domain::names::{Email, Username};
 const PATH: &str = "/register";
 const METHODS: &str = "POST";
 
-/// What the client must keep: the service does not.
 #[derive(Serialize)]
 struct Registered<'a> {
     /// Shown once and kept nowhere.
@@ -34,14 +33,14 @@ async fn register(
     State(state): State<SharedState>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let bytes = body::read(&head.headers, body).await?;
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts.headers, body).await?;
     if bytes.is_empty() {
         return Err(ApiError::BadRequest(
             "the body is empty: send username and email".into(),
         ));
     }
-    let mut fields = body::parse(&head.headers, &bytes)?;
+    let mut fields = body::parse(&parts.headers, &bytes)?;
     let username = Username::parse(&fields.username()?)?;
     let email = Email::parse(&fields.email()?)?;
     let password = state

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{FORM, JSON, Reply, TestApp};
 
-const BAD_NAME: &str = "username has characters that are not allowed: no blanks, control or invisible characters (RFC 8265)";
+const BAD_NAME: &str = "username has characters that are not allowed: no spaces, control or invisible characters (RFC 8265)";
 const BAD_EMAIL: &str = "email is not an e-mail address";
 const TAKEN: &str = "the username or the email is already registered";
 

@@ -127,7 +127,7 @@ fn requests(c: &mut Criterion) {
 
 fn tokens(c: &mut Criterion) {
     let bench = Bench::new();
-    let tokens = &bench.app.state.tokens;
+    let tokens = &bench.app.state.sign_in.tokens;
     let mut group = c.benchmark_group("token");
     group.throughput(Throughput::Elements(AT_ONCE as u64));
     group.bench_function("made and signed", |b| {

@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::crypto::password::pool::PasswordHasher;
+use crate::crypto::password::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
 use crate::domain::key_ring::{self, KeyRing};
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Rotation;
+use crate::domain::sign_in::SignIn;
 use crate::domain::tokens::TokenIssuer;
 use crate::http::client::TrustedProxies;
 use crate::http::listen::Listeners;
@@ -30,9 +31,6 @@ use crate::systemd::{Reporter, Supervision};
 
 /// How often clients that have been quiet are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-
-/// What the key is for that deals costs to names without an account.
-const STAND_INS: &str = "stand-ins for unknown names";
 
 /// A service that is ready to run: its handlers' state and its rotation.
 pub struct App {
@@ -64,17 +62,16 @@ impl App {
             Arc::clone(&clock),
         );
         let hasher = PasswordHasher::start(config.costs, hashing_threads)?;
+        let issuer = config.issuer.as_ref();
+        let tokens = TokenIssuer::new(
+            Arc::clone(&keys),
+            config.policy,
+            issuer.map(|issuer| issuer.as_str().to_owned()),
+            config.audience.clone(),
+        );
         let state = Arc::new(AppState {
-            accounts: Accounts::new(store.clone(), hasher, config.secrets.derive(STAND_INS)),
-            tokens: TokenIssuer::new(
-                Arc::clone(&keys),
-                config.policy,
-                config
-                    .issuer
-                    .as_ref()
-                    .map(|issuer| issuer.as_str().to_owned()),
-                config.audience.clone(),
-            ),
+            accounts: Accounts::new(store.clone(), hasher.clone()),
+            sign_in: SignIn::new(store.clone(), hasher, tokens),
             policy: config.policy,
             readiness: Readiness::new(
                 store.clone(),
@@ -144,10 +141,6 @@ impl App {
         let quota = self.state.quota.clone();
         back.start("the key rotation", self.rotation.run(behind.clone()));
         back.start("the sweeping of quotas", sweep(quota, behind.clone()));
-        back.start(
-            "the watch on what passwords cost",
-            watch_costs(Arc::clone(&self.state), behind.clone()),
-        );
         drop(self.state);
         let died = tokio::select! {
             () = stop.cancelled() => None,
@@ -198,19 +191,6 @@ impl Parts {
 #[derive(Debug, thiserror::Error)]
 #[error("{0} has ended unexpectedly")]
 pub struct DiedEarly(&'static str);
-
-/// Begins when there are keys, or should be: a start has no time for it before.
-/// The first sign-in does not wait for it, but looks by itself.
-async fn watch_costs(state: SharedState, stop: CancellationToken) {
-    let keys = state.keys.wait_for(&*state.clock, |snapshot, now| {
-        snapshot.published(now).map(|_| ())
-    });
-    if stop.run_until_cancelled(keys).await.is_some() {
-        let accounts = state.accounts.clone();
-        drop(state);
-        accounts.watch_costs(stop).await;
-    }
-}
 
 async fn sweep(quota: SlidingLog, stop: CancellationToken) {
     loop {

@@ -81,7 +81,7 @@ fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
         ),
         (
             "ARGON2_MEMORY_KIB=19455",
-            "ARGON2_MEMORY_KIB=\"19455\" is not a whole number from 19456 to 524288",
+            "ARGON2_MEMORY_KIB=\"19455\" is not a whole number from 19456 to 262144",
         ),
         (
             "KEY_LIFETIME=3600",

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{ConfigError, Settings};
-use crate::crypto::password::{Costs, MIN_MEMORY_KIB, MIN_PASSES};
+use crate::crypto::password::{Costs, MAX_LANES, MAX_MEMORY_KIB, MIN_MEMORY_KIB, MIN_PASSES};
 
 /// Of a name in the DNS (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
@@ -141,10 +141,10 @@ pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {
             settings,
             "ARGON2_MEMORY_KIB",
             default.memory_kib,
-            MIN_MEMORY_KIB..=512 * 1024,
+            MIN_MEMORY_KIB..=MAX_MEMORY_KIB,
         )?,
         passes: number(settings, "ARGON2_PASSES", default.passes, MIN_PASSES..=1000)?,
-        lanes: number(settings, "ARGON2_LANES", default.lanes, 1..=64)?,
+        lanes: number(settings, "ARGON2_LANES", default.lanes, 1..=MAX_LANES)?,
     };
     if !costs.are_acceptable() {
         return Err(ConfigError::new(

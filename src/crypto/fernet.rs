@@ -1,52 +1,43 @@
-//! Sealing private keys for the database with Fernet. The timestamp inside a
-//! Fernet token is never taken as a lifetime: a key lives as long as its row says.
+//! Encryption of private keys for the database, with Fernet. The timestamp of a
+//! Fernet token is not used as a lifetime: a key lives as long as its row says.
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-/// Base64 as people paste it: padding may be lost, and the last character may
-/// carry bits that Python's decoder drops.
+/// Base64 as people paste it: without padding perhaps, and with bits in the last
+/// character that Python's decoder drops.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// Bytes of a key.
+/// Length of a key, bytes.
 const KEY_LEN: usize = 32;
 
-/// The key in the sample file of the earlier server: anyone can look it up.
+/// The key in the sample file of the earlier server, which is public.
 const PUBLISHED_SAMPLE: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
 
-/// The time that a token is opened at, after every time it may carry: the crate
-/// refuses one from the future, and a clock that was put back must not lock the
-/// keys that were sealed before.
+/// The moment at which a token is opened, later than any timestamp in one: the
+/// crate refuses tokens from the future, but a clock that was set back must not
+/// make keys unreadable.
 const AFTER_ALL: u64 = u64::MAX / 2;
 
-/// One or more Fernet keys: the first seals, every one opens.
-pub struct SealingKeys {
-    all: Vec<fernet::Fernet>,
-    /// The bytes of the first.
-    first: Zeroizing<[u8; KEY_LEN]>,
-}
+/// The entries of `NOT_MY_KEY`: the first encrypts, each decrypts. Never empty.
+pub struct SealingKeys(Vec<fernet::Fernet>);
 
-/// Why a text is not a list of Fernet keys. Never holds any of the text.
+/// Reasons for which a text is not a list of Fernet keys. Holds none of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealingKeyError {
-    /// The text, or an entry between two commas, is empty.
     #[error("an entry is empty")]
     Empty,
-    /// The entry is not base64 in either alphabet.
     #[error("it is not url-safe base64")]
     NotBase64,
-    /// The entry decodes to another number of bytes than 32.
     #[error("it decodes to {0} bytes")]
     WrongLength(usize),
-    /// The entry stands in public documentation.
     #[error("it is a sample key that anyone can look up")]
     Published,
 }
@@ -56,26 +47,11 @@ impl SealingKeys {
     /// alphabet (RFC 4648 sections 4 and 5), with or without padding. Both
     /// spellings of a key are the same key.
     pub fn parse(text: &str) -> Result<Self, SealingKeyError> {
-        let mut all = Vec::new();
-        let mut first = None;
-        for entry in text.split(',') {
-            let (key, bytes) = parse_one(entry.trim())?;
-            all.push(key);
-            first.get_or_insert(bytes);
-        }
-        let first = first.ok_or(SealingKeyError::Empty)?;
-        Ok(Self { all, first })
+        let keys = text.split(',').map(|entry| parse_one(entry.trim()));
+        keys.collect::<Result<_, _>>().map(Self)
     }
 
-    /// A key for something else than sealing, which stays the same as long as
-    /// the first key does and says nothing about it.
-    pub fn derive(&self, purpose: &str) -> hmac::Key {
-        let own = hmac::Key::new(hmac::HMAC_SHA256, &*self.first);
-        let derived = hmac::sign(&own, purpose.as_bytes());
-        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
-    }
-
-    /// A fresh key from the system's randomness, in the form [`parse`](Self::parse) reads.
+    /// A new key from the system's random number generator, as text.
     pub fn generate() -> Zeroizing<String> {
         Zeroizing::new(fernet::Fernet::generate_key())
     }
@@ -85,22 +61,22 @@ impl SealingKeys {
         self.seal_under(0, plain)
     }
 
-    /// The same under the key at a place that [`open_and_tell`](Self::open_and_tell)
-    /// has named; under the first where there is none.
-    pub fn seal_under(&self, place: usize, plain: &[u8]) -> Sealed {
-        let key = self.all.get(place).unwrap_or(&self.all[0]);
+    /// The same under the key at an index that [`open_with_index`](Self::open_with_index)
+    /// has returned; under the first where there is none.
+    pub fn seal_under(&self, index: usize, plain: &[u8]) -> Sealed {
+        let key = self.0.get(index).unwrap_or(&self.0[0]);
         Sealed(key.encrypt(plain).into_bytes())
     }
 
-    /// Opens what any of the keys sealed; `None` when none did or it was changed.
+    /// Decrypts what any of the keys encrypted; `None` when none did, or it was changed.
     pub fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        self.open_and_tell(sealed).map(|(_, plain)| plain)
+        self.open_with_index(sealed).map(|(_, plain)| plain)
     }
 
-    /// The same, with the place of the key that opened it; 0 is the one that seals.
-    pub fn open_and_tell(&self, sealed: &[u8]) -> Option<(usize, Zeroizing<Vec<u8>>)> {
+    /// The same, with the index of the key that fits; 0 is the key that encrypts.
+    pub fn open_with_index(&self, sealed: &[u8]) -> Option<(usize, Zeroizing<Vec<u8>>)> {
         let token = std::str::from_utf8(sealed).ok()?;
-        self.all.iter().enumerate().find_map(|(n, key)| {
+        self.0.iter().enumerate().find_map(|(n, key)| {
             let plain = key.decrypt_at_time(token, None, AFTER_ALL).ok()?;
             Some((n, Zeroizing::new(plain)))
         })
@@ -109,22 +85,21 @@ impl SealingKeys {
 
 impl fmt::Debug for SealingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealingKeys({} keys, redacted)", self.all.len())
+        write!(f, "SealingKeys({} keys, redacted)", self.0.len())
     }
 }
 
-/// What [`SealingKeys::seal`] made: the text of a Fernet token, safe to store.
+/// Text of a Fernet token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed(Vec<u8>);
 
 impl Sealed {
-    /// The token's text.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
 
-fn parse_one(entry: &str) -> Result<(fernet::Fernet, Zeroizing<[u8; KEY_LEN]>), SealingKeyError> {
+fn parse_one(entry: &str) -> Result<fernet::Fernet, SealingKeyError> {
     if entry.is_empty() {
         return Err(SealingKeyError::Empty);
     }
@@ -133,15 +108,14 @@ fn parse_one(entry: &str) -> Result<(fernet::Fernet, Zeroizing<[u8; KEY_LEN]>), 
         .decode(url_safe.as_bytes())
         .map(Zeroizing::new)
         .map_err(|_| SealingKeyError::NotBase64)?;
-    let raw = <[u8; KEY_LEN]>::try_from(bytes.as_slice())
-        .map(Zeroizing::new)
-        .map_err(|_| SealingKeyError::WrongLength(bytes.len()))?;
+    if bytes.len() != KEY_LEN {
+        return Err(SealingKeyError::WrongLength(bytes.len()));
+    }
     let canonical = Zeroizing::new(URL_SAFE.encode(&*bytes));
     if canonical.as_str() == PUBLISHED_SAMPLE {
         return Err(SealingKeyError::Published);
     }
-    let key = fernet::Fernet::new(&canonical).ok_or(SealingKeyError::NotBase64)?;
-    Ok((key, raw))
+    fernet::Fernet::new(&canonical).ok_or(SealingKeyError::NotBase64)
 }
 
 #[cfg(test)]
@@ -185,28 +159,28 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_before_the_clock_was_put_back_opens() {
+    fn what_was_sealed_before_the_clock_was_set_back_opens() {
         let keys = SealingKeys::parse(&SealingKeys::generate()).unwrap();
         for sealed_at in [0, 1 << 33, 1 << 62] {
-            let sealed = keys.all[0].encrypt_at_time(b"secret", sealed_at);
+            let sealed = keys.0[0].encrypt_at_time(b"secret", sealed_at);
             assert_eq!(keys.open(sealed.as_bytes()).unwrap().as_slice(), b"secret");
         }
     }
 
     #[test]
-    fn the_first_key_seals_and_each_opens_and_is_told() {
+    fn the_first_key_seals_and_each_opens_and_has_its_index() {
         let (new, old) = (SealingKeys::generate(), SealingKeys::generate());
         let both = SealingKeys::parse(&format!("{},{}", *new, *old)).unwrap();
         let [new, old] = [new, old].map(|key| SealingKeys::parse(&key).unwrap());
-        for (sealed, place) in [
+        for (sealed, index) in [
             (both.seal(b"secret"), 0),
             (both.seal_under(1, b"secret"), 1),
             (both.seal_under(2, b"secret"), 0),
         ] {
-            let opened = both.open_and_tell(&sealed.0);
-            assert_eq!(opened, Some((place, Zeroizing::new(b"secret".to_vec()))));
-            assert_eq!(new.open(&sealed.0).is_some(), place == 0);
-            assert_eq!(old.open(&sealed.0).is_some(), place == 1);
+            let opened = both.open_with_index(&sealed.0);
+            assert_eq!(opened, Some((index, Zeroizing::new(b"secret".to_vec()))));
+            assert_eq!(new.open(&sealed.0).is_some(), index == 0);
+            assert_eq!(old.open(&sealed.0).is_some(), index == 1);
         }
         assert_eq!(format!("{both:?}"), "SealingKeys(2 keys, redacted)");
     }

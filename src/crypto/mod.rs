@@ -1,7 +1,8 @@
-//! Bytes in, bytes out: Fernet sealing, RSA keys and signatures, Argon2
-//! passwords. No clock, no database, no HTTP.
+//! Cryptography, and the only module that uses cipher libraries: Fernet, RSA
+//! keys and signatures, JWTs, Argon2. Knows no clock, database or HTTP.
 
+pub mod digest;
 pub mod fernet;
+pub mod jwt;
 pub mod password;
 pub mod rsa;
-mod signer;

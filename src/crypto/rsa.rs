@@ -1,13 +1,15 @@
-//! RSA keys: made and read with the `rsa` crate, which is quickest at it, and
-//! signing with aws-lc-rs, whose private operations run in constant time
-//! (RUSTSEC-2023-0071 concerns those of `rsa`). All of it is slow: call it on
-//! a blocking thread.
+//! RSA keys. The `rsa` crate generates and reads them, since it is the fastest
+//! at that; aws-lc-rs signs, since its private operations run in constant time
+//! (those of `rsa` do not, see RUSTSEC-2023-0071). All of it is slow: call it
+//! on a blocking thread.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use aws_lc_rs::digest;
-use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rsa::pkcs1::DecodeRsaPrivateKey as _;
@@ -15,51 +17,54 @@ use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use zeroize::Zeroizing;
 
-use super::signer::KeptKey;
+use super::digest::sha256;
 
-/// The size of a key that this service makes.
+/// Size of a generated key.
 const MODULUS_BITS: usize = 2048;
-/// The sizes of keys that signatures are checked with (RFC 7518 section 3.3
-/// sets the least; larger ones would only cost time).
+/// Sizes of keys that signatures are verified with. RFC 7518 section 3.3 sets
+/// the minimum; larger keys would only cost time.
 pub const CHECKED_BITS: RangeInclusive<usize> = 2048..=8192;
 
-/// A private key that can sign. `Debug` shows the public half only.
+/// A private key, parsed once. `Debug` shows the public half only.
 pub struct PrivateKey {
     pem: Zeroizing<String>,
     public: PublicKey,
-    signer: KeptKey,
+    pair: RsaKeyPair,
 }
 
-/// The public half, in the members of RFC 7518 section 6.3.1.
+/// A public key as the JWK members of RFC 7518 section 6.3.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     /// Modulus: base64url, no padding, no leading zero byte.
     pub n: String,
-    /// Exponent, in the same form.
+    /// Exponent, in the same encoding.
     pub e: String,
 }
 
-/// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Not a PEM file of an RSA private key, in PKCS#8 or PKCS#1.
     #[error("not an RSA private key in PEM")]
     Unreadable,
-    /// A key that RS256 must not use (RFC 7518 section 3.3), or with wrong numbers in it.
+    /// Too small for RS256 (RFC 7518 section 3.3), or inconsistent.
     #[error("not usable for RS256: {0}")]
     Unusable(String),
-    /// The system had no randomness, or the key could not be encoded.
+    /// No random numbers from the system, or a key that cannot be encoded.
     #[error("a key could not be made: {0}")]
     NotMade(String),
 }
 
-/// Where new keys come from.
+/// A signature could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("signing failed: {0}")]
+pub struct SigningError(pub(super) String);
+
+/// Source of new keys.
 pub trait KeySource: Send + Sync + 'static {
-    /// Makes one key. Slow: tens of milliseconds and more.
+    /// Slow: tens of milliseconds and more.
     fn generate(&self) -> Result<PrivateKey, KeyError>;
 }
 
-/// Makes RSA-2048 keys from the system's randomness.
+/// RSA keys of 2,048 bits from the system's random number generator.
 #[derive(Debug, Clone, Copy)]
 pub struct Rsa2048;
 
@@ -82,19 +87,28 @@ impl PrivateKey {
         Self::from_rsa(&key)
     }
 
-    /// The key as PKCS#8 PEM (RFC 7468 section 10). Secret: seal it.
+    /// The key as PKCS#8 PEM (RFC 7468 section 10). Secret: encrypt it before it
+    /// is stored.
     pub fn to_pem(&self) -> Zeroizing<String> {
         self.pem.clone()
     }
 
-    /// The half that may be shown to anyone.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The handle that `jsonwebtoken` signs with.
-    pub(crate) fn encoding_key(&self) -> &jsonwebtoken::EncodingKey {
-        self.signer.encoding_key()
+    /// The signature by RS256 (RFC 7518 section 3.3) over `message`.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                message,
+                &mut signature,
+            )
+            .map_err(|e| SigningError(e.to_string()))?;
+        Ok(signature)
     }
 
     fn from_rsa(key: &rsa::PrivateKey) -> Result<Self, KeyError> {
@@ -106,7 +120,9 @@ impl PrivateKey {
                 n: URL_SAFE_NO_PAD.encode(key.n().to_be_bytes_trimmed_vartime()),
                 e: URL_SAFE_NO_PAD.encode(key.e().to_be_bytes_trimmed_vartime()),
             },
-            signer: KeptKey::from_pkcs8(der.as_bytes()).map_err(KeyError::Unusable)?,
+            // Refuses a modulus of under 2,048 bits.
+            pair: RsaKeyPair::from_pkcs8(der.as_bytes())
+                .map_err(|e| KeyError::Unusable(e.to_string()))?,
         })
     }
 }
@@ -123,20 +139,18 @@ impl PublicKey {
         // Section 3.2: the required members in lexical order, no white space.
         // Base64url needs no escaping in JSON.
         let members = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, self.e, self.n);
-        let mut print = [0; 32];
-        print.copy_from_slice(digest::digest(&digest::SHA256, members.as_bytes()).as_ref());
-        print
+        sha256(members.as_bytes())
     }
 
-    /// The size of the modulus; `None` when a member is not base64url of a
+    /// Size of the modulus; `None` when a member is not base64url of a
     /// positive number.
     pub fn modulus_bits(&self) -> Option<usize> {
         let (n, _) = self.numbers()?;
         Some(n.len() * 8 - n[0].leading_zeros() as usize)
     }
 
-    /// Whether `signature` is one by RS256 over `message` with this key, whose
-    /// size must be among [`CHECKED_BITS`].
+    /// Whether `signature` is an RS256 signature over `message` by this key, whose
+    /// size must be within [`CHECKED_BITS`].
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let Some((n, e)) = self.numbers() else {
             return false;
@@ -174,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_survives_its_pem() {
+    fn a_key_read_from_its_own_pem_is_the_same() {
         let key = Rsa2048.generate().unwrap();
         let again = PrivateKey::from_pem(key.to_pem().as_bytes()).unwrap();
         assert_eq!(again.public(), key.public());
@@ -189,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_modulus_leaves_out_leading_zeros() {
+    fn the_size_of_a_modulus_excludes_leading_zeros() {
         for (n, e, bits) in [
             ("AQAB", "AQAB", Some(17)),
             ("AAEAAQ", "AQAB", Some(17)),
@@ -207,9 +221,7 @@ mod tests {
     #[test]
     fn a_signature_is_good_for_its_message_and_key_only() {
         let key = Rsa2048.generate().unwrap();
-        let rs256 = jsonwebtoken::Algorithm::RS256;
-        let signature = jsonwebtoken::crypto::sign(b"message", key.encoding_key(), rs256).unwrap();
-        let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let mut signature = key.sign(b"message").unwrap();
         let mut padded = vec![0];
         padded.extend(URL_SAFE_NO_PAD.decode(&key.public().n).unwrap());
         let padded = PublicKey {
@@ -227,7 +239,7 @@ mod tests {
 
     /// The example of RFC 7638 section 3.1.
     #[test]
-    fn the_thumbprint_is_that_of_the_standard() {
+    fn the_thumbprint_is_that_of_the_rfc() {
         let public = PublicKey {
             n: "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw".into(),
             e: "AQAB".into(),

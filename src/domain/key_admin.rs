@@ -159,11 +159,11 @@ impl KeyOperations {
     /// `NOT_MY_KEY`, and opens each again before anything is committed.
     pub async fn reencrypt(&self) -> Result<Resealed, StoreError> {
         let secrets = Arc::clone(&self.secrets);
-        let reseal = move |_, sealed: &[u8]| match secrets.open_and_tell(sealed) {
+        let reseal = move |_, sealed: &[u8]| match secrets.open_with_index(sealed) {
             Some((0, _)) => Reseal::Keep,
             Some((_, plain)) => {
                 let anew = secrets.seal(&plain).into_bytes();
-                match secrets.open_and_tell(&anew) {
+                match secrets.open_with_index(&anew) {
                     Some((0, again)) if again == plain => Reseal::Replace(anew),
                     _ => Reseal::Unreadable,
                 }
@@ -203,7 +203,7 @@ pub fn statuses(
 
 fn open(row: &KeyRow, secrets: &SealingKeys) -> Result<usize, BadKey> {
     let (entry, _) = secrets
-        .open_and_tell(&row.sealed)
+        .open_with_index(&row.sealed)
         .ok_or(BadKey::NotOpened)?;
     OpenedKey::open(row.clone(), secrets)?;
     Ok(entry)

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, UnixTime};
+use crate::crypto::digest::sha256;
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::{KeyError, PrivateKey, PublicKey};
 use crate::lifecycle::{self, Policy};
@@ -160,8 +160,7 @@ impl Document {
     /// A text that is JSON already.
     pub fn from_json(text: impl Into<Bytes>) -> Self {
         let body = text.into();
-        let digest = digest::digest(&digest::SHA256, &body);
-        let hex: String = digest.as_ref()[..16]
+        let hex: String = sha256(&body)[..16]
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();

@@ -2,12 +2,13 @@
 //! Knows no HTTP and no SQL; may call store and crypto.
 
 pub mod accounts;
+pub mod error;
 pub mod issuer;
 pub mod key_admin;
 pub mod key_ring;
 pub mod names;
 pub mod readiness;
 pub mod rotation;
-mod stand_ins;
+pub mod sign_in;
 pub mod tokens;
 pub mod verification;

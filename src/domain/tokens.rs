@@ -1,24 +1,23 @@
-//! What a token says, for how long, and which key signs it.
+//! Tokens: their claims, lifetime and signing key.
 
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, Header};
 use serde::Serialize;
+use tokio::task::JoinError;
 
 use super::key_ring::{KeyRing, OpenedKey};
 use crate::clock::{Clock, UnixTime};
+use crate::crypto::jwt;
+use crate::crypto::rsa::SigningError;
 use crate::lifecycle::{self, Policy};
 
-/// Which token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// One that verifies.
     Live,
-    /// One that is expired, of an expired key: for testing verifiers.
+    /// Expired, and signed by an expired key: for tests of verifiers.
     Expired,
 }
 
-/// Issues tokens. Clones share the keys.
 #[derive(Clone, Debug)]
 pub struct TokenIssuer {
     keys: Arc<KeyRing>,
@@ -32,7 +31,7 @@ struct Names {
     audience: Option<String>,
 }
 
-/// The claims of RFC 7519 section 4.1 that a token has. No `nbf`.
+/// Claims of a token (RFC 7519 section 4.1). No `nbf`.
 #[derive(Serialize)]
 struct Claims<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,30 +44,28 @@ struct Claims<'a> {
     jti: String,
 }
 
-/// A token and what is to be written down of it.
+/// A token, with what the record of the sign-in needs.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// The compact form (RFC 7515 section 7.1).
     pub token: String,
-    /// The moment it was made at.
     pub at: UnixTime,
-    /// Its key, if it is a live token: an expired one is no use of a key.
+    /// The signing key of a live token. An expired token counts as no use of its key.
     pub live_key: Option<Arc<OpenedKey>>,
 }
 
-/// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// No key has come within a few seconds.
-    #[error("no key is fit to sign")]
+    /// None within a few seconds.
+    #[error("no key can sign")]
     NoKey,
-    /// The signature could not be made.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     #[error("signing failed: {0}")]
-    Signing(String),
+    Join(#[from] JoinError),
 }
 
 impl TokenIssuer {
-    /// An issuer whose tokens carry `iss` and `aud` where they are given.
+    /// `issuer` and `audience` become the claims `iss` and `aud`.
     pub fn new(
         keys: Arc<KeyRing>,
         policy: Policy,
@@ -82,7 +79,6 @@ impl TokenIssuer {
         }
     }
 
-    /// Makes a signed token for `subject`.
     pub async fn issue(
         &self,
         kind: TokenKind,
@@ -90,11 +86,11 @@ impl TokenIssuer {
         clock: &dyn Clock,
     ) -> Result<IssuedToken, TokenError> {
         let policy = self.policy;
-        let picked = self.keys.wait_for(clock, |snapshot, now| match kind {
+        let found = self.keys.wait_for(clock, |snapshot, now| match kind {
             TokenKind::Live => snapshot.signing(&policy, now).cloned(),
             TokenKind::Expired => snapshot.last_expired(now).cloned(),
         });
-        let (key, now) = picked.await.ok_or(TokenError::NoKey)?;
+        let (key, now) = found.await.ok_or(TokenError::NoKey)?;
         let names = Arc::clone(&self.names);
         let live_key = (kind == TokenKind::Live).then(|| Arc::clone(&key));
         let token = tokio::task::spawn_blocking(move || {
@@ -104,8 +100,7 @@ impl TokenIssuer {
             };
             sign(&key, &names, &subject, iat, exp)
         })
-        .await
-        .map_err(|e| TokenError::Signing(e.to_string()))??;
+        .await??;
         Ok(IssuedToken {
             token,
             at: now,
@@ -120,9 +115,7 @@ fn sign(
     subject: &str,
     iat: UnixTime,
     exp: UnixTime,
-) -> Result<String, TokenError> {
-    let mut header = Header::new(Algorithm::RS256);
-    header.kid = Some(key.kid().to_string());
+) -> Result<String, SigningError> {
     let claims = Claims {
         iss: names.issuer.as_deref(),
         sub: subject,
@@ -131,6 +124,5 @@ fn sign(
         exp: exp.as_secs(),
         jti: uuid::Uuid::new_v4().to_string(),
     };
-    jsonwebtoken::encode(&header, &claims, key.private().encoding_key())
-        .map_err(|e| TokenError::Signing(e.to_string()))
+    jwt::sign(key.private(), &key.kid().to_string(), &claims)
 }

@@ -1,9 +1,7 @@
-//! `POST /auth`: credentials in, a token out; with `?expired` one that is
-//! expired, of an expired key.
+//! `POST /auth`: credentials in, a token out; with `?expired` an expired token,
+//! signed by an expired key.
 
-use std::net::IpAddr;
-
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header, request::Parts};
 use axum::response::{IntoResponse as _, Response};
@@ -19,8 +17,8 @@ use zeroize::Zeroizing;
 use super::body;
 use super::client::ClientAddr;
 use super::error::ApiError;
-use super::state::{AppState, SharedState};
-use crate::domain::accounts::{Credentials, SignInError};
+use super::state::SharedState;
+use crate::domain::sign_in::Credentials;
 use crate::domain::tokens::TokenKind;
 use crate::metrics::{SignIn, SignIns};
 
@@ -37,7 +35,7 @@ struct Issued {
 pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
     Router::new().route(
         PATH,
-        // `route_layer` leaves the fallback alone: a wrong method is no sign-in.
+        // `route_layer` does not apply to the fallback: 405 comes before 429.
         post(auth)
             .route_layer(state.quota.layer())
             .fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
@@ -49,59 +47,40 @@ async fn auth(
     Extension(ClientAddr(client)): Extension<ClientAddr>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut ending = Ending {
+    let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,
-        how: SignIn::Abandoned,
+        outcome: SignIn::Abandoned,
     };
-    let (head, body) = request.into_parts();
-    let kind = token_kind(&head);
-    let outcome = sign_in(&state, client, kind, &head, body).await;
-    ending.how = match &outcome {
+    let (parts, body) = request.into_parts();
+    let kind = token_kind(&parts);
+    let sign_in = async {
+        let body = body::read(&parts.headers, body).await?;
+        let credentials = credentials(&parts, &body)?;
+        let signed_in = state
+            .sign_in
+            .sign_in(credentials, kind, client, &*state.clock);
+        Ok(signed_in.await?)
+    };
+    let token = sign_in.await;
+    counted.outcome = match &token {
         Ok(_) if kind == TokenKind::Expired => SignIn::ExpiredToken,
         Ok(_) => SignIn::Token,
-        Err(e) => e.as_end_of_sign_in(),
+        Err(e) => ApiError::sign_in_outcome(e),
     };
-    outcome
+    Ok(show(token?))
 }
 
-/// Counts what became of a sign-in when it is over, also when it was cut off.
-struct Ending<'a> {
+/// Counts a sign-in when it is dropped, since a request may be cancelled at any
+/// `await`.
+struct Counted<'a> {
     sign_ins: &'a SignIns,
-    how: SignIn,
+    outcome: SignIn,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.sign_ins.ended(self.how);
+        self.sign_ins.ended(self.outcome);
     }
-}
-
-async fn sign_in(
-    state: &AppState,
-    client: IpAddr,
-    kind: TokenKind,
-    head: &Parts,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let credentials = credentials(head, &body::read(&head.headers, body).await?)?;
-    let name = credentials.username().to_owned();
-    let note = |e: &SignInError| {
-        if matches!(e, SignInError::BadCredentials) {
-            tracing::info!(%client, username = ?shortened(&name), "sign-in refused");
-        }
-    };
-    let verified = state.accounts.verify(credentials).await;
-    let account = verified.inspect_err(note)?;
-    let issued = state
-        .tokens
-        .issue(kind, account.username.clone(), &*state.clock)
-        .await?;
-    let user_id = account.id;
-    let recorded = state.accounts.record(account, client, &issued).await;
-    recorded.inspect_err(note)?;
-    let token = issued.token;
-    tracing::info!(%client, %user_id, "signed in");
-    Ok(show(token))
 }
 
 fn show(token: String) -> Response {
@@ -109,17 +88,17 @@ fn show(token: String) -> Response {
     ([(header::CACHE_CONTROL, no_store)], Json(Issued { token })).into_response()
 }
 
-/// A body beats a header; a scheme other than Basic is not for us.
-fn credentials(head: &Parts, body: &Bytes) -> Result<Credentials, ApiError> {
+/// A body takes precedence over a header; a scheme other than Basic is ignored.
+fn credentials(parts: &Parts, body: &Bytes) -> Result<Credentials, ApiError> {
     let (username, password) = if body.is_empty() {
-        basic(&head.headers)?.ok_or_else(|| {
+        basic(&parts.headers)?.ok_or_else(|| {
             ApiError::BadRequest(
                 "no credentials: send username and password as JSON, as a form or by HTTP Basic"
                     .into(),
             )
         })?
     } else {
-        let mut fields = body::parse(&head.headers, body)?;
+        let mut fields = body::parse(&parts.headers, body)?;
         (fields.username()?, fields.password()?)
     };
     Ok(Credentials::new(username, password)?)
@@ -149,9 +128,9 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretString)>, ApiError
         })
 }
 
-/// The parameter counts when it is there, with any value, once or often.
-fn token_kind(head: &Parts) -> TokenKind {
-    let query = head.uri.query().unwrap_or_default();
+/// The parameter counts when present, with any value, once or often.
+fn token_kind(parts: &Parts) -> TokenKind {
+    let query = parts.uri.query().unwrap_or_default();
     let asked = query.split('&').any(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
         percent_decode_str(name).eq(*b"expired")
@@ -161,9 +140,4 @@ fn token_kind(head: &Parts) -> TokenKind {
     } else {
         TokenKind::Live
     }
-}
-
-/// Enough of a name to recognise it in the log, where it is escaped.
-fn shortened(name: &str) -> String {
-    name.chars().take(64).collect()
 }

@@ -1,6 +1,6 @@
-//! The one file where a failure becomes a status and a body: always
-//! `{"error": "..."}`, in words for the person who sent the request, without
-//! internals and without a copy of what was sent.
+//! The one file where an error becomes a status and a body: always
+//! `{"error": "..."}`, written for the client, without internals and without an
+//! echo of the request.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,52 +10,50 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::crypto::password::pool::HashError;
-use crate::domain::accounts::{SignInError, SignUpError};
+use crate::domain::accounts::SignUpError;
+use crate::domain::error::ServiceError;
 use crate::domain::names::Invalid;
-use crate::domain::tokens::TokenError;
+use crate::domain::sign_in::SignInError;
 use crate::metrics::SignIn;
-use crate::store::StoreError;
 
-/// What a 401 names as the way to authenticate (RFC 9110 section 11.6.1).
+/// `WWW-Authenticate` of a 401 (RFC 9110 section 11.6.1).
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Basic realm="jwks-server", charset="UTF-8""#);
 
-/// When a client may try again after a failure of ours.
+/// `Retry-After` of a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// A failure as a client sees it.
 #[derive(Debug)]
 pub(super) enum ApiError {
-    /// 400: the request is malformed.
+    /// 400.
     BadRequest(Cow<'static, str>),
     /// 401: unknown name or wrong password.
     BadCredentials,
     /// 404.
     NotFound,
-    /// 405, with the value of `Allow`.
+    /// 405; the value of `Allow`.
     MethodNotAllowed(&'static str),
-    /// 408: the body did not come in time.
+    /// 408: the body did not arrive in time.
     TooSlow,
     /// 409: the name or the address is taken.
     Taken,
-    /// 413: the body is too large; the limit in bytes.
+    /// 413; the limit in bytes.
     TooLarge(usize),
     /// 415: neither JSON nor a form.
     UnsupportedMediaType,
-    /// 429, with the time after which the next call is let in.
+    /// 429; the time until the next request is admitted.
     TooManyRequests(Duration),
-    /// 500: our fault; the cause is in the log.
+    /// 500; the cause is in the log.
     Internal,
-    /// 503: it may work in a moment.
+    /// 503; the reason, and `Retry-After`.
     Unavailable(Cow<'static, str>, Duration),
-    /// 503: too many passwords are being checked.
+    /// 503: the hashing queue is full.
     Overloaded,
     /// 404 on the listener for metrics.
     OnlyMetrics,
 }
 
-/// The body of every error.
+/// Body of every error.
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     /// What is wrong, in words that help.
@@ -63,13 +61,13 @@ struct ErrorBody<'a> {
 }
 
 impl ApiError {
-    /// A 503 that is worth another try soon.
+    /// A 503 for a reason that may pass in a moment.
     pub(super) fn busy(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Unavailable(why.into(), RETRY_AFTER)
     }
 
-    /// The failure as the end of a sign-in, for counting.
-    pub(super) fn as_end_of_sign_in(&self) -> SignIn {
+    /// The failure as an outcome of a sign-in, for counting.
+    pub(super) fn sign_in_outcome(&self) -> SignIn {
         match self {
             Self::BadCredentials => SignIn::BadCredentials,
             Self::Overloaded => SignIn::Overloaded,
@@ -161,15 +159,15 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Rounded up, at least 1: a client that waits so long has waited long enough.
+/// Rounded up, at least 1, so that a client does not come back too early.
 fn whole_seconds(wait: Duration) -> u64 {
     let part = u64::from(wait.subsec_nanos() > 0);
     (wait.as_secs() + part).max(1)
 }
 
 impl From<Invalid> for ApiError {
-    fn from(what: Invalid) -> Self {
-        Self::BadRequest(what.to_string().into())
+    fn from(invalid: Invalid) -> Self {
+        Self::BadRequest(invalid.to_string().into())
     }
 }
 
@@ -177,8 +175,7 @@ impl From<SignUpError> for ApiError {
     fn from(error: SignUpError) -> Self {
         match error {
             SignUpError::AlreadyExists => Self::Taken,
-            SignUpError::Hash(e) => e.into(),
-            SignUpError::Store(e) => e.into(),
+            SignUpError::Service(e) => e.into(),
         }
     }
 }
@@ -187,44 +184,25 @@ impl From<SignInError> for ApiError {
     fn from(error: SignInError) -> Self {
         match error {
             SignInError::BadCredentials => Self::BadCredentials,
-            SignInError::Hash(e) => e.into(),
-            SignInError::Store(e) => e.into(),
+            SignInError::Service(e) => e.into(),
         }
     }
 }
 
-impl From<HashError> for ApiError {
-    fn from(error: HashError) -> Self {
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        // A full queue is the load of the moment, which the metrics count.
+        if !matches!(error, ServiceError::Overloaded) {
+            tracing::error!("{error}");
+        }
         match error {
-            HashError::Overloaded => Self::Overloaded,
-            HashError::NoMemory => {
-                tracing::error!("{error}");
-                Self::busy("there is not enough memory at the moment")
+            ServiceError::Overloaded => Self::Overloaded,
+            ServiceError::NoMemory => Self::busy("there is not enough memory at the moment"),
+            ServiceError::NoSigningKey => Self::busy("no key is ready to sign at the moment"),
+            ServiceError::DatabaseUnavailable(_) => {
+                Self::busy("the database is not available at the moment")
             }
-            HashError::Failed => {
-                tracing::error!("{error}");
-                Self::Internal
-            }
-        }
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        tracing::error!("{error}");
-        match error {
-            StoreError::Unavailable(_) => Self::busy("the database is not available at the moment"),
-            _ => Self::Internal,
-        }
-    }
-}
-
-impl From<TokenError> for ApiError {
-    fn from(error: TokenError) -> Self {
-        tracing::error!("{error}");
-        match error {
-            TokenError::NoKey => Self::busy("no key is ready to sign at the moment"),
-            TokenError::Signing(_) => Self::Internal,
+            ServiceError::Internal(_) => Self::Internal,
         }
     }
 }

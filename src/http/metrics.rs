@@ -72,7 +72,7 @@ fn gauges(state: &AppState) -> Gauges {
     let now = state.clock.now();
     let snapshot = state.keys.snapshot();
     let times = snapshot.times();
-    let (sign_ins, sign_ups) = state.accounts.waiting();
+    let (sign_ins, sign_ups) = state.accounts.queued();
     Gauges {
         version: env!("CARGO_PKG_VERSION"),
         started_at: state.started_at.as_secs(),

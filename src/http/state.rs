@@ -12,7 +12,7 @@ use crate::domain::issuer::Issuer;
 use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Heartbeat;
-use crate::domain::tokens::TokenIssuer;
+use crate::domain::sign_in::SignIn;
 use crate::lifecycle::Policy;
 use crate::metrics::Metrics;
 
@@ -25,10 +25,8 @@ pub struct AppState {
     pub clock: Arc<dyn Clock>,
     /// The keys.
     pub keys: Arc<KeyRing>,
-    /// Sign-up and sign-in.
     pub accounts: Accounts,
-    /// Tokens.
-    pub tokens: TokenIssuer,
+    pub sign_in: SignIn,
     /// The quota on `/auth`.
     pub quota: SlidingLog,
     /// Whose `X-Forwarded-For` counts.

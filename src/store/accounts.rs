@@ -43,15 +43,6 @@ pub struct NewAccountRow {
     pub password_hash: String,
 }
 
-/// The password hashes of some accounts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HashSample {
-    /// PHC strings; empty ones for what is no text.
-    pub hashes: Vec<String>,
-    /// Whether there are no other accounts.
-    pub is_whole: bool,
-}
-
 /// A sign-in that is about to be answered with a token.
 #[derive(Clone, Debug)]
 pub struct SignInRecord {
@@ -85,41 +76,6 @@ impl Store {
                 .query_row([exact, prepared], |row| Ok(read(row)))
                 .optional()?;
             row.transpose()
-        })
-        .await
-    }
-
-    /// The PHC strings of up to `count` accounts, the first and others evenly
-    /// over the numbers given so far: as many seeks, however many accounts.
-    pub async fn sample_password_hashes(&self, count: u16) -> Result<HashSample, StoreError> {
-        self.read(move |conn| {
-            let (first, last): (Option<i64>, Option<i64>) = conn
-                .prepare_cached("SELECT (SELECT min(id) FROM users), (SELECT max(id) FROM users)")?
-                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let (Some(first), Some(last)) = (first, last) else {
-                return Ok(HashSample::default());
-            };
-            let range = last.saturating_sub(first);
-            let step = (range / i64::from(count)).max(1);
-            let mut next = conn.prepare_cached(
-                "SELECT id, password_hash FROM users WHERE id >= ? ORDER BY id LIMIT 1",
-            )?;
-            let mut hashes = Vec::new();
-            let mut from = first;
-            while hashes.len() < usize::from(count) {
-                let found = next
-                    .query_row([from], |row| Ok((row.get(0)?, text(row, 1))))
-                    .optional()?;
-                let Some((id, hash)): Option<(i64, _)> = found else {
-                    break;
-                };
-                hashes.push(hash.unwrap_or_default());
-                from = id.max(from.saturating_add(step - 1)).saturating_add(1);
-            }
-            Ok(HashSample {
-                hashes,
-                is_whole: range < i64::from(count),
-            })
         })
         .await
     }

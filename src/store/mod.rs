@@ -25,7 +25,7 @@ use std::time::Duration;
 use deadpool_sqlite::{HookError, Pool, PoolError};
 use rusqlite::{Connection, ErrorCode};
 
-pub use accounts::{AccountId, AccountRow, HashSample, NewAccountRow, SignInRecord};
+pub use accounts::{AccountId, AccountRow, NewAccountRow, SignInRecord};
 pub use inspect::Inspection;
 use keeper::{Keeper, Readers};
 pub use key_admin::{Reseal, Resealed};

@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A live token, without an account and a hash for each.
 async fn issue(app: &TestApp) -> Token {
-    let (tokens, clock) = (&app.state.tokens, &*app.state.clock);
+    let (tokens, clock) = (&app.state.sign_in.tokens, &*app.state.clock);
     let issued = tokens.issue(TokenKind::Live, "alice".into(), clock).await;
     Token(issued.unwrap().token)
 }

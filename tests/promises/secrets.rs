@@ -28,6 +28,6 @@ pub fn sealing_keys(entries: &[usize]) -> Arc<SealingKeys> {
 /// The newest entry up to `newest` under which `sealed` is, and what is in it.
 pub fn opened_by(newest: usize, sealed: &[u8]) -> Option<(usize, Vec<u8>)> {
     let entries: Entries = (0..=newest).rev().collect();
-    let (place, plain) = sealing_keys(&entries).open_and_tell(sealed)?;
+    let (place, plain) = sealing_keys(&entries).open_with_index(sealed)?;
     Some((entries[place], plain.to_vec()))
 }

@@ -1,69 +1,73 @@
-//! The filling of Argon2's memory, once with AVX-512 and once with AVX2.
+//! Fills Argon2's memory, with AVX-512 or with AVX2.
 //!
 //! A block is a matrix of four by four vectors of eight words. Vector `k` of
 //! line `p` holds words `4k..4k + 4` of row `2p` and then those of row `2p + 1`
-//! (see [`super::place`]). So the permutation P of two rows works on the four
+//! (see [`super::position`]). So the permutation P of two rows works on the four
 //! vectors of a line, that of two columns on the four that are `k`th in their
-//! lines, and words change vectors nowhere.
+//! lines, and no word changes its vector.
 
 use argon2::Block;
 
-use super::Segment;
+use super::{Backend, Segment};
 
-/// A way of filling memory that this CPU has.
-#[derive(Clone, Copy)]
-pub(super) struct BackEnd(unsafe fn(&mut [Block], &Segment));
+/// Function of a backend that fills a segment.
+pub(super) type Fill = unsafe fn(&mut [Block], &Segment);
 
-impl BackEnd {
-    /// Those of this CPU, the fastest first.
-    pub(super) fn available() -> impl Iterator<Item = Self> {
+impl Backend {
+    /// The backends that this CPU can run, the fastest first.
+    pub fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let known = [
-            is_x86_feature_detected!("avx512f").then_some(Self(avx512::fill)),
-            is_x86_feature_detected!("avx2").then_some(Self(avx2::fill)),
+            is_x86_feature_detected!("avx512f").then_some(Self {
+                name: "AVX-512",
+                fill: avx512::fill,
+            }),
+            is_x86_feature_detected!("avx2").then_some(Self {
+                name: "AVX2",
+                fill: avx2::fill,
+            }),
         ];
         #[cfg(not(target_arch = "x86_64"))]
         let known: [Option<Self>; 0] = [];
         known.into_iter().flatten()
     }
 
-    /// Fills a segment of `memory`.
     pub(super) fn fill(self, memory: &mut [Block], segment: &Segment) {
         #[expect(unsafe_code, reason = "instructions that not every CPU has")]
-        // SAFETY: all that the function asks for is a CPU with its instructions;
-        // only `available` makes a `BackEnd`, after it has looked for them.
+        // SAFETY: the function requires nothing but a CPU with its instructions.
+        // Only `available` makes a `Backend`, and only if this CPU has them.
         unsafe {
-            (self.0)(memory, segment);
+            (self.fill)(memory, segment);
         }
     }
 }
 
-/// What both back ends do alike, out of a type `V` of eight words and these
+/// The code that both backends share, over a type `V` of eight words and these
 /// functions on it: `zero`, `load`, `store`, `xor`; `mul_add`, which is
 /// a + b + 2 · lo(a) · lo(b); `xor_ror::<N>`, which xors and rotates to the right;
 /// `turn_row::<N>`, which rotates the words of each half to the left by N words;
 /// and `turn_column::<N>`, which does so with the words 0, 1, 4, 5 and with the
 /// words 2, 3, 6, 7, for these are of one column.
 ///
-/// Each step is done with four vectors that do not need one another, since each
-/// result is a while in coming.
+/// Each step is done on four independent vectors, which hides the latency of
+/// the instructions.
 #[cfg(target_arch = "x86_64")]
 macro_rules! filling {
     ($feature:literal) => {
         /// Fills a segment (sections 3.2 and 3.4).
         #[target_feature(enable = $feature)]
         pub(super) fn fill(memory: &mut [Block], segment: &Segment) {
-            // A zero block, the input of section 3.4.1.2, and what both make.
-            let mut made = [Block::new(), segment.address_input(), Block::new()];
+            // A zero block, the input of section 3.4.1.2, and their result.
+            let mut addresses = [Block::new(), segment.address_input(), Block::new()];
             for index in segment.first()..segment.len {
                 let (current, previous) = segment.current_and_previous(index);
                 let random = if segment.is_data_independent() {
                     if index % WORDS == 0 || index == segment.first() {
-                        made[1].as_mut()[place(6)] += 1;
-                        compress(&mut made, [0, 1], 2, false);
-                        compress(&mut made, [0, 2], 2, false);
+                        addresses[1].as_mut()[position(6)] += 1;
+                        compress(&mut addresses, [0, 1], 2, false);
+                        compress(&mut addresses, [0, 2], 2, false);
                     }
-                    made[2].as_ref()[place(index % WORDS)]
+                    addresses[2].as_ref()[position(index % WORDS)]
                 } else {
                     memory[previous].as_ref()[0]
                 };
@@ -72,8 +76,8 @@ macro_rules! filling {
             }
         }
 
-        /// Puts G (section 3.5) of the blocks `x` and `y` into the block `to`,
-        /// xored with what is there if `keep`.
+        /// Writes G (section 3.5) of the blocks `x` and `y` to the block `to`,
+        /// XORed with its old content if `keep`.
         #[target_feature(enable = $feature)]
         fn compress(memory: &mut [Block], [x, y]: [usize; 2], to: usize, keep: bool) {
             let (x, y) = (memory[x].as_ref(), memory[y].as_ref());
@@ -83,7 +87,7 @@ macro_rules! filling {
                     r[k][p] = xor(load(x, p * 4 + k), load(y, p * 4 + k));
                 }
             }
-            // R waits where it will be needed.
+            // R is stored in the block to which it is added at the end.
             let to = memory[to].as_mut();
             for p in 0..4 {
                 for k in 0..4 {
@@ -114,7 +118,7 @@ macro_rules! filling {
             }
         }
 
-        /// GB (section 3.6) of the words that stand at one place in `a` to `d`.
+        /// GB (section 3.6) of the words at each index of `a` to `d`.
         #[inline]
         #[target_feature(enable = $feature)]
         fn mix(abcd: &mut [[V; 4]; 4]) {
@@ -139,8 +143,8 @@ macro_rules! filling {
             }
         }
 
-        /// Puts the diagonals of P (section 3.6) of all rows under one another,
-        /// or back.
+        /// Rotates the words of all rows so that the diagonals of P (section
+        /// 3.6) become columns, or back.
         #[inline]
         #[target_feature(enable = $feature)]
         fn turn_rows<const B: usize, const D: usize>([_, b, c, d]: &mut [[V; 4]; 4]) {
@@ -168,7 +172,7 @@ macro_rules! filling {
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::super::{WORDS, place};
+    use super::super::{WORDS, position};
     use super::{Block, Segment};
 
     type V = __m512i;
@@ -239,7 +243,7 @@ mod avx512 {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::super::{WORDS, place};
+    use super::super::{WORDS, position};
     use super::{Block, Segment};
 
     type V = [__m256i; 2];

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::report::Report;
 use crate::clock::{Clock, UnixTime};
-use crate::crypto::password::{self, Costs, pool::PasswordHasher};
+use crate::crypto::password::{self, Costs, PasswordHasher};
 
 /// Of years outside of these, the clock is wrong: 2025 to 2099.
 const PLAUSIBLE: std::ops::Range<i64> = 1_735_689_600..4_102_444_800;

@@ -1,112 +1,124 @@
-//! How a stored hash is computed, apart from its salt: all that the time of a
-//! verification depends on.
+//! Argon2 parameters: those of new hashes, and those that a stored hash names.
 
-use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Params, Version};
 
-use super::{Costs, HASH_LEN};
+/// Lowest accepted memory, KiB, and number of passes: the OWASP password
+/// storage cheat sheet's minimum for Argon2id with one lane.
+pub const MIN_MEMORY_KIB: u32 = 19_456;
+pub const MIN_PASSES: u32 = 2;
+/// Highest accepted memory, KiB. A row of the database must not be able to
+/// exhaust the machine.
+pub const MAX_MEMORY_KIB: u32 = 256 * 1024;
+/// Highest accepted product of memory, KiB, and passes.
+const MAX_WORK: u64 = 1024 * 1024;
+pub const MAX_LANES: u32 = 64;
 
-/// Stored hashes that ask for more than this are not computed, KiB times
-/// passes: 1 GiB in one pass. A row must not be able to stop the service.
-pub(super) const MAX_COST: u64 = 1024 * 1024;
-pub(super) const MAX_LANES: u32 = 64;
+const SALT_LEN: usize = 16;
+const HASH_LEN: usize = 32;
 
-/// The kind of Argon2 and the costs of a hash, within what this service computes.
+/// Cost parameters of new hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recipe {
-    pub(super) algorithm: Algorithm,
-    pub(super) version: Version,
-    pub(super) costs: Costs,
+pub struct Costs {
+    pub memory_kib: u32,
+    pub passes: u32,
+    /// Computed one after the other.
+    pub lanes: u32,
 }
 
-impl Recipe {
-    /// How new hashes with these costs are computed.
-    pub const fn new(costs: Costs) -> Self {
+impl Costs {
+    pub const DEFAULT: Self = Self {
+        memory_kib: MIN_MEMORY_KIB,
+        passes: MIN_PASSES,
+        lanes: 1,
+    };
+
+    /// Whether hashes with these costs are strong enough to be made, and cheap
+    /// enough to be verified later.
+    pub fn are_acceptable(&self) -> bool {
+        self.memory_kib >= MIN_MEMORY_KIB
+            && self.passes >= MIN_PASSES
+            && self.params().is_ok_and(|params| is_bounded(&params))
+    }
+
+    pub(super) fn params(&self) -> argon2::Result<Params> {
+        Params::new(self.memory_kib, self.passes, self.lanes, Some(HASH_LEN))
+    }
+}
+
+/// The work of verifying the PHC string `stored`, KiB times passes; `None` when
+/// it is unreadable. Needs no memory, whatever the string asks for.
+pub fn stored_work(stored: &str) -> Option<u64> {
+    Hash::parse(stored).map(|hash| work(&hash.params))
+}
+
+/// KiB times passes, to which the time of a hash is proportional.
+pub(super) fn work(params: &Params) -> u64 {
+    u64::from(params.m_cost()) * u64::from(params.t_cost())
+}
+
+fn is_bounded(params: &Params) -> bool {
+    params.m_cost() <= MAX_MEMORY_KIB && work(params) <= MAX_WORK && params.p_cost() <= MAX_LANES
+}
+
+/// A hash with all that it takes to compute it again.
+pub(super) struct Hash {
+    pub algorithm: Algorithm,
+    pub version: Version,
+    /// Among them the length of the output.
+    pub params: Params,
+    pub salt: Vec<u8>,
+    pub output: Vec<u8>,
+}
+
+impl Hash {
+    /// A hash of the current kind whose salt and output are zero. No password
+    /// is known that fits it.
+    pub(super) fn dummy(params: Params) -> Self {
         Self {
             algorithm: Algorithm::Argon2id,
             version: Version::V0x13,
-            costs,
+            params,
+            salt: vec![0; SALT_LEN],
+            output: vec![0; HASH_LEN],
         }
     }
 
-    /// How the PHC string `stored` was computed; none when it is no hash that
-    /// this service computes. Costs no memory, whatever the string asks for.
-    pub fn of(stored: &str) -> Option<Self> {
-        Stored::parse(stored).map(|stored| stored.recipe)
-    }
-
-    /// KiB times passes, to which the time is in proportion.
-    pub fn work(&self) -> u64 {
-        u64::from(self.costs.memory_kib) * u64::from(self.costs.passes)
-    }
-
-    /// A text that no other recipe has.
-    pub fn label(&self) -> String {
-        let Self {
-            algorithm,
-            version,
-            costs,
-        } = self;
-        let version = u32::from(*version);
-        let Costs {
-            memory_kib,
-            passes,
-            lanes,
-        } = costs;
-        format!("{algorithm},v={version},m={memory_kib},t={passes},p={lanes}")
-    }
-
-    /// The parameters for a hash of so many bytes.
-    pub(super) fn params(&self, hash_len: usize) -> Result<Params, argon2::Error> {
-        let Costs {
-            memory_kib,
-            passes,
-            lanes,
-        } = self.costs;
-        Params::new(memory_kib, passes, lanes, Some(hash_len))
-    }
-}
-
-/// A stored hash whose costs are sane.
-pub(super) struct Stored {
-    pub(super) recipe: Recipe,
-    pub(super) salt: Vec<u8>,
-    pub(super) hash: Vec<u8>,
-}
-
-impl Stored {
+    /// Reads a PHC string; `None` when it is no Argon2 hash, or is out of bounds.
     pub(super) fn parse(phc: &str) -> Option<Self> {
         let parsed = PasswordHash::new(phc).ok()?;
         let params = Params::try_from(&parsed).ok()?;
         // Computed without its associated data it would fit no password.
-        if !params.data().is_empty() {
+        if !params.data().is_empty() || !is_bounded(&params) {
             return None;
         }
-        let recipe = Recipe {
+        Some(Self {
             algorithm: Algorithm::new(parsed.algorithm).ok()?,
             // Strings from before version 0x13 name none.
             version: match parsed.version {
                 Some(v) => Version::try_from(v).ok()?,
                 None => Version::V0x10,
             },
-            costs: Costs {
-                memory_kib: params.m_cost(),
-                passes: params.t_cost(),
-                lanes: params.p_cost(),
-            },
-        };
-        if recipe.work() > MAX_COST || recipe.costs.lanes > MAX_LANES {
-            return None;
-        }
-        Some(Self {
-            recipe,
+            params,
             salt: parsed.salt.as_ref()?.as_ref().to_vec(),
-            hash: parsed.hash.as_ref()?.as_ref().to_vec(),
+            output: parsed.hash.as_ref()?.as_ref().to_vec(),
         })
     }
 
-    /// Whether it is computed as new hashes with these costs are.
-    pub(super) fn is_current(&self, costs: Costs) -> bool {
-        self.recipe == Recipe::new(costs) && self.hash.len() == HASH_LEN
+    /// Whether a new hash with `params` would have the same parameters.
+    pub(super) fn is_current(&self, params: &Params) -> bool {
+        (self.algorithm, self.version) == (Algorithm::Argon2id, Version::V0x13)
+            && self.params == *params
+    }
+
+    pub(super) fn to_phc(&self) -> Option<String> {
+        let phc = PasswordHash {
+            algorithm: self.algorithm.ident(),
+            version: Some(self.version.into()),
+            params: ParamsString::try_from(&self.params).ok()?,
+            salt: Some(Salt::new(&self.salt).ok()?),
+            hash: Some(Output::new(&self.output).ok()?),
+        };
+        Some(phc.to_string())
     }
 }

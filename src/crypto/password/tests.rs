@@ -1,23 +1,31 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use argon2::Block;
+use secrecy::ExposeSecret as _;
+
+use super::compute::Workspace;
+use super::params::{Costs, Hash, stored_work};
 use super::*;
 
 fn workspace() -> Workspace {
-    Workspace::new(Costs::DEFAULT, Arc::default())
+    Workspace::new(Costs::DEFAULT.params().unwrap(), Arc::default())
 }
 
 fn verify(password: &str, stored: &str) -> Verdict {
-    let stored = Against::Stored(stored.to_owned());
-    let verdict = workspace().verify(&password.to_owned().into(), &stored);
-    verdict.unwrap_or_else(|NoMemory| panic!("no memory"))
+    let password = password.to_owned().into();
+    workspace().verify(&password, Some(stored)).unwrap()
 }
 
 #[test]
-fn a_new_hash_says_its_costs_and_fits_its_password_only() {
+fn a_new_hash_names_its_parameters_and_fits_its_password_only() {
     let password = generate().unwrap();
     let phc = workspace().hash(&password).unwrap();
     assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+    assert_ne!(workspace().hash(&password).unwrap(), phc);
     assert_eq!(
         verify(password.expose_secret(), &phc),
-        Verdict::Match { outdated: false }
+        Verdict::Match { replacement: None }
     );
     assert_eq!(verify("other", &phc), Verdict::Mismatch);
 }
@@ -25,10 +33,13 @@ fn a_new_hash_says_its_costs_and_fits_its_password_only() {
 /// Made by argon2-cffi 25.1.0 over the reference implementation, from "correct horse":
 /// all three kinds, both versions, several lanes and lengths.
 #[test]
-fn hashes_of_other_programs_are_accepted_and_outdated() {
-    let outdated = Verdict::Match { outdated: true };
+fn hashes_of_other_programs_are_accepted_and_replaced() {
     for phc in FOREIGN {
-        assert_eq!(verify("correct horse", phc), outdated, "{phc}");
+        let Verdict::Match { replacement } = verify("correct horse", phc) else {
+            panic!("{phc}");
+        };
+        let replaced = verify("correct horse", &replacement.unwrap());
+        assert_eq!(replaced, Verdict::Match { replacement: None });
         assert_eq!(verify("correct horsf", phc), Verdict::Mismatch, "{phc}");
     }
 }
@@ -51,7 +62,7 @@ fn an_absurd_or_broken_hash_is_unreadable() {
 }
 
 #[test]
-fn costs_are_taken_from_the_floor_to_the_ceiling() {
+fn costs_are_accepted_from_the_floor_to_the_ceiling() {
     for (memory_kib, passes, lanes, acceptable) in [
         (19_456, 2, 1, true),
         (19_455, 2, 1, false),
@@ -59,8 +70,9 @@ fn costs_are_taken_from_the_floor_to_the_ceiling() {
         (19_456, 2, 0, false),
         (19_456, 2, 64, true),
         (19_456, 2, 65, false),
-        (524_288, 2, 1, true),
-        (524_288, 3, 1, false),
+        (262_144, 4, 1, true),
+        (262_144, 5, 1, false),
+        (262_145, 2, 1, false),
     ] {
         let costs = Costs {
             memory_kib,
@@ -71,81 +83,83 @@ fn costs_are_taken_from_the_floor_to_the_ceiling() {
     }
 }
 
-fn stored(kind: &str, costs: &str, hash: &str) -> Option<Stored> {
-    Stored::parse(&format!("${kind}${costs}$c2FsdHNhbHRzYWx0c2FsdA${hash}"))
+fn parse(kind: &str, costs: &str, hash: &str) -> Option<Hash> {
+    Hash::parse(&format!("${kind}${costs}$c2FsdHNhbHRzYWx0c2FsdA${hash}"))
 }
 
 #[test]
-fn a_stored_hash_may_ask_for_as_much_as_the_ceiling() {
-    for (costs, taken) in [
-        ("m=1048576,t=1,p=1", true),
-        ("m=1048577,t=1,p=1", false),
-        ("m=524288,t=2,p=64", true),
-        ("m=524288,t=2,p=65", false),
+fn a_stored_hash_may_ask_for_256_mebibytes_and_a_gibibyte_of_work() {
+    for (costs, accepted) in [
+        ("m=262144,t=1,p=1", true),
+        ("m=262145,t=1,p=1", false),
+        ("m=262144,t=4,p=64", true),
+        ("m=262144,t=5,p=64", false),
+        ("m=262144,t=4,p=65", false),
+        ("m=8,t=131072,p=1", true),
+        ("m=8,t=131073,p=1", false),
     ] {
-        let found = stored("argon2id$v=19", costs, &"A".repeat(43));
-        assert_eq!(found.is_some(), taken, "{costs}");
+        let parsed = parse("argon2id$v=19", costs, &"A".repeat(43));
+        assert_eq!(parsed.is_some(), accepted, "{costs}");
     }
 }
 
 #[test]
-fn a_hash_that_differs_in_anything_from_a_new_one_is_outdated() {
+fn a_hash_that_differs_in_any_parameter_from_a_new_one_is_outdated() {
     let (kind, costs, hash) = ("argon2id$v=19", "m=19456,t=2,p=1", "A".repeat(43));
-    let is_new = |kind, costs, hash: &str| {
-        let stored = stored(kind, costs, hash).unwrap();
-        stored.is_current(Costs::DEFAULT)
+    let is_current = |kind, costs, hash: &str| {
+        let parsed = parse(kind, costs, hash).unwrap();
+        parsed.is_current(&Costs::DEFAULT.params().unwrap())
     };
-    assert!(is_new(kind, costs, &hash));
-    assert!(!is_new("argon2i$v=19", costs, &hash));
-    assert!(!is_new("argon2id$v=16", costs, &hash));
-    assert!(!is_new(kind, costs, &"A".repeat(22)));
+    assert!(is_current(kind, costs, &hash));
+    assert!(!is_current("argon2i$v=19", costs, &hash));
+    assert!(!is_current("argon2id$v=16", costs, &hash));
+    assert!(!is_current(kind, costs, &"A".repeat(22)));
     for costs in ["m=19457,t=2,p=1", "m=19456,t=3,p=1", "m=19456,t=2,p=2"] {
-        assert!(!is_new(kind, costs, &hash), "{costs}");
+        assert!(!is_current(kind, costs, &hash), "{costs}");
     }
 }
 
 #[test]
-fn a_name_without_an_account_costs_the_work_of_one() {
-    let mut space = workspace();
-    let burnt = space.burn(&generate().unwrap(), Recipe::new(Costs::DEFAULT));
-    assert!(burnt.is_ok());
-    assert_eq!(space.blocks.len(), 19_456);
-    let used = |block: &Block| block.as_ref().iter().any(|&word| word != 0);
-    assert!(space.blocks.iter().all(used));
+fn without_a_readable_hash_the_work_is_that_of_a_current_one() {
+    let work = Arc::new(AtomicU64::new(0));
+    let mut workspace = Workspace::new(Costs::DEFAULT.params().unwrap(), Arc::clone(&work));
+    let password = generate().unwrap();
+    let hash = workspace.hash(&password).unwrap();
+    for (stored, verdict) in [
+        (Some(hash.as_str()), Verdict::Match { replacement: None }),
+        (Some("no hash"), Verdict::Unreadable),
+        (None, Verdict::Mismatch),
+    ] {
+        work.store(0, Ordering::Relaxed);
+        assert_eq!(workspace.verify(&password, stored), Ok(verdict));
+        assert_eq!(work.load(Ordering::Relaxed), 2 * 19_456);
+    }
+    assert_eq!(stored_work(&hash), Some(2 * 19_456));
+    // The memory shows that it was computed and not only counted.
+    assert_eq!(workspace.blocks.len(), 19_456);
+    let is_filled = |block: &Block| block.as_ref().iter().any(|&word| word != 0);
+    assert!(workspace.blocks.iter().all(is_filled));
 }
 
 #[test]
-fn memory_that_one_foreign_hash_needed_is_given_back() {
-    let mut space = workspace();
-    let password = "correct horse".to_owned().into();
-    let verdict = space.verify(&password, &Against::Stored(FOREIGN[0].to_owned()));
-    assert!(matches!(verdict, Ok(Verdict::Match { outdated: true })));
-    assert_eq!(space.blocks.capacity(), 0);
-    space.hash(&password).unwrap();
-    assert_eq!(space.blocks.len(), 19_456);
+fn memory_that_only_an_outdated_hash_needed_is_given_back() {
+    let mut workspace = workspace();
+    let password = "wrong".to_owned().into();
+    let verdict = workspace.verify(&password, Some(FOREIGN[0]));
+    assert_eq!(verdict, Ok(Verdict::Mismatch));
+    assert_eq!(workspace.blocks.capacity(), 0);
+    workspace.hash(&password).unwrap();
+    assert_eq!(workspace.blocks.len(), 19_456);
 }
 
 #[test]
-fn of_two_large_hashes_one_is_computed_at_a_time() {
-    let mut space = workspace();
-    let other = Arc::clone(&space.large);
-    let computing = other.lock().unwrap();
-    let recipe = |memory_kib| {
-        Recipe::new(Costs {
-            memory_kib,
-            passes: 1,
-            lanes: 1,
-        })
-    };
-    let password = "correct horse".to_owned().into();
-    assert!(space.burn(&password, recipe(LARGE_KIB)).is_ok());
-    assert!(space.burn(&password, recipe(LARGE_KIB + 8)).is_err());
-    drop(computing);
-    assert!(space.burn(&password, recipe(LARGE_KIB + 8)).is_ok());
-    // What new hashes are to cost is the operator's choice.
-    space.costs.memory_kib = LARGE_KIB + 8;
-    let _computing = other.lock().unwrap();
-    assert!(space.burn(&password, recipe(LARGE_KIB + 8)).is_ok());
+fn memory_of_a_hash_of_one_pass_is_wiped() {
+    let mut workspace = workspace();
+    let verdict = workspace.verify(&"wrong".to_owned().into(), Some(FOREIGN[2]));
+    assert_eq!(verdict, Ok(Verdict::Mismatch));
+    assert_eq!(workspace.blocks.len(), 2048);
+    let is_wiped = |block: &Block| block.as_ref().iter().all(|&word| word == 0);
+    assert!(workspace.blocks.iter().all(is_wiped));
 }
 
 const FOREIGN: [&str; 4] = [

@@ -7,7 +7,6 @@ use std::sync::LazyLock;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::*;
@@ -47,9 +46,8 @@ fn signed(header: &Value, claims: &Value) -> String {
 
 fn signed_text(header: &str, claims: &str) -> String {
     let message = message(header, claims);
-    let signature =
-        jsonwebtoken::crypto::sign(message.as_bytes(), KEY.encoding_key(), Algorithm::RS256);
-    format!("{message}.{}", signature.unwrap())
+    let signature = KEY.sign(message.as_bytes()).unwrap();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 fn message(header: &str, claims: &str) -> String {

@@ -1,0 +1,49 @@
+//! Failures that are not the client's fault.
+
+use super::tokens::TokenError;
+use crate::crypto::password::HashError;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The hashing queue is full.
+    #[error("too many passwords are being checked at once")]
+    Overloaded,
+    #[error("there is not enough memory to hash a password")]
+    NoMemory,
+    #[error("no key can sign")]
+    NoSigningKey,
+    /// It may be available again in a moment.
+    #[error("{0}")]
+    DatabaseUnavailable(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<HashError> for ServiceError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Overloaded => Self::Overloaded,
+            HashError::NoMemory => Self::NoMemory,
+            HashError::Failed => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::DatabaseUnavailable(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<TokenError> for ServiceError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::NoKey => Self::NoSigningKey,
+            TokenError::Signing(_) | TokenError::Join(_) => Self::Internal(error.to_string()),
+        }
+    }
+}

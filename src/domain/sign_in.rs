@@ -1,0 +1,143 @@
+//! Sign-in: verify a password, issue a token, record the sign-in.
+
+use std::net::IpAddr;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::error::ServiceError;
+use super::names::{Invalid, Username};
+use super::tokens::{IssuedToken, TokenIssuer, TokenKind};
+use crate::clock::Clock;
+use crate::crypto::password::{MAX_PASSWORD_LEN, PasswordHasher, Verdict};
+use crate::store::{AccountRow, SignInRecord, Store};
+
+/// A name and a password to sign in with. The name may be anything: earlier
+/// servers have stored names that sign-up refuses today.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    username: String,
+    password: SecretString,
+}
+
+impl Credentials {
+    /// Refuses a password that is too long to be hashed.
+    pub fn new(username: String, password: SecretString) -> Result<Self, Invalid> {
+        if password.expose_secret().len() > MAX_PASSWORD_LEN {
+            return Err(Invalid("password is longer than 1024 bytes"));
+        }
+        Ok(Self { username, password })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// One variant for two causes: the client must not learn which it is.
+    #[error("unknown username or wrong password")]
+    BadCredentials,
+    #[error(transparent)]
+    Service(ServiceError),
+}
+
+impl<E: Into<ServiceError>> From<E> for SignInError {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+pub struct SignIn {
+    store: Store,
+    hasher: PasswordHasher,
+    pub tokens: TokenIssuer,
+}
+
+impl SignIn {
+    pub fn new(store: Store, hasher: PasswordHasher, tokens: TokenIssuer) -> Self {
+        Self {
+            store,
+            hasher,
+            tokens,
+        }
+    }
+
+    /// A token for the account that the credentials fit. The sign-in is on disk
+    /// when this returns.
+    pub async fn sign_in(
+        &self,
+        credentials: Credentials,
+        kind: TokenKind,
+        client: IpAddr,
+        clock: &dyn Clock,
+    ) -> Result<String, SignInError> {
+        let name: String = credentials.username.chars().take(64).collect();
+        let signed_in = self.attempt(credentials, kind, client, clock).await;
+        if let Err(SignInError::BadCredentials) = signed_in {
+            tracing::info!(%client, username = ?name, "sign-in refused");
+        }
+        signed_in
+    }
+
+    async fn attempt(
+        &self,
+        credentials: Credentials,
+        kind: TokenKind,
+        client: IpAddr,
+        clock: &dyn Clock,
+    ) -> Result<String, SignInError> {
+        let (account, new_hash) = self.verify(credentials).await?;
+        let issued = self
+            .tokens
+            .issue(kind, account.username.clone(), clock)
+            .await?;
+        let user_id = account.id;
+        self.record(account, new_hash, client, &issued).await?;
+        tracing::info!(%client, %user_id, "signed in");
+        Ok(issued.token)
+    }
+
+    /// The account, and a hash that should replace its outdated one.
+    async fn verify(
+        &self,
+        credentials: Credentials,
+    ) -> Result<(AccountRow, Option<String>), SignInError> {
+        let Credentials { username, password } = credentials;
+        let prepared =
+            Username::parse(&username).map_or_else(|_| username.clone(), Username::into_string);
+        let account = self.store.account_by_name(username, prepared).await?;
+        let stored = account.as_ref().map(|row| row.password_hash.clone());
+        let verdict = self.hasher.verify(password, stored).await?;
+        match (account, verdict) {
+            (Some(account), Verdict::Match { replacement }) => Ok((account, replacement)),
+            (Some(account), Verdict::Unreadable) => {
+                tracing::error!(user_id = %account.id, "the stored password hash is no usable Argon2 string; nobody can sign in to this account");
+                Err(SignInError::BadCredentials)
+            }
+            _ => Err(SignInError::BadCredentials),
+        }
+    }
+
+    /// [`SignInError::BadCredentials`] when the account has gone since.
+    async fn record(
+        &self,
+        account: AccountRow,
+        new_hash: Option<String>,
+        client: IpAddr,
+        issued: &IssuedToken,
+    ) -> Result<(), SignInError> {
+        let first_use = issued.live_key.as_ref().filter(|key| !key.is_used());
+        let record = SignInRecord {
+            account: account.id,
+            username: account.username,
+            client,
+            at: issued.at,
+            new_hash: new_hash.map(|new| (account.password_hash, new)),
+            first_use: first_use.map(|key| key.kid()),
+        };
+        if !self.store.record_sign_in(record).await? {
+            return Err(SignInError::BadCredentials);
+        }
+        if let Some(key) = first_use {
+            key.set_used();
+        }
+        Ok(())
+    }
+}

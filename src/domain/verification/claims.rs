@@ -1,4 +1,4 @@
-//! The steps that look at the claims alone (RFC 7519 section 4.1).
+//! The steps that check the claims alone (RFC 7519 section 4.1).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::parts::Object;
 use super::{Cause, Expectations, Finding, failed, passed, quoted, skipped};
 use crate::clock::UnixTime;
 
-/// `exp` is optional in the standard, but a token without it would be good for ever.
+/// `exp` is optional in the RFC, but a token without it would be valid for ever.
 pub(super) fn expiry(claims: &Object, leeway: Duration, now: UnixTime) -> Finding {
     let exp = match date(claims, "exp") {
         Ok(Some(exp)) => exp,
@@ -20,7 +20,7 @@ pub(super) fn expiry(claims: &Object, leeway: Duration, now: UnixTime) -> Findin
         passed(format!("expires in {}, at {end}", span(exp - seconds(now))))
     } else if seconds(now) < exp + leeway.as_secs_f64() {
         passed(format!(
-            "expired {} ago, at {end}, which is within the leeway of {}",
+            "expired {} ago, at {end}, within the leeway of {}",
             span(seconds(now) - exp),
             humantime::format_duration(leeway)
         ))
@@ -32,9 +32,9 @@ pub(super) fn expiry(claims: &Object, leeway: Duration, now: UnixTime) -> Findin
     }
 }
 
-/// `nbf`; and `iat`, which must not lie ahead either: then the clocks disagree.
+/// `nbf` and `iat`, neither of which may be in the future: the clocks would disagree.
 pub(super) fn start(claims: &Object, leeway: Duration, now: UnixTime) -> Finding {
-    let mut words = Vec::new();
+    let mut details = Vec::new();
     for name in ["nbf", "iat"] {
         let from = match date(claims, name) {
             Ok(Some(from)) => from,
@@ -47,7 +47,7 @@ pub(super) fn start(claims: &Object, leeway: Duration, now: UnixTime) -> Finding
             let what = format!("{name} is {} ahead, at {start}", span(ahead));
             return failed(Cause::NotYetValid, what);
         }
-        words.push(match ahead {
+        details.push(match ahead {
             ahead if ahead > 0.0 => format!(
                 "{name} is {} ahead, within the leeway of {}",
                 span(ahead),
@@ -56,10 +56,10 @@ pub(super) fn start(claims: &Object, leeway: Duration, now: UnixTime) -> Finding
             _ => format!("{name} was {} ago, at {start}", span(-ahead)),
         });
     }
-    if words.is_empty() {
+    if details.is_empty() {
         passed("neither nbf nor iat, which is allowed")
     } else {
-        passed(words.join("; "))
+        passed(details.join("; "))
     }
 }
 
@@ -67,11 +67,11 @@ pub(super) fn issuer(claims: &Object, expected: &Expectations) -> Finding {
     let found = match claims.get("iss") {
         None => None,
         Some(Value::String(iss)) => Some(iss),
-        Some(_) => return failed(Cause::Issuer, "iss is not a text"),
+        Some(_) => return failed(Cause::Issuer, "iss is not a string"),
     };
     let is = found.map_or("is missing".to_owned(), |iss| format!("is {}", quoted(iss)));
     match &expected.issuer {
-        None => skipped(format!("iss {is}, and no issuer was asked for")),
+        None => skipped(format!("iss {is}; no issuer is expected")),
         Some(wanted) if found == Some(wanted) => passed(format!("iss {is}")),
         Some(wanted) => failed(
             Cause::Issuer,
@@ -80,7 +80,7 @@ pub(super) fn issuer(claims: &Object, expected: &Expectations) -> Finding {
     }
 }
 
-/// `aud` is one text or an array of them.
+/// `aud` is a string or an array of strings.
 pub(super) fn audience(claims: &Object, expected: &Expectations) -> Finding {
     let found: Option<Vec<&str>> = match claims.get("aud") {
         None => Some(Vec::new()),
@@ -91,11 +91,11 @@ pub(super) fn audience(claims: &Object, expected: &Expectations) -> Finding {
     let Some(found) = found else {
         return failed(
             Cause::Audience,
-            "aud is neither a text nor an array of texts",
+            "aud is neither a string nor an array of strings",
         );
     };
     let is = match found.len() {
-        0 => "names nobody".to_owned(),
+        0 => "is empty or missing".to_owned(),
         _ => {
             let names: Vec<_> = found.iter().take(10).map(|name| quoted(name)).collect();
             format!("is {}", names.join(", "))
@@ -104,17 +104,17 @@ pub(super) fn audience(claims: &Object, expected: &Expectations) -> Finding {
     match &expected.audience {
         None if found.is_empty() => passed("aud is absent: the token is for anyone"),
         None => skipped(format!(
-            "aud {is}, and no audience was asked for: whoever is not named must refuse the token"
+            "aud {is}; no audience is expected, though verifiers that it does not name must refuse the token"
         )),
         Some(wanted) if found.contains(&wanted.as_str()) => passed(format!("aud {is}")),
         Some(wanted) => failed(
             Cause::Audience,
-            format!("aud {is} and must have {}", quoted(wanted)),
+            format!("aud {is} and must contain {}", quoted(wanted)),
         ),
     }
 }
 
-/// A `NumericDate`, which may have a fraction.
+/// A `NumericDate`, perhaps with a fraction.
 fn date(claims: &Object, name: &str) -> Result<Option<f64>, String> {
     match claims.get(name) {
         None => Ok(None),

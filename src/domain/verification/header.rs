@@ -1,4 +1,4 @@
-//! The steps that look at the header alone.
+//! The steps that check the header alone.
 
 use serde_json::Value;
 
@@ -9,13 +9,13 @@ use super::{Cause, Finding, failed, passed, quoted};
 /// section 3.1).
 pub(super) fn algorithm(header: &Object) -> Finding {
     let Some(Value::String(alg)) = header.get("alg") else {
-        return failed(Cause::Algorithm, "alg is missing or not a text");
+        return failed(Cause::Algorithm, "alg is missing or not a string");
     };
     match alg.as_str() {
         "RS256" => passed("alg is RS256"),
         none if none.eq_ignore_ascii_case("none") => failed(
             Cause::Algorithm,
-            "alg is none: anyone could have written it",
+            "alg is none: anyone could have made the token",
         ),
         "HS256" | "HS384" | "HS512" => failed(
             Cause::Algorithm,
@@ -30,8 +30,8 @@ pub(super) fn algorithm(header: &Object) -> Finding {
     }
 }
 
-/// Other kinds of signed tokens must not pass for this one (RFC 8725 section
-/// 3.11). Without `typ` it may be one (RFC 7519 section 5.1).
+/// Other kinds of signed tokens must not pass for a JWT (RFC 8725 section 3.11);
+/// `typ` is optional (RFC 7519 section 5.1).
 pub(super) fn token_type(header: &Object) -> Finding {
     match header.get("typ") {
         None => passed("typ is absent, which is allowed"),
@@ -40,12 +40,12 @@ pub(super) fn token_type(header: &Object) -> Finding {
             Cause::Type,
             format!("typ is {} and must be JWT", quoted(typ)),
         ),
-        Some(_) => failed(Cause::Type, "typ is not a text"),
+        Some(_) => failed(Cause::Type, "typ is not a string"),
     }
 }
 
-/// Media types are the same in upper and lower case, and `application/` may be
-/// left out (RFC 7515 section 4.1.9).
+/// Media types are case-insensitive, and `application/` may be omitted (RFC 7515
+/// section 4.1.9).
 fn is_jwt(typ: &str) -> bool {
     let short = typ
         .split_at_checked("application/".len())
@@ -54,25 +54,25 @@ fn is_jwt(typ: &str) -> bool {
     short.eq_ignore_ascii_case("jwt")
 }
 
-/// What `crit` names must be understood, and here nothing is (RFC 7515 section
-/// 4.1.11). Keys that the token brings along are not used.
+/// Extensions named in `crit` must be understood, and none is supported (RFC 7515
+/// section 4.1.11). Keys in the header are not used.
 pub(super) fn extensions(header: &Object) -> Finding {
     if header.contains_key("crit") {
         return failed(
             Cause::Malformed,
-            "crit asks for extensions that must be understood, and there are none here",
+            "crit requires extensions, and none is supported",
         );
     }
-    let brought: Vec<_> = ["jwk", "jku", "x5c", "x5u"]
+    let ignored: Vec<_> = ["jwk", "jku", "x5c", "x5u"]
         .into_iter()
         .filter(|name| header.contains_key(*name))
         .collect();
-    if brought.is_empty() {
+    if ignored.is_empty() {
         passed("no crit")
     } else {
         passed(format!(
-            "no crit; {} in the header is not used, keys come from the set alone",
-            brought.join(", ")
+            "no crit; {} in the header is ignored, only keys of the set are used",
+            ignored.join(", ")
         ))
     }
 }

@@ -1,5 +1,4 @@
-//! The key set (RFC 7517 section 5), the key that a token names, and whether
-//! that key may check it.
+//! The key set (RFC 7517 section 5), and the key of it that may verify a token.
 
 use serde_json::Value;
 
@@ -9,22 +8,20 @@ use crate::crypto::rsa::{CHECKED_BITS, PublicKey};
 
 /// Members that only a private RSA key has.
 const PRIVATE: [&str; 6] = ["d", "p", "q", "dp", "dq", "qi"];
-/// Names of keys that are listed for people.
+/// Kids that a message lists.
 const LISTED: usize = 10;
 
-/// A key set as it was fetched. Members that are no keys are left out.
+/// A key set as it was fetched, without entries that are not JSON objects.
 #[derive(Clone, Debug)]
 pub struct KeySet {
     keys: Vec<Object>,
 }
 
-/// The text is no key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a JSON object with an array \"keys\"")]
 pub struct NotAKeySet;
 
 impl KeySet {
-    /// Reads a JSON text.
     pub fn parse(text: &[u8]) -> Result<Self, NotAKeySet> {
         let mut set: Object = serde_json::from_slice(text).map_err(|_| NotAKeySet)?;
         let Some(Value::Array(keys)) = set.remove("keys") else {
@@ -39,22 +36,22 @@ impl KeySet {
         })
     }
 
-    /// The names of its keys, as far as they have one.
+    /// The kids of all keys that have one.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| text(key, "kid"))
     }
 }
 
-/// The keys that the token names, and words. Two may have one name, of which
-/// only one is fit (RFC 7517 section 4.5).
+/// The keys with the token's kid. Several may have it, of which one is fit (RFC
+/// 7517 section 4.5).
 pub(super) fn named_by<'a>(
     header: &Object,
     set: &'a KeySet,
 ) -> Result<(Vec<&'a Object>, String), String> {
     let kid = match header.get("kid") {
         Some(Value::String(kid)) => kid,
-        Some(_) => return Err("kid is not a text".to_owned()),
-        None => return Err("the token names no key: it has no kid".to_owned()),
+        Some(_) => return Err("kid is not a string".to_owned()),
+        None => return Err("the token has no kid".to_owned()),
     };
     let named: Vec<_> = set
         .keys
@@ -72,7 +69,7 @@ pub(super) fn named_by<'a>(
     Ok((named, words))
 }
 
-/// The one key that may check the token.
+/// The one key that may verify the token.
 pub(super) fn fit_one(named: &[&Object]) -> (Finding, Option<PublicKey>) {
     let mut fit = Vec::new();
     let mut unfit = Vec::new();
@@ -97,19 +94,19 @@ pub(super) fn fit_one(named: &[&Object]) -> (Finding, Option<PublicKey>) {
     }
 }
 
-/// The public key in a JWK, if it may check RS256 signatures.
+/// The public key in a JWK, if it may verify RS256 signatures.
 fn read(key: &Object) -> Result<PublicKey, String> {
     let other = |name: &str, needed: &str| {
         format!(
             "its {name} is {} and must be {needed}",
-            text(key, name).map_or("missing or not a text".to_owned(), quoted)
+            text(key, name).map_or("missing or not a string".to_owned(), quoted)
         )
     };
     if text(key, "kty") != Some("RSA") {
         return Err(other("kty", "RSA"));
     }
     if PRIVATE.iter().any(|name| key.contains_key(*name)) {
-        return Err("the set shows its private half: anyone can sign with it".to_owned());
+        return Err("the set contains its private half: anyone can sign with it".to_owned());
     }
     if key.contains_key("use") && text(key, "use") != Some("sig") {
         return Err(other("use", "sig"));
@@ -123,7 +120,7 @@ fn read(key: &Object) -> Result<PublicKey, String> {
             .as_array()
             .is_some_and(|all| all.contains(&verify))
         {
-            return Err("its key_ops do not have verify".to_owned());
+            return Err("its key_ops do not contain verify".to_owned());
         }
     }
     numbers(key)
@@ -131,7 +128,7 @@ fn read(key: &Object) -> Result<PublicKey, String> {
 
 fn numbers(key: &Object) -> Result<PublicKey, String> {
     let (Some(n), Some(e)) = (text(key, "n"), text(key, "e")) else {
-        return Err("its n or e is missing or not a text".to_owned());
+        return Err("its n or e is missing or not a string".to_owned());
     };
     let key = PublicKey {
         n: n.to_owned(),

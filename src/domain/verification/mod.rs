@@ -1,5 +1,5 @@
-//! What a verifier does with a token, as a list of steps, each with words. Pure:
-//! a token, a key set, what is expected and the moment go in. The rules are
+//! Verification of a token as a list of steps, each with its result in words.
+//! Pure: the key set, the expectations and the time are arguments. The rules are
 //! those of RFC 7515, 7517 and 7519, and of RFC 8725 where it is stricter.
 
 mod claims;
@@ -16,44 +16,38 @@ use crate::crypto::rsa::PublicKey;
 pub use key_set::{KeySet, NotAKeySet};
 use parts::Parts;
 
-/// What the verifier wants to see.
 #[derive(Clone, Debug, Default)]
 pub struct Expectations {
-    /// The one `iss`; with none, it is not checked.
+    /// `iss`; not checked when none.
     pub issuer: Option<String>,
-    /// What must be in `aud`; with none, it is not checked.
+    /// An entry of `aud`; not checked when none.
     pub audience: Option<String>,
-    /// How far the clocks of issuer and verifier may be apart.
+    /// Tolerated difference between the clocks of issuer and verifier.
     pub leeway: Duration,
 }
 
-/// Why a token is not accepted.
+/// Reason for which a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It is no signed JWT, or one whose parts say things that cannot be.
+    /// Not a signed JWT, or one with impossible values.
     Malformed,
-    /// It is not signed with RS256, or says that it is not.
+    /// `alg` is not RS256.
     Algorithm,
-    /// It is another kind of token.
+    /// `typ` is not JWT.
     Type,
-    /// Its key is not in the set.
+    /// The key set does not contain its key.
     UnknownKey,
-    /// Its key must not be used for this.
+    /// Its key must not be used for RS256 signatures.
     UnfitKey,
     /// It was changed, or another key signed it.
     Signature,
-    /// Its time is over.
     Expired,
-    /// Its time has not come.
     NotYetValid,
-    /// Somebody else issued it, as far as it says.
     Issuer,
-    /// It is meant for somebody else.
     Audience,
 }
 
 impl Cause {
-    /// Its name in words.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -70,36 +64,30 @@ impl Cause {
     }
 }
 
-/// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All is well.
     Passed,
-    /// It could not be done, or nobody asked for it.
+    /// Impossible after an earlier failure, or not asked for.
     Skipped,
-    /// The token is not accepted.
     Failed(Cause),
 }
 
-/// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at.
     pub name: &'static str,
-    /// How it ended.
     pub outcome: Outcome,
-    /// The same in words, with values of the token's header and claims, but
+    /// The outcome in words, with values of the token's header and claims, but
     /// never with a part of the token itself.
     pub detail: String,
 }
 
-/// A step's ending and its words.
+/// Outcome and detail of a step.
 type Finding = (Outcome, String);
 
-/// Goes through all steps that can be taken.
+/// Takes all steps that are possible.
 pub fn verify(token: &str, set: &KeySet, expected: &Expectations, now: UnixTime) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut note = |name, (outcome, detail): Finding| {
+    let mut add = |name, (outcome, detail): Finding| {
         steps.push(Step {
             name,
             outcome,
@@ -110,42 +98,42 @@ pub fn verify(token: &str, set: &KeySet, expected: &Expectations, now: UnixTime)
     let parts = match Parts::read(token) {
         Ok(parts) => parts,
         Err(why) => {
-            note("form", failed(Cause::Malformed, why));
+            add("form", failed(Cause::Malformed, why));
             return steps;
         }
     };
-    note(
+    add(
         "form",
         passed("three parts; header and claims are JSON objects"),
     );
-    let rs256 = note("algorithm", header::algorithm(&parts.header));
-    note("type", header::token_type(&parts.header));
-    note("extensions", header::extensions(&parts.header));
+    let rs256 = add("algorithm", header::algorithm(&parts.header));
+    add("type", header::token_type(&parts.header));
+    add("extensions", header::extensions(&parts.header));
     let key = match key_set::named_by(&parts.header, set) {
         Ok((keys, words)) => {
-            note("key", passed(words));
+            add("key", passed(words));
             let (finding, key) = key_set::fit_one(&keys);
-            note("key use", finding);
+            add("key use", finding);
             key
         }
         Err(why) => {
-            note("key", failed(Cause::UnknownKey, why));
-            note("key use", skipped("there is no key to look at"));
+            add("key", failed(Cause::UnknownKey, why));
+            add("key use", skipped("there is no key to check"));
             None
         }
     };
-    note("signature", signature(&parts, key.filter(|_| rs256)));
-    note(
+    add("signature", signature(&parts, key.filter(|_| rs256)));
+    add(
         "expiry",
         claims::expiry(&parts.claims, expected.leeway, now),
     );
-    note("start", claims::start(&parts.claims, expected.leeway, now));
-    note("issuer", claims::issuer(&parts.claims, expected));
-    note("audience", claims::audience(&parts.claims, expected));
+    add("start", claims::start(&parts.claims, expected.leeway, now));
+    add("issuer", claims::issuer(&parts.claims, expected));
+    add("audience", claims::audience(&parts.claims, expected));
     steps
 }
 
-/// Why the token is not accepted: what the first step that failed says.
+/// Reason for which the token is refused: that of the first step that failed.
 pub fn cause(steps: &[Step]) -> Option<Cause> {
     steps.iter().find_map(|step| match step.outcome {
         Outcome::Failed(cause) => Some(cause),
@@ -157,11 +145,11 @@ fn signature(parts: &Parts<'_>, key: Option<PublicKey>) -> Finding {
     match key {
         None => skipped("it cannot be checked without RS256 and a fit key"),
         Some(key) if key.verifies(parts.signed.as_bytes(), &parts.signature) => {
-            passed("the key has signed exactly this header and these claims")
+            passed("the key signed exactly this header and these claims")
         }
         Some(_) => failed(
             Cause::Signature,
-            "it does not belong to this key and these contents: the token was changed, or another key signed it",
+            "not by this key over this header and these claims: the token was changed, or another key signed it",
         ),
     }
 }
@@ -178,7 +166,7 @@ fn failed(cause: Cause, detail: impl Into<String>) -> Finding {
     (Outcome::Failed(cause), detail.into())
 }
 
-/// A value of the token for the eyes: in quotes, on one line, not too long.
+/// A value of the token for people: quoted, on one line, shortened.
 fn quoted(text: &str) -> String {
     const MOST: usize = 80;
     if text.chars().count() <= MOST {

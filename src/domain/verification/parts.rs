@@ -1,5 +1,5 @@
-//! A token taken apart: the compact form of RFC 7515 section 7.1, and JSON
-//! objects whose members are there but once.
+//! Parsing of a token: the compact form of RFC 7515 section 7.1, and JSON objects
+//! without duplicate members.
 
 use std::fmt;
 
@@ -11,17 +11,16 @@ use serde_json::{Map, Value};
 /// The members of a JSON object.
 pub(super) type Object = Map<String, Value>;
 
-/// What a token is made of.
 pub(super) struct Parts<'a> {
     pub(super) header: Object,
     pub(super) claims: Object,
-    /// What the signature is over.
+    /// Header and claims as the signature covers them.
     pub(super) signed: &'a str,
     pub(super) signature: Vec<u8>,
 }
 
 impl<'a> Parts<'a> {
-    /// Takes a token apart. The error is for people and holds nothing of it.
+    /// The error is for people and shows nothing of the token.
     pub(super) fn read(token: &'a str) -> Result<Self, String> {
         let pieces: Vec<_> = token.splitn(6, '.').collect();
         let [header, claims, signature] = pieces[..] else {
@@ -29,7 +28,7 @@ impl<'a> Parts<'a> {
                 1 if token.is_empty() => "it is empty".to_owned(),
                 5 => "it has five parts, which is an encrypted token (JWE), not a signed one"
                     .to_owned(),
-                _ => "it is not three parts with dots between them".to_owned(),
+                _ => "it is not three parts separated by dots".to_owned(),
             });
         };
         Ok(Self {
@@ -44,7 +43,7 @@ impl<'a> Parts<'a> {
 fn object(what: &str, text: &str) -> Result<Object, String> {
     serde_json::from_slice::<Unique>(&decode(what, text)?)
         .map(|unique| unique.0)
-        .map_err(|_| format!("its {what} is not a JSON object with each member but once"))
+        .map_err(|_| format!("its {what} is not a JSON object without duplicate members"))
 }
 
 fn decode(what: &str, text: &str) -> Result<Vec<u8>, String> {
@@ -53,7 +52,7 @@ fn decode(what: &str, text: &str) -> Result<Vec<u8>, String> {
         .map_err(|_| format!("its {what} is not base64url without padding"))
 }
 
-/// An object without doubled members, of which readers would pick different
+/// An object without duplicate members, of which parsers would pick different
 /// ones (RFC 7515 section 4, RFC 7519 section 4).
 struct Unique(Object);
 
@@ -72,7 +71,7 @@ impl<'de> Deserialize<'de> for Unique {
                 let mut members = Object::new();
                 while let Some((name, value)) = access.next_entry::<String, Value>()? {
                     if members.insert(name, value).is_some() {
-                        return Err(de::Error::custom("a member is there twice"));
+                        return Err(de::Error::custom("a duplicate member"));
                     }
                 }
                 Ok(Unique(members))

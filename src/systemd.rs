@@ -88,20 +88,17 @@ impl Reporter {
 
     /// Does not return.
     async fn report(&self) {
-        while self.signing_key().await.is_none() {}
+        let signs = || {
+            self.keys.wait_for(&*self.clock, |snapshot, now| {
+                snapshot.signing(&self.policy, now).map(drop)
+            })
+        };
+        while signs().await.is_none() {}
         self.tell("READY=1\nSTATUS=a key signs\n").await;
         match self.supervision.watchdog {
             Some(watchdog) => self.keep_alive(watchdog).await,
             None => std::future::pending().await,
         }
-    }
-
-    /// Waits for a key that signs, for some seconds at most.
-    async fn signing_key(&self) -> Option<()> {
-        let signs = self.keys.wait_for(&*self.clock, |snapshot, now| {
-            snapshot.signing(&self.policy, now).map(drop)
-        });
-        signs.await.map(drop)
     }
 
     /// Sends keep-alive messages while the runtime and the rotation loop run.
@@ -232,20 +229,22 @@ mod tests {
 
     #[test]
     fn sockets_are_paths_or_abstract_names_and_anything_else_is_warned_of() {
-        let path = supervision(&[("NOTIFY_SOCKET", "/run/notify")]);
-        let socket = path.socket.unwrap();
-        assert_eq!(socket.as_pathname(), Some("/run/notify".as_ref()));
-        let name = supervision(&[("NOTIFY_SOCKET", "@notify")]);
-        let socket = name.socket.unwrap();
-        assert_eq!(socket.as_abstract_name(), Some(b"notify".as_ref()));
-        assert!(path.notice.is_none() && name.notice.is_none());
-        for odd in ["vsock:2:1", "notify", "@"] {
-            let odd = supervision(&[("NOTIFY_SOCKET", odd)]);
-            assert!(odd.socket.is_none() && odd.notice.is_some());
-        }
-        for none in [&[][..], &[("NOTIFY_SOCKET", "")]] {
-            let none = supervision(none);
-            assert!(none.socket.is_none() && none.notice.is_none());
+        for (named, is_socket, is_warned) in [
+            ("/run/notify", true, false),
+            ("@notify", true, false),
+            ("vsock:2:1", false, true),
+            ("notify", false, true),
+            ("@", false, true),
+            ("", false, false),
+        ] {
+            let found = supervision(&[("NOTIFY_SOCKET", named)]);
+            let socket = found.socket.as_ref();
+            assert_eq!(
+                (socket.is_some(), found.notice.is_some()),
+                (is_socket, is_warned)
+            );
+            let name = socket.and_then(SocketAddr::as_abstract_name);
+            assert_eq!(name.is_some(), named == "@notify");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Fetching over HTTP for commands: bounded in time and size, and never on to
-//! another scheme than the one that was asked for.
+//! HTTP requests of commands: bounded in time and size, and never redirected to
+//! another scheme.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use ureq::http::{HeaderMap, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Error};
 
-/// An answer with a larger body is refused.
+/// Bytes; a response with a larger body is refused.
 pub(super) const MAX_BODY: u64 = 1024 * 1024;
-/// From the look-up of the name to the last byte.
+/// From resolving the name to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: u32 = 3;
 
-/// What came back, whatever its status.
-pub(super) struct Answer {
+/// A response of any status.
+pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl Reply {
     /// A header's value; empty when it is missing or not text.
     pub(super) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
@@ -31,13 +31,13 @@ impl Answer {
 }
 
 /// Fetches `url`. The error says what went wrong, without the URL.
-pub(super) fn get(url: &str) -> Result<Answer, String> {
+pub(super) fn get(url: &str) -> Result<Reply, String> {
     let agent = agent(url)?;
     read(agent.get(url).call())
 }
 
 /// Sends JSON to `url`.
-pub(super) fn post(url: &str, json: &str) -> Result<Answer, String> {
+pub(super) fn post(url: &str, json: &str) -> Result<Reply, String> {
     let agent = agent(url)?;
     let request = agent.post(url).header("Content-Type", "application/json");
     read(request.send(json))
@@ -47,7 +47,7 @@ pub(super) fn post(url: &str, json: &str) -> Result<Answer, String> {
 pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let host = match bare.parse::<IpAddr>() {
-        // Listening on all addresses, it is at this one too.
+        // A service that listens on all addresses listens on this one too.
         Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1".to_owned(),
         Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "[::1]".to_owned(),
         Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
@@ -67,13 +67,13 @@ fn agent(url: &str) -> Result<Agent, String> {
         .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
         .https_only(secure)
-        // From http, a redirect could lead anywhere, so it is not followed at all.
+        // Redirects from http could lead anywhere, so they are not followed.
         .max_redirects(if secure { MAX_REDIRECTS } else { 0 })
         .max_redirects_will_error(false)
         .user_agent(concat!("jwks-server/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls());
     if is_loopback(authority) {
-        // A proxy would look on its own machine.
+        // A proxy would connect to its own machine.
         config = config.proxy(None);
     }
     Ok(config.build().into())
@@ -96,25 +96,25 @@ fn is_loopback(authority: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn read(answer: Result<Response<Body>, Error>) -> Result<Answer, String> {
-    let mut answer = answer.map_err(|e| words(&e))?;
-    let body = answer
+fn read(response: Result<Response<Body>, Error>) -> Result<Reply, String> {
+    let mut response = response.map_err(|e| reason(&e))?;
+    let body = response
         .body_mut()
         .with_config()
         .limit(MAX_BODY)
         .read_to_vec()
-        .map_err(|e| words(&e))?;
-    Ok(Answer {
-        status: answer.status().as_u16(),
-        headers: answer.headers().clone(),
+        .map_err(|e| reason(&e))?;
+    Ok(Reply {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
         body,
     })
 }
 
-fn words(error: &Error) -> String {
+fn reason(error: &Error) -> String {
     match error {
-        Error::BodyExceedsLimit(_) => format!("the answer is over {MAX_BODY} bytes"),
-        Error::Timeout(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        Error::BodyExceedsLimit(_) => format!("the response is larger than {MAX_BODY} bytes"),
+        Error::Timeout(_) => format!("no response within {} s", TIMEOUT.as_secs()),
         Error::RequireHttpsOnly(_) => "it redirects from https to http".to_owned(),
         other => other.to_string(),
     }

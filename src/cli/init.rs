@@ -8,17 +8,16 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::config::{self, FILE, Settings};
-use crate::crypto::fernet::SealingKeys;
+use crate::config::{self, FILE, Settings, name};
 
 /// A fresh key for `.env` in `dir`, unless one is set. An existing file is never
-/// touched, and with a database that has keys in it a fresh key would only hide
-/// that the right one is missing.
+/// changed, and beside an existing database a fresh key would only hide that the
+/// right one is missing.
 pub(super) fn fresh_key(
     dir: &Path,
     settings: &Settings,
 ) -> Result<Option<Zeroizing<String>>, Failure> {
-    if settings.get("NOT_MY_KEY").is_some() {
+    if settings.get(name::NOT_MY_KEY).is_some() {
         return Ok(None);
     }
     let database = config::database(settings)?;
@@ -28,21 +27,21 @@ pub(super) fn fresh_key(
         .is_ok_and(|meta| meta.len() > 0)
     {
         return Err(Failure::refused(format!(
-            "--init makes no new NOT_MY_KEY, since the database {} exists: set the NOT_MY_KEY that it was made with, or move it away",
+            "--init creates no new NOT_MY_KEY, since the database {} exists: set the NOT_MY_KEY that it was made with, or move it away",
             database.display()
         )));
     }
     if dir.join(FILE).symlink_metadata().is_ok() {
         return Err(already_there());
     }
-    Ok(Some(SealingKeys::generate()))
+    Ok(Some(config::fresh_key()))
 }
 
-/// Makes `.env` in `dir` with the key, on disk when this returns.
-pub(super) fn make_env_file(dir: &Path, key: &str) -> Result<(), Failure> {
+/// Creates `.env` in `dir` with the key, on disk when this returns.
+pub(super) fn create_env_file(dir: &Path, key: &str) -> Result<(), Failure> {
     write(dir, key).map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => already_there(),
-        _ => Failure::refused(format!("{FILE} cannot be made: {e}")),
+        _ => Failure::refused(format!("{FILE} cannot be created: {e}")),
     })
 }
 

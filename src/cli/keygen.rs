@@ -1,12 +1,12 @@
-//! `keygen`: prints a key.
+//! `keygen`: prints a fresh key for `NOT_MY_KEY`.
 
 use std::io::Write as _;
 
 use super::Failure;
-use crate::crypto::fernet::SealingKeys;
+use crate::config;
 
 pub(super) fn run() -> Result<(), Failure> {
-    // Unlike a listing, a key that nobody has read is a failure.
-    writeln!(std::io::stdout(), "{}", SealingKeys::generate().as_str())
+    // A closed pipe is a failure here, unlike with a listing: the key is lost.
+    writeln!(std::io::stdout(), "{}", config::fresh_key().as_str())
         .map_err(|e| Failure::broken(format!("the key cannot be printed: {e}")))
 }

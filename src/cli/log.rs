@@ -1,6 +1,6 @@
-//! The log: lines on standard error, written by a thread of their own, so that
-//! neither a slow nor a closed reader holds up or stops the service. When the
-//! writer cannot keep up, lines are dropped.
+//! The log: lines on standard error, written by a thread of its own, so that a
+//! slow or closed reader neither delays nor stops the service. Lines that do not
+//! fit into the queue are dropped.
 
 use std::io::IsTerminal as _;
 
@@ -13,7 +13,7 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Config, ConfigError, Mode};
 
-/// Starts the log. What is left is written when the guard is dropped.
+/// Starts the log. Dropping the guard writes the queued lines.
 pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
     let filter = match &config.log_filter {
         Some(filter) => filter.clone(),
@@ -23,18 +23,17 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
     let lines = fmt::layer()
         .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal())
-        // It would be reported on standard error, which is what has failed.
+        // They would go to standard error, which is what has failed.
         .log_internal_errors(false);
     let lines = match config.mode {
         Mode::Development => lines.boxed(),
         Mode::Production => lines.json().flatten_event(true).boxed(),
     };
-    // Level trace is for our own code: others may show there what a client has
-    // sent, and it is not ours to promise that they do not.
-    let no_traces_of_others =
+    // Libraries may show at level trace what a client has sent, secrets included.
+    let no_library_traces =
         filter_fn(|line| *line.level() < Level::TRACE || line.target().starts_with("jwks_server"));
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter.and(no_traces_of_others)))
+        .with(lines.with_filter(filter.and(no_library_traces)))
         .try_init()
         .map_err(|e| ConfigError::new(format!("the log cannot be started: {e}")))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
@@ -46,7 +45,7 @@ fn default_filter(mode: Mode) -> Targets {
         .with_default(LevelFilter::INFO)
         .with_target("refinery_core", LevelFilter::WARN);
     match mode {
-        // What is debug in `observe` is what is asked for all the time.
+        // The access log has frequent requests at level debug.
         Mode::Development => everywhere
             .with_target("jwks_server", LevelFilter::DEBUG)
             .with_target("jwks_server::http::access_log", LevelFilter::INFO),

@@ -1,6 +1,5 @@
-//! The command line: what may be typed, and a file for each command.
+//! The command line: its arguments, and a file for each command.
 
-mod database;
 mod doctor;
 mod fetch;
 mod init;
@@ -21,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::config::ConfigError;
+use crate::domain::database::DatabaseError;
 
 /// No core dumps.
 const NO_CORE: Rlimit = Rlimit {
@@ -29,9 +29,8 @@ const NO_CORE: Rlimit = Rlimit {
 };
 /// The exit code for a start that was refused: nothing was made.
 const REFUSED: u8 = 2;
-/// How long the end of the process waits for a standard error that stalls. One
-/// that does not stall is written at once.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Longest wait at the end of the process for a standard error that stalls.
+const FINAL_WRITE: Duration = Duration::from_secs(1);
 
 /// A small JWT issuer: publishes a JSON Web Key Set whose keys rotate by
 /// themselves, registers users and signs them in.
@@ -51,40 +50,39 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service; this is what happens without a command
+    /// Run the service; the default command
     Serve(ServeArgs),
     /// Print a fresh key for NOT_MY_KEY
     Keygen,
-    /// See and change the signing keys; a running server follows within a second
+    /// List and change the signing keys; a running server follows within a second
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Do what a verifier of tokens does, and say how each step went
+    /// Verify a token against a key set and show the result of each step
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
-    /// Look at configuration, database, keys, machine and running service, and say what to do; changes nothing
+    /// Check configuration, database, keys, machine and running service, and say what to do; changes nothing
     #[command(after_help = doctor::EXIT_CODES)]
     Doctor(doctor::DoctorArgs),
 }
 
 #[derive(Default, Args)]
 struct ServeArgs {
-    /// Make .env with a fresh NOT_MY_KEY first, if none is set and there is no database yet
+    /// Create .env with a fresh NOT_MY_KEY first, if none is set and there is no database yet
     #[arg(long)]
     init: bool,
-    /// Create this user with this password if there is none of that name; may be repeated. For demonstrations only
+    /// Create this user with this password unless the name exists; may be repeated. For demonstrations only
     #[arg(long, value_name = "NAME:PASSWORD")]
     demo_user: Vec<String>,
 }
 
-/// Runs what the command line says.
 pub fn main() -> ExitCode {
-    // The memory has private keys in it. Where this is not allowed, the limit is
-    // not ours, and what is left of it is the operator's wish.
+    // The memory holds private keys. Failing means that an operator has set the
+    // limit, whose value stands then.
     let _ = setrlimit(Resource::Core, NO_CORE);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => {
-            // What was asked for: help or the version.
+            // Help or the version.
             let _ = e.print();
             return ExitCode::SUCCESS;
         }
@@ -109,34 +107,34 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What is wrong with the command line, in one line. What was typed is not
-/// repeated, but for the names of options: it may be a password or a key.
+/// One line that says what is wrong with the command line. Repeats names of
+/// options only: any other argument may be a password or a key.
 fn misuse(error: &clap::Error) -> String {
     let named = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(arg)) => arg.clone(),
         Some(ContextValue::Strings(args)) => args.join(" "),
         _ => String::new(),
     };
-    let ours = named.split(['=', ' ']).next().unwrap_or_default();
+    let option = named.split(['=', ' ']).next().unwrap_or_default();
     let what = match error.kind() {
         ErrorKind::MissingRequiredArgument => format!("{named} is missing"),
-        ErrorKind::InvalidSubcommand => "there is no such command".to_owned(),
-        ErrorKind::UnknownArgument if ours.starts_with('-') => format!("there is no {ours}"),
-        ErrorKind::UnknownArgument => "there is a word too many".to_owned(),
-        _ if ours.starts_with(['-', '<']) => format!("{ours} is not used that way"),
+        ErrorKind::InvalidSubcommand => "unknown command".to_owned(),
+        ErrorKind::UnknownArgument if option.starts_with('-') => format!("unknown option {option}"),
+        ErrorKind::UnknownArgument => "unexpected argument".to_owned(),
+        _ if option.starts_with(['-', '<']) => format!("invalid use of {option}"),
         _ => "a command is missing".to_owned(),
     };
     format!("{what}; see --help")
 }
 
-/// Why a command has failed, in one line, and its exit code.
+/// One line that says why a command failed, and its exit code.
 struct Failure {
     text: String,
     code: u8,
 }
 
 impl Failure {
-    /// The start is refused; nothing was made.
+    /// Refused; nothing was changed.
     fn refused(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -144,7 +142,7 @@ impl Failure {
         }
     }
 
-    /// Something went wrong later.
+    /// Failed later.
     fn broken(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -159,8 +157,13 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Prints what a command was asked for. A reader that has seen enough, as
-/// `head` does, is no failure.
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+/// Prints the output of a command. A closed pipe, as `head` leaves it, is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -171,21 +174,21 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// One line on standard error, which may be closed, or stalled for ever: the
-/// log's thread may hold its lock too.
+/// Writes one line to standard error, which may be closed or stall for ever: the
+/// log's thread may hold its lock.
 fn say(text: &str) {
     let line = format!("jwks-server: {}\n", text.replace('\n', " "));
     let copy = line.clone();
     let write = |line: &str| {
         let _ = std::io::stderr().write_all(line.as_bytes());
     };
-    if !for_at_most(LAST_WORDS, move || write(&copy)) {
+    if !for_at_most(FINAL_WRITE, move || write(&copy)) {
         write(&line);
     }
 }
 
-/// Does what may never end on a thread of its own, and waits no longer than
-/// `limit` for its end. False when there is no thread to be had.
+/// Runs `work`, which may never end, on a thread of its own and waits for at most
+/// `limit`. False when no thread could be started.
 fn for_at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     // Ends with the work, also when that panics.
     let (working, ended) = mpsc::channel::<()>();

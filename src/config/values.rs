@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use super::{ConfigError, Settings};
+use super::{ConfigError, Name, Settings, name};
 use crate::crypto::password::{Costs, MAX_LANES, MAX_MEMORY_KIB, MIN_MEMORY_KIB, MIN_PASSES};
 
 /// Of a name in the DNS (RFC 1035, section 2.3.4).
@@ -32,7 +32,7 @@ pub(crate) fn shown(value: &str) -> String {
 
 /// An address, also in brackets, or what could be a name.
 pub(super) fn host(settings: &Settings) -> Result<String, ConfigError> {
-    let text = settings.get("HOST").unwrap_or("localhost");
+    let text = settings.get(name::HOST).unwrap_or("localhost");
     if !could_be_a_host(text) {
         return Err(ConfigError::new(format!(
             "HOST={:?} is neither an address, such as 127.0.0.1 or ::1, nor a host name",
@@ -49,7 +49,7 @@ fn could_be_a_host(text: &str) -> bool {
 
 pub(super) fn number<T>(
     settings: &Settings,
-    name: &str,
+    name: Name,
     default: T,
     allowed: RangeInclusive<T>,
 ) -> Result<T, ConfigError>
@@ -74,7 +74,7 @@ where
 
 pub(super) fn duration(
     settings: &Settings,
-    name: &str,
+    name: Name,
     default: Duration,
     allowed: RangeInclusive<Duration>,
 ) -> Result<Duration, ConfigError> {
@@ -100,7 +100,7 @@ pub(super) fn duration(
 /// `sqlite:PATH` or `sqlite://PATH`; the path is taken as it is.
 pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
     let url = settings
-        .get("DATABASE_URL")
+        .get(name::DATABASE_URL)
         .unwrap_or("sqlite:totally_not_my_privateKeys.db");
     let path = url
         .strip_prefix("sqlite:")
@@ -117,7 +117,7 @@ pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
 }
 
 pub(super) fn networks(settings: &Settings) -> Result<Vec<IpNet>, ConfigError> {
-    let list = settings.get("TRUSTED_PROXIES").unwrap_or_default();
+    let list = settings.get(name::TRUSTED_PROXIES).unwrap_or_default();
     list.split(',')
         .map(str::trim)
         .filter(|entry| !entry.is_empty())
@@ -139,12 +139,17 @@ pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {
     let costs = Costs {
         memory_kib: number(
             settings,
-            "ARGON2_MEMORY_KIB",
+            name::ARGON2_MEMORY_KIB,
             default.memory_kib,
             MIN_MEMORY_KIB..=MAX_MEMORY_KIB,
         )?,
-        passes: number(settings, "ARGON2_PASSES", default.passes, MIN_PASSES..=1000)?,
-        lanes: number(settings, "ARGON2_LANES", default.lanes, 1..=MAX_LANES)?,
+        passes: number(
+            settings,
+            name::ARGON2_PASSES,
+            default.passes,
+            MIN_PASSES..=1000,
+        )?,
+        lanes: number(settings, name::ARGON2_LANES, default.lanes, 1..=MAX_LANES)?,
     };
     if !costs.are_acceptable() {
         return Err(ConfigError::new(
@@ -158,12 +163,12 @@ pub(super) fn auth_rate(settings: &Settings) -> Result<NonZeroU32, ConfigError> 
     // Evaluated by the compiler: a zero here would not build.
     const DEFAULT: NonZeroU32 = NonZeroU32::new(10).unwrap();
     const MOST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
-    number(settings, "AUTH_RATE", DEFAULT, NonZeroU32::MIN..=MOST)
+    number(settings, name::AUTH_RATE, DEFAULT, NonZeroU32::MIN..=MOST)
 }
 
 /// `HOST:PORT`, where an IPv6 address stands in brackets.
 pub(super) fn metrics(settings: &Settings) -> Result<Option<(String, u16)>, ConfigError> {
-    let Some(text) = settings.get("METRICS_ADDR") else {
+    let Some(text) = settings.get(name::METRICS_ADDR) else {
         return Ok(None);
     };
     let parts = text.rsplit_once(':').and_then(|(host, port)| {
@@ -182,7 +187,7 @@ pub(super) fn metrics(settings: &Settings) -> Result<Option<(String, u16)>, Conf
 /// Levels, for all or by target. A lone word that is no level would be taken
 /// for a target, and turn off all that is not of it.
 pub(super) fn log_filter(settings: &Settings) -> Result<Option<Targets>, ConfigError> {
-    let Some(text) = settings.get("RUST_LOG") else {
+    let Some(text) = settings.get(name::RUST_LOG) else {
         return Ok(None);
     };
     let entries: Vec<_> = text.split(',').map(str::trim).collect();

@@ -12,7 +12,8 @@ use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
 use crate::lifecycle::{self, Policy, Stage};
 use crate::lifecycle::{KeyTimes, Kid};
-use crate::store::{KeyEvent, KeyRow, Reseal, Resealed, Store, StoreError};
+pub use crate::store::{KeyEvent, KeyEventKind, Resealed};
+use crate::store::{KeyRow, Reseal, Store, StoreError};
 
 /// The operations over one database.
 pub struct KeyOperations {

@@ -2,7 +2,9 @@
 //! Knows no HTTP and no SQL; may call store and crypto.
 
 pub mod accounts;
+pub mod database;
 pub mod error;
+pub mod hash_timing;
 pub mod issuer;
 pub mod key_admin;
 pub mod key_ring;

@@ -169,7 +169,7 @@ fn fr_40_a_database_whose_writer_was_killed_within_a_commit_is_opened_as_it_was_
     let dir = killed_within_a_commit();
     let report = command(dir.path()).arg("doctor").output().unwrap();
     let report = String::from_utf8(report.stdout).unwrap();
-    assert!(report.contains("is whole"), "{report}");
+    assert!(report.contains("is intact"), "{report}");
     let journal = format!("{DATABASE}-journal");
     assert_eq!(files(dir.path()), [".env", DATABASE, &journal]);
     let server = Server::start(dir.path(), &[]);

@@ -33,14 +33,14 @@ fn init_makes_an_env_file_for_its_owner_alone_once() {
         .unwrap();
     let set = server.key_set().text();
     let log = server.stop_for_log();
-    assert!(log.contains("made .env with a fresh NOT_MY_KEY"), "{log}");
+    assert!(log.contains("created .env with a fresh NOT_MY_KEY"), "{log}");
     assert!(!log.contains(key));
 
     // The second time it finds all that it needs.
     let server = Server::start_command(&mut init(dir.path()));
     assert_eq!(server.key_set().text(), set);
     let log = server.stop_for_log();
-    assert!(!log.contains("made .env"), "{log}");
+    assert!(!log.contains("created .env"), "{log}");
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
     assert_eq!(files(dir.path()), [".env", DATABASE]);
 }
@@ -143,7 +143,7 @@ fn a_demo_user_signs_in_as_soon_as_the_server_listens_and_is_loud_in_the_log() {
     let log = server.stop_for_log();
     let loud = log
         .lines()
-        .find(|line| line.contains("DEMO USER userABC was made"));
+        .find(|line| line.contains("DEMO USER userABC was created"));
     assert!(loud.unwrap().contains("WARN"), "{log}");
     assert!(!log.contains("password123"), "{log}");
 }
@@ -160,7 +160,7 @@ fn a_demo_user_that_is_there_keeps_its_password_and_is_loud_again() {
     );
     assert_eq!(server.sign_in("/auth", "userABC", "other").status, 401);
     let log = server.stop_for_log();
-    assert!(log.contains("DEMO USER userABC is there already"), "{log}");
+    assert!(log.contains("DEMO USER userABC exists already"), "{log}");
 }
 
 #[test]

@@ -134,15 +134,15 @@ fn help_names_the_commands_and_what_they_take() {
 #[test]
 fn what_is_no_command_line_is_refused_in_one_line_without_repeating_a_value() {
     let cases: [(&[&str], &str); 8] = [
-        (&["secret"], "there is no such command"),
-        (&["--port=secret"], "there is no --port"),
+        (&["secret"], "unknown command"),
+        (&["--port=secret"], "unknown option --port"),
         (&["--demo-user", "a:b", "secret:c"], "a command is missing"),
         (
             &["--demo-user", "secret"],
             "--demo-user: it is not NAME:PASSWORD",
         ),
-        (&["keys", "list", "secret"], "there is a word too many"),
-        (&["keys", "revoke", "secret"], "<KID> is not used that way"),
+        (&["keys", "list", "secret"], "unexpected argument"),
+        (&["keys", "revoke", "secret"], "invalid use of <KID>"),
         (&["keys", "rotate", "--now"], "--reason <TEXT> is missing"),
         (&["keys"], "a command is missing"),
     ];

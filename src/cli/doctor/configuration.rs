@@ -1,4 +1,4 @@
-//! The configuration: every value, and who may read the file it stands in.
+//! Checks of the configuration: every value, and the mode of `.env`.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use super::report::Report;
 use crate::config::{self, Config, FILE, Settings};
 
-/// What of the configuration is good enough for the checks that follow.
+/// The parts of the configuration that the other checks need and that are valid.
 #[derive(Default)]
 pub(super) struct Known {
-    /// All of it, when nothing is wrong with it.
+    /// None when anything is wrong with it.
     pub(super) config: Option<Config>,
     pub(super) database: Option<PathBuf>,
     pub(super) address: Option<(String, u16)>,
 }
 
-pub(super) fn look(dir: &Path, report: &mut Report) -> Known {
+pub(super) fn check(dir: &Path, report: &mut Report) -> Known {
     let known = match Settings::load(dir) {
         Ok(settings) => values(&settings, report),
         Err(e) => {
-            report.fail("configuration", e.to_string(), format!("mend {FILE}"));
+            report.fail("configuration", e.to_string(), format!("correct {FILE}"));
             Known::default()
         }
     };
@@ -29,30 +29,23 @@ pub(super) fn look(dir: &Path, report: &mut Report) -> Known {
 }
 
 fn values(settings: &Settings, report: &mut Report) -> Known {
-    let problems = Config::problems(settings);
-    for problem in &problems {
-        report.fail(
-            "configuration",
-            problem.to_string(),
-            format!("set it in the environment or in {FILE}"),
-        );
-    }
-    let config = Config::from_settings(settings);
+    let config = Config::check(settings);
     match &config {
         Ok(config) if config.notices.is_empty() => {
-            report.ok("configuration", "every value is within its bounds");
+            report.ok("configuration", "every value is valid");
         }
         Ok(config) => {
             for notice in &config.notices {
-                let advice = "set it, or take it out";
+                let advice = "set it right, or remove it";
                 report.warn("configuration", notice.as_str(), advice);
             }
         }
-        // Should one list of checks ever lack what the other has.
-        Err(e) if problems.is_empty() => {
-            report.fail("configuration", e.to_string(), "set it right");
+        Err(problems) => {
+            for problem in problems {
+                let advice = format!("set it in the environment or in {FILE}");
+                report.fail("configuration", problem.to_string(), advice);
+            }
         }
-        Err(_) => {}
     }
     Known {
         config: config.ok(),
@@ -69,7 +62,7 @@ fn mode(path: &Path, report: &mut Report) {
         Ok(meta) => report.warn(
             FILE,
             format!(
-                "others than its owner can use it (mode {:o}), and it may hold NOT_MY_KEY",
+                "it is open to users other than its owner (mode {:o}), and may hold NOT_MY_KEY",
                 meta.permissions().mode() & 0o777
             ),
             format!("chmod 600 {FILE}"),

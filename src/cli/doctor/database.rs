@@ -1,17 +1,16 @@
-//! The database: its files, SQLite's own check, and its schema.
+//! Checks of the database: its files, SQLite's own check, and its schema.
 
 use std::path::Path;
 
 use super::report::Report;
-use crate::clock::UnixTime;
-use crate::store::{Inspection, KeyRow, SchemaState, Store};
+use crate::domain::database::{self, Inspection, SchemaState};
 
-/// `None` when there is nothing to read keys from.
-pub(super) fn look(path: &Path, report: &mut Report) -> Option<Inspection> {
+/// `None` when there are no keys to check.
+pub(super) fn check(path: &Path, report: &mut Report) -> Option<Inspection> {
     let shown = path.display();
-    match Store::inspect(path) {
+    match database::inspect(path) {
         Ok(None) => {
-            let text = format!("there is no {shown} yet; the first start makes it");
+            let text = format!("there is no {shown} yet; the first start creates it");
             report.ok("database", text);
             None
         }
@@ -19,7 +18,7 @@ pub(super) fn look(path: &Path, report: &mut Report) -> Option<Inspection> {
             modes(path, report);
             damages(path, &found, report);
             schema(&found, report);
-            // Nothing is known of keys in another shape.
+            // The keys of an unknown schema are not read.
             (!matches!(found.schema, SchemaState::Unusable(_))).then_some(found)
         }
         Err(e) => {
@@ -27,44 +26,31 @@ pub(super) fn look(path: &Path, report: &mut Report) -> Option<Inspection> {
             report.fail(
                 "database",
                 format!("{shown} cannot be read: {e}"),
-                "see that DATABASE_URL names the right file and that this user may read it, or restore a copy",
+                "check that DATABASE_URL names the right file and that this user may read it, or restore a copy",
             );
             None
         }
     }
 }
 
-/// The latest moment that was written down.
-pub(super) fn newest_moment(found: &Inspection) -> Option<UnixTime> {
-    let created = rows(found).filter_map(|row| row.times.created_at);
-    created.chain(found.last_sign_in).max()
-}
-
-/// The rows of `keys` that could be read.
-pub(super) fn rows(found: &Inspection) -> impl Iterator<Item = &KeyRow> {
-    found.keys.iter().filter_map(|row| row.as_ref().ok())
-}
-
 fn modes(path: &Path, report: &mut Report) {
-    let files = match Store::file_modes(path) {
+    const CHECK: &str = "file modes";
+    let files = match database::file_modes(path) {
         Ok(files) => files,
         Err(e) => {
-            let text = format!("its mode cannot be read: {e}");
-            return report.warn("file modes", text, "see that this user may read it");
+            let text = format!("they cannot be read: {e}");
+            return report.warn(CHECK, text, "check that this user may read the folder");
         }
     };
     let open: Vec<_> = files.iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
     if open.is_empty() {
-        return report.ok(
-            "file modes",
-            "only their owner can read the database's files",
-        );
+        return report.ok(CHECK, "only their owner can read the database's files");
     }
     for (path, mode) in open {
         let path = path.display();
         report.warn(
-            "file modes",
-            format!("others than its owner can use {path} (mode {mode:o})"),
+            CHECK,
+            format!("{path} is open to users other than its owner (mode {mode:o})"),
             format!("chmod 600 {path}"),
         );
     }
@@ -72,7 +58,7 @@ fn modes(path: &Path, report: &mut Report) {
 
 fn damages(path: &Path, found: &Inspection, report: &mut Report) {
     if found.damages.is_empty() {
-        return report.ok("database", format!("{} is whole", path.display()));
+        return report.ok("database", format!("{} is intact", path.display()));
     }
     report.fail(
         "database",
@@ -86,13 +72,13 @@ fn schema(found: &Inspection, report: &mut Report) {
         SchemaState::Current => report.ok("schema", "it is that of this version"),
         SchemaState::Older { has, needs } => report.warn(
             "schema",
-            format!("it is an older one: {has} of {needs} steps are made"),
-            "keep a copy of the file; the next start of the service makes the others",
+            format!("it is an older one: {has} of {needs} migrations are applied"),
+            "keep a copy of the file; the next start of the service applies the others",
         ),
         SchemaState::Unusable(why) => report.fail(
             "schema",
             why.to_string(),
-            "run the version that fits, or restore a copy",
+            "run the version that it belongs to, or restore a copy",
         ),
     }
 }

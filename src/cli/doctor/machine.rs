@@ -1,45 +1,46 @@
-//! The machine: its clock, its disk, and how long a password takes on it.
+//! Checks of the machine: its clock, its disk, and the time of a password hash.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
 use super::report::Report;
 use crate::clock::{Clock, UnixTime};
-use crate::crypto::password::{self, Costs, PasswordHasher};
+use crate::config::Config;
+use crate::domain::hash_timing;
 
-/// Of years outside of these, the clock is wrong: 2025 to 2099.
+/// Outside of the years 2025 to 2099 the clock is wrong.
 const PLAUSIBLE: std::ops::Range<i64> = 1_735_689_600..4_102_444_800;
-/// How far ahead a row may be, as when two machines write.
+/// Tolerated lead of a stored time, as when two machines write.
 const AHEAD: Duration = Duration::from_secs(60);
-/// More than a change of speed makes out, while the doctor looks.
+/// Seconds; more than a clock is slewed by while the checks run.
 const STEP: i64 = 2;
-/// Room for the side files and for a while of sign-ins, bytes.
+/// Bytes: enough for the side files and the sign-ins of some days.
 const LOW_DISK: u64 = 100 * 1024 * 1024;
-/// Ten sign-ins a second, one after the other, and some time for the rest.
+/// A tenth of a second, less the rest of a sign-in.
 const SLOW_HASH: Duration = Duration::from_millis(80);
 
 /// `began`: both readings of the clock before the other checks. `newest`: the
-/// latest moment in the database.
+/// latest time in the database.
 pub(super) fn clock(
     clock: &dyn Clock,
     began: (UnixTime, Duration),
     newest: Option<UnixTime>,
     report: &mut Report,
 ) {
-    const ADVICE: &str = "set the clock, and keep it with a time service";
+    const ADVICE: &str = "set the clock, and keep it right with a time service";
     let now = clock.now();
     let shown = now.rfc3339();
     let passed = clock.monotonic().saturating_sub(began.1).as_secs();
     let expected = began.0 + Duration::from_secs(passed);
     if !PLAUSIBLE.contains(&now.as_secs()) {
-        report.fail("clock", format!("it says {shown}"), ADVICE);
+        report.fail("clock", format!("it shows {shown}"), ADVICE);
     } else if let Some(newest) = newest.filter(|&newest| now + AHEAD < newest) {
         report.fail(
             "clock",
             format!(
-                "it says {shown}, but the database has a row of {}",
+                "it shows {shown}, but the database has a row of {}",
                 newest.rfc3339()
             ),
             ADVICE,
@@ -47,8 +48,8 @@ pub(super) fn clock(
     } else if (now.as_secs() - expected.as_secs()).abs() > STEP {
         report.warn("clock", "it was set while this command ran", ADVICE);
     } else {
-        let after = newest.map_or("", |_| ", after all that is written down");
-        report.ok("clock", format!("it says {shown}{after}"));
+        let after = newest.map_or("", |_| ", after all times in the database");
+        report.ok("clock", format!("it shows {shown}{after}"));
     }
 }
 
@@ -60,7 +61,8 @@ pub(super) fn disk(database: &Path, report: &mut Report) {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let text = format!("{} MiB are free for the database", free / (1024 * 1024));
             if free < LOW_DISK {
-                report.warn("disk", text, "make room: with none, nobody can sign in");
+                let advice = "free some space: on a full disk nobody can sign in";
+                report.warn("disk", text, advice);
             } else {
                 report.ok("disk", text);
             }
@@ -71,31 +73,16 @@ pub(super) fn disk(database: &Path, report: &mut Report) {
                 "the folder {} of the database cannot be used: {e}",
                 dir.display()
             ),
-            "make it, or set DATABASE_URL",
+            "create it, or set DATABASE_URL",
         ),
     }
 }
 
-/// On one thread, as a client has it that signs in over and over.
-pub(super) fn password_hash(runtime: &Runtime, costs: Costs, report: &mut Report) {
+/// Ten sign-ins a second, one after the other, must fit.
+pub(super) fn password_hash(runtime: &Runtime, config: &Config, report: &mut Report) {
     const CHECK: &str = "password hash";
-    let measured = PasswordHasher::start(costs, 1).map_err(|e| e.to_string());
-    let measured = measured.and_then(|hasher| {
-        let once = || -> Result<Duration, String> {
-            let began = Instant::now();
-            let password = password::generate().ok_or("the system has no random numbers")?;
-            let hashed = runtime.block_on(hasher.hash(password));
-            hashed.map(|_| began.elapsed()).map_err(|e| e.to_string())
-        };
-        // The first one also gets its memory from the system.
-        let first = once()?;
-        if first > SLOW_HASH {
-            Ok(first.min(once()?))
-        } else {
-            Ok(first)
-        }
-    });
-    match measured {
+    let costs = config.costs;
+    match runtime.block_on(hash_timing::measure(costs)) {
         Ok(took) => {
             let text = format!(
                 "one takes {} ms ({} KiB, {} passes, {} lanes)",
@@ -107,8 +94,8 @@ pub(super) fn password_hash(runtime: &Runtime, costs: Costs, report: &mut Report
             if took > SLOW_HASH {
                 report.warn(
                     CHECK,
-                    format!("{text}: ten sign-ins a second would not fit"),
-                    "lower ARGON2_MEMORY_KIB or ARGON2_PASSES, or use a quicker machine",
+                    format!("{text}: too slow for ten sign-ins a second"),
+                    "lower ARGON2_MEMORY_KIB or ARGON2_PASSES, or use a faster machine",
                 );
             } else {
                 report.ok(CHECK, text);

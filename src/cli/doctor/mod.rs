@@ -1,6 +1,5 @@
-//! `doctor`: looks at all that the service depends on and says what to do. It
-//! changes nothing, works without a running service, and beside one. A file
-//! for each part that is looked at.
+//! `doctor`: checks all that the service depends on and says what to do. Changes
+//! nothing; works with and without a running service. A file for each part.
 
 mod configuration;
 mod database;
@@ -13,25 +12,27 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Runtime;
 
 use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock};
+use crate::domain::database::newest_time;
 use report::Report;
 
 pub(super) const EXIT_CODES: &str = "\
-Each line says ok, warn or fail, what was looked at, and what to do.
+Each line says ok, warn or fail, the check, what it found, and what to do.
 
 Exit codes:
   0  nothing failed; there may be warnings
   1  something failed
   2  wrong usage";
 
-/// Keys may come and go between two looks; a server follows within this time.
+/// A running server follows a change of the keys within this time.
 const FOLLOWS: Duration = Duration::from_millis(1200);
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// JSON for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +42,7 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::broken(e.to_string()))?;
-    let report = examine(&runtime);
+    let report = check_all(&runtime);
     print(&report.render(args.json))?;
     match report.failures() {
         0 => Ok(()),
@@ -50,38 +51,44 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
     }
 }
 
-fn examine(runtime: &tokio::runtime::Runtime) -> Report {
+fn check_all(runtime: &Runtime) -> Report {
     let clock = SystemClock::new();
     let began = (clock.now(), clock.monotonic());
     let mut report = Report::default();
-    let here = Path::new(".");
-    let known = configuration::look(here, &mut report);
-    let place = known.address.as_ref();
-    let port = place.map(|(host, port)| service::look_at_port(runtime, host, *port));
-    let running = port.as_ref().is_some_and(service::Port::is_ours);
+    let known = configuration::check(Path::new("."), &mut report);
+    let address = known.address.as_ref();
+    let port = address.map(|(host, port)| service::find(runtime, host, *port));
+    let server = port.as_ref().and_then(service::Port::server);
 
-    let mut held = None;
+    let mut inspection = None;
     if let Some(path) = &known.database {
-        held = database::look(path, &mut report);
-        if let (Some(held), Some(config)) = (&held, &known.config) {
-            keys::look(held, config, clock.now(), running, &mut report);
+        inspection = database::check(path, &mut report);
+        if let (Some(found), Some(config)) = (&inspection, &known.config) {
+            keys::check(found, config, clock.now(), server.is_some(), &mut report);
         }
         machine::disk(path, &mut report);
     }
-    let newest = held.as_ref().and_then(database::newest_moment);
     if let Some(config) = &known.config {
-        machine::password_hash(runtime, config.costs, &mut report);
+        machine::password_hash(runtime, config, &mut report);
     }
-    if let Some(port) = port {
-        port.tell(&mut report);
-        if let Some(server) = port.server() {
-            let look_again = || {
-                std::thread::sleep(FOLLOWS);
-                database::look(known.database.as_deref()?, &mut Report::default())
-            };
-            service::look(server, &known, held.as_ref(), look_again, &mut report);
-        }
+    if let Some(port) = &port {
+        port.check(&mut report);
     }
+    if let Some(server) = server {
+        let inspect_again = || {
+            std::thread::sleep(FOLLOWS);
+            database::check(known.database.as_deref()?, &mut Report::default())
+        };
+        let config = known.config.as_ref();
+        service::check(
+            server,
+            config,
+            inspection.as_ref(),
+            inspect_again,
+            &mut report,
+        );
+    }
+    let newest = inspection.as_ref().and_then(newest_time);
     machine::clock(&clock, began, newest, &mut report);
     report
 }

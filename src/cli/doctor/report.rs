@@ -1,8 +1,7 @@
-//! What was found, line by line, for people and for programs.
+//! The findings of all checks, as lines for people or JSON for programs.
 
 use serde_json::{Value, json};
 
-/// How well something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     Ok,
@@ -27,17 +26,16 @@ struct Finding {
     advice: Option<String>,
 }
 
-/// All findings, in the order in which they were made.
+/// All findings, in their order.
 #[derive(Default)]
 pub(super) struct Report(Vec<Finding>);
 
 impl Report {
-    /// All is well.
     pub(super) fn ok(&mut self, check: &'static str, found: impl Into<String>) {
         self.add(Level::Ok, check, found.into(), None);
     }
 
-    /// It works, but somebody should do `advice`.
+    /// It works, but `advice` should be followed.
     pub(super) fn warn(
         &mut self,
         check: &'static str,
@@ -47,7 +45,7 @@ impl Report {
         self.add(Level::Warn, check, found.into(), Some(advice.into()));
     }
 
-    /// It does not work until somebody does `advice`.
+    /// It does not work until `advice` is followed.
     pub(super) fn fail(
         &mut self,
         check: &'static str,
@@ -57,13 +55,11 @@ impl Report {
         self.add(Level::Fail, check, found.into(), Some(advice.into()));
     }
 
-    /// How many checks failed.
     pub(super) fn failures(&self) -> usize {
         let failed = self.0.iter().filter(|f| f.level == Level::Fail);
         failed.count()
     }
 
-    /// The text to print.
     pub(super) fn render(&self, as_json: bool) -> String {
         if as_json {
             let worst = self.0.iter().map(|f| f.level).max().unwrap_or(Level::Ok);
@@ -75,7 +71,7 @@ impl Report {
     }
 
     fn add(&mut self, level: Level, check: &'static str, found: String, advice: Option<String>) {
-        // Paths and answers of servers may have anything in them.
+        // Paths and server responses may have control characters.
         let on_one_line = |text: String| text.replace(char::is_control, " ");
         self.0.push(Finding {
             level,

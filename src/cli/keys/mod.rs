@@ -1,4 +1,4 @@
-//! `keys`: operators' commands on the keys of a database, which may be in use.
+//! `keys`: commands for operators on the keys of a database, which may be in use.
 
 mod render;
 
@@ -8,26 +8,27 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, database, print};
+use super::{Failure, print};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Settings};
-use crate::crypto::rsa::Rsa2048;
+use crate::domain::database;
 use crate::domain::key_admin::{KeyOperations, RevokeError};
+use crate::domain::rotation::Rsa2048;
 use crate::lifecycle::Kid;
 
-/// A reason is kept with the event; bytes.
+/// Bytes.
 const MAX_REASON: usize = 500;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// List all keys with their times
     List(Output),
-    /// Publish a new key, which signs after the usual lead; or, with --now, replace all keys at once
+    /// Publish a new key, which signs after KEY_LEAD; or, with --now, replace all keys at once
     Rotate {
         /// Emergency: every key leaves the set at once and a new one signs; verifiers refuse old tokens once they fetch the set
         #[arg(long, requires = "reason")]
         now: bool,
-        /// Why, for the history
+        /// Reason, shown by `keys history`
         #[arg(long, value_name = "TEXT", requires = "now")]
         reason: Option<String>,
         /// Do not ask
@@ -38,17 +39,17 @@ pub(super) enum KeysCommand {
     },
     /// Take one key out of the set at once; verifiers refuse its tokens once they fetch the set
     Revoke {
-        /// The key, as `keys list` shows it
+        /// Kid of the key, as `keys list` shows it
         kid: i64,
-        /// Why, for the history
+        /// Reason, shown by `keys history`
         #[arg(long, value_name = "TEXT")]
         reason: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Show what has happened to keys
+    /// Show the events of all keys: created, first signed, revoked, re-encrypted, deleted
     History {
-        /// How many of the latest events
+        /// Number of the latest events
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: u32,
         #[command(flatten)]
@@ -60,7 +61,7 @@ pub(super) enum KeysCommand {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Output {
-    /// JSON for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -112,8 +113,8 @@ async fn execute(
         }
         KeysCommand::Rotate { reason, output, .. } => {
             let reason = checked(reason.unwrap_or_default())?;
-            let (kid, gone) = keys.replace_all(reason).await.map_err(|e| failed(&e))?;
-            print(&render::replaced(kid, &gone, output.json))
+            let (kid, revoked) = keys.replace_all(reason).await.map_err(|e| failed(&e))?;
+            print(&render::replaced(kid, &revoked, output.json))
         }
         KeysCommand::Revoke {
             kid,
@@ -139,25 +140,23 @@ async fn execute(
                 return Ok(());
             }
             Err(Failure::broken(format!(
-                "{} keys open under no entry of NOT_MY_KEY and were left as they are; `keys list` names them",
+                "{} keys open under no entry of NOT_MY_KEY and were not changed; `keys list` names them",
                 done.unreadable
             )))
         }
     }
 }
 
-/// Asks the terminal, or wants to have been told.
+/// Asks on a terminal; without one, requires --yes.
 fn confirm(yes: bool) -> Result<(), Failure> {
     const WARNING: &str = "Every key leaves the set at once; verifiers that fetch it then refuse every token signed so far.";
     if yes {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::refused(format!(
-            "{WARNING} Add --yes if that is what you want"
-        )));
+        return Err(Failure::refused(format!("{WARNING} Add --yes to confirm")));
     }
-    let _ = write!(std::io::stderr(), "{WARNING}\nType yes to go on: ");
+    let _ = write!(std::io::stderr(), "{WARNING}\nType yes to continue: ");
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     if read.is_ok() && answer.trim() == "yes" {

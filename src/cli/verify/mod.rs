@@ -1,5 +1,5 @@
-//! `verify`: what a verifier would do with a token, step by step. Reads the
-//! token and a key set; the judgement itself is `domain::verification`.
+//! `verify`: the checks of a verifier, step by step. Reads the token and a key
+//! set; the checks themselves are `domain::verification`.
 
 mod render;
 mod source;
@@ -17,52 +17,52 @@ use source::Sources;
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 
 pub(super) const EXIT_CODES: &str = "\
-The first step that fails decides; later ones that can still be taken are shown.
+The first step that fails decides; the later ones are shown where they are possible.
 
 Exit codes:
    0  verified
-   1  the outcome could not be written
+   1  the output could not be written
    2  wrong usage, or the token or the key set could not be read
-  10  malformed: not a signed JWT, a crit header, exp missing, or a time that is no number
+  10  malformed: not a signed JWT, a crit header, exp missing, or a time that is not a number
   11  algorithm: alg is not RS256
-  12  type: typ is there and not JWT
+  12  type: typ is present and not JWT
   13  unknown key: no kid, or it is not in the set
-  14  unfit key: kty, use, key_ops, alg or size forbid it, its private half is shown, or two keys have the kid
+  14  unfit key: kty, use, key_ops, alg or size forbid it, it is a private key, or two keys have the kid
   15  signature: changed, or signed by another key
-  16  expired: exp and the leeway are over
+  16  expired: exp and the leeway have passed
   17  not yet valid: nbf or iat is further ahead than the leeway
-  18  issuer: iss is not the one asked for
-  19  audience: aud does not have the one asked for";
+  18  issuer: iss is not the expected one
+  19  audience: aud does not contain the expected one";
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// The token; or - to read it from standard input, where other users of the machine do not see it
+    /// The token; or - to read it from standard input, hidden from other users of the machine
     #[arg(value_name = "TOKEN")]
     token: String,
-    /// A stray word is refused in our own words, since clap would repeat it.
+    /// Refused with a message of our own: clap's would repeat what may be a token.
     #[arg(hide = true, num_args = 0..)]
-    stray: Vec<String>,
-    /// The key set: http or https, a file, or - for standard input [default: that of the service on this machine, by HOST and PORT]
+    unexpected: Vec<String>,
+    /// The key set: an http or https URL, a file, or - for standard input [default: the service on this machine, by HOST and PORT]
     #[arg(long, value_name = "URL|FILE")]
     jwks: Option<String>,
-    /// What iss must be [default: with the default key set ISSUER, if set; otherwise not checked]
+    /// Expected iss [default: ISSUER with the default key set; not checked with another]
     #[arg(long, value_name = "TEXT")]
     issuer: Option<String>,
-    /// What must be in aud [default: with the default key set AUDIENCE, if set; otherwise not checked]
+    /// Expected in aud [default: AUDIENCE with the default key set; not checked with another]
     #[arg(long, value_name = "TEXT")]
     audience: Option<String>,
-    /// How far the clocks may be apart, at most 5m
+    /// Tolerated difference between the clocks, at most 5m
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = leeway)]
     leeway: Duration,
-    /// JSON for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
-    if !args.stray.is_empty() {
+    if !args.unexpected.is_empty() {
         return Err(Failure::refused(
-            "there is more than one TOKEN: a token has no blanks in it, and goes without Bearer before it",
+            "more than one TOKEN: a token has no spaces, and no Bearer before it",
         ));
     }
     let sources = Sources::new(args.token, args.jwks)?;
@@ -87,7 +87,7 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// See [`EXIT_CODES`]; programs rely on them.
+/// As in [`EXIT_CODES`]; programs rely on them.
 const fn exit_code(cause: Cause) -> u8 {
     match cause {
         Cause::Malformed => 10,

@@ -1,4 +1,4 @@
-//! What `verify` prints.
+//! Output of `verify`.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub(super) fn report(
     }
     let lines: String = steps
         .iter()
-        .map(|step| format!("{:<5} {:<10}  {}\n", word(step), step.name, step.detail))
+        .map(|step| format!("{:<5} {:<10}  {}\n", result(step), step.name, step.detail))
         .collect();
     format!("{lines}{}\n", verdict(steps, cause))
 }
@@ -42,15 +42,15 @@ fn verdict(steps: &[Step], cause: Option<Cause>) -> String {
     if skipped.is_empty() {
         "verified".to_owned()
     } else {
-        format!("verified, without a look at: {}", skipped.join(", "))
+        format!("verified (not checked: {})", skipped.join(", "))
     }
 }
 
 fn step_json(step: &Step) -> Value {
-    json!({ "step": step.name, "result": word(step), "detail": step.detail })
+    json!({ "step": step.name, "result": result(step), "detail": step.detail })
 }
 
-const fn word(step: &Step) -> &'static str {
+const fn result(step: &Step) -> &'static str {
     match step.outcome {
         Outcome::Passed => "ok",
         Outcome::Skipped => "skip",

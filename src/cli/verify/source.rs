@@ -1,20 +1,18 @@
-//! Where the token and the key set come from: the command line, standard
-//! input, a file, or a URL, each within a bound.
+//! Reading the token and the key set from the command line, standard input, a
+//! file, or a URL, each up to a maximum size.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Failure, fetch};
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, name};
 use crate::domain::verification::KeySet;
 
-/// Far over any token that fits into a request's head, bytes.
+/// Bytes; far more than fits into the header section of a request.
 const MAX_TOKEN: u64 = 64 * 1024;
-/// The path of the key set.
 const JWKS: &str = "/.well-known/jwks.json";
 
-/// What was asked for.
 pub(super) struct Sources {
     token: String,
     set: SetSource,
@@ -27,7 +25,7 @@ enum SetSource {
     Stdin,
 }
 
-/// A key set, and whom its configuration names, if that is known.
+/// A key set, with `ISSUER` and `AUDIENCE` when it is that of this machine's service.
 pub(super) struct Fetched {
     pub(super) set: KeySet,
     pub(super) issuer: Option<String>,
@@ -44,26 +42,26 @@ impl Sources {
                 Some((scheme, _)) if is_http(scheme) => SetSource::Url(text),
                 Some(_) => {
                     return Err(Failure::refused(
-                        "--jwks is a URL with http or https, a file, or -",
+                        "--jwks is an http or https URL, a file, or -",
                     ));
                 }
             },
         };
         if token == "-" && matches!(set, SetSource::Stdin) {
             return Err(Failure::refused(
-                "only one of TOKEN and --jwks can be -, for there is one standard input",
+                "only one of TOKEN and --jwks can be -: there is one standard input",
             ));
         }
         Ok(Self { token, set })
     }
 
-    /// The token without blanks around it.
+    /// The token without spaces around it.
     pub(super) fn token(&self) -> Result<String, Failure> {
         let refused = |why: String| Failure::refused(format!("the token cannot be read: {why}"));
         let token = match self.token.as_str() {
             "-" => {
                 let bytes = bounded(io::stdin().lock(), MAX_TOKEN).map_err(refused)?;
-                // What is no text has no base64url in it either.
+                // Bytes that are not text are not base64url either.
                 String::from_utf8_lossy(&bytes).into_owned()
             }
             given => given.to_owned(),
@@ -72,7 +70,7 @@ impl Sources {
     }
 
     pub(super) fn key_set(&self) -> Result<Fetched, Failure> {
-        let (named, text, settings) = match &self.set {
+        let (name, text, settings) = match &self.set {
             SetSource::Stdin => (
                 "standard input".to_owned(),
                 bounded(io::stdin().lock(), fetch::MAX_BODY),
@@ -95,14 +93,14 @@ impl Sources {
         };
         let set = text.and_then(|text| KeySet::parse(&text).map_err(|e| e.to_string()));
         let set = set.map_err(|why| {
-            let named = named.replace(char::is_control, "?");
-            Failure::refused(format!("the key set of {named} cannot be used: {why}"))
+            let name = name.replace(char::is_control, "?");
+            Failure::refused(format!("the key set of {name} cannot be used: {why}"))
         })?;
         let setting = |name| settings.as_ref()?.get(name).map(str::to_owned);
         Ok(Fetched {
             set,
-            issuer: setting("ISSUER"),
-            audience: setting("AUDIENCE"),
+            issuer: setting(name::ISSUER),
+            audience: setting(name::AUDIENCE),
         })
     }
 }
@@ -115,20 +113,20 @@ fn local_url(settings: &Settings) -> Result<String, Failure> {
     let (host, port) = config::address(settings)?;
     if port == 0 {
         return Err(Failure::refused(
-            "PORT=0 lets the service pick a port, so say with --jwks where its key set is",
+            "PORT=0 lets the service pick a port; give the URL of its key set with --jwks",
         ));
     }
     Ok(fetch::local_url(&host, port, JWKS))
 }
 
 fn fetch_set(url: &str) -> Result<Vec<u8>, String> {
-    let answer = fetch::get(url)?;
-    match answer.status {
-        200 => Ok(answer.body),
+    let reply = fetch::get(url)?;
+    match reply.status {
+        200 => Ok(reply.body),
         status @ 300..400 => Err(format!(
-            "it redirects (status {status}); give the URL that it leads to"
+            "it redirects (status {status}); give the URL it redirects to"
         )),
-        status => Err(format!("the answer has status {status}")),
+        status => Err(format!("the response has status {status}")),
     }
 }
 

@@ -1,0 +1,147 @@
+//! The database as a whole: opened for the service and for commands, or
+//! inspected without changing it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::key_admin::{self, KeyStatus};
+use super::key_ring::{self, OpenedKey};
+use super::verification::KeySet;
+use crate::clock::UnixTime;
+use crate::crypto::fernet::SealingKeys;
+use crate::lifecycle::{self, Policy};
+pub use crate::store::{Inspection, SchemaState};
+use crate::store::{KeyRow, OpenError, Store};
+
+/// Why a database was not opened. Nothing of it was changed, and each error says
+/// what to do where that is known.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error(
+        "NOT_MY_KEY opens none of the keys in the database {}: set the one that it was made with, or move the database away to start with a new one", .0.display()
+    )]
+    OtherSealingKey(PathBuf),
+    #[error("there is no database {}: start the service once, or set DATABASE_URL", .0.display())]
+    Missing(PathBuf),
+    #[error("the database {} cannot be used: {error}", .path.display())]
+    Unusable { path: PathBuf, error: OpenError },
+    #[error("the database was not opened: {0}")]
+    CutOff(#[from] tokio::task::JoinError),
+}
+
+/// Refuses a database none of whose keys opens with `secrets`.
+pub fn check_secrets(
+    path: &Path,
+    secrets: &SealingKeys,
+    now: UnixTime,
+) -> Result<(), DatabaseError> {
+    let rows = Store::peek_keys(path).map_err(|error| unusable(path, error))?;
+    match key_ring::secrets_fit(rows, secrets, now) {
+        true => Ok(()),
+        false => Err(DatabaseError::OtherSealingKey(path.to_owned())),
+    }
+}
+
+/// Opens a database, or creates it.
+pub async fn open(path: &Path) -> Result<Store, DatabaseError> {
+    let path = path.to_owned();
+    let open = move || Store::open(&path).map_err(|error| unusable(&path, error));
+    tokio::task::spawn_blocking(open).await?
+}
+
+/// Opens a database that must exist, whether `NOT_MY_KEY` opens its keys or not.
+pub async fn open_existing(path: &Path) -> Result<Store, DatabaseError> {
+    match path.metadata() {
+        Ok(meta) if meta.len() > 0 => open(path).await,
+        _ => Err(DatabaseError::Missing(path.to_owned())),
+    }
+}
+
+fn unusable(path: &Path, error: OpenError) -> DatabaseError {
+    let path = path.to_owned();
+    DatabaseError::Unusable { path, error }
+}
+
+/// Inspects a database; `None` when it is missing or empty. Blocks, for long when
+/// the file is large.
+pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
+    Store::inspect(path)
+}
+
+/// The files of a database that exist, with their mode bits.
+pub fn file_modes(path: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
+    Store::file_modes(path)
+}
+
+/// The latest time that is stored in the database.
+pub fn newest_time(found: &Inspection) -> Option<UnixTime> {
+    let created = readable(found).filter_map(|row| row.times.created_at);
+    created.chain(found.last_sign_in).max()
+}
+
+/// State of the keys of an inspected database.
+pub struct KeyReview {
+    /// Keys whose rows could be read.
+    pub statuses: Vec<KeyStatus>,
+    /// Time at which the next key is, or was, due; none when it is due at once.
+    pub next_due: Option<UnixTime>,
+}
+
+/// Opens each key: slow.
+pub fn review_keys(
+    found: &Inspection,
+    secrets: &SealingKeys,
+    policy: &Policy,
+    now: UnixTime,
+) -> KeyReview {
+    let rows: Vec<_> = readable(found).cloned().collect();
+    let statuses = key_admin::statuses(&rows, secrets, policy, now);
+    let usable: Vec<_> = rows
+        .iter()
+        .zip(&statuses)
+        .filter(|(_, status)| status.opened_by.is_ok())
+        .map(|(row, _)| row.times)
+        .collect();
+    KeyReview {
+        next_due: lifecycle::next_due(&usable, policy, now),
+        statuses,
+    }
+}
+
+/// Difference between the key set that a service gives out and the published keys
+/// of a database.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Kids in the key set that the database does not publish.
+    Extra(Vec<String>),
+    /// Kids of keys that open and are not in the key set.
+    Missing(Vec<String>),
+}
+
+/// Compares both. Without `secrets` no key is known to open, so none is missing.
+pub fn difference(
+    set: &KeySet,
+    found: &Inspection,
+    secrets: Option<&SealingKeys>,
+    now: UnixTime,
+) -> Option<Difference> {
+    let published = || readable(found).filter(|row| row.times.is_published_at(now));
+    let opens = |row: &&KeyRow| {
+        secrets.is_some_and(|secrets| OpenedKey::open((*row).clone(), secrets).is_ok())
+    };
+    let kid = |row: &KeyRow| row.times.kid.to_string();
+    let served: BTreeSet<String> = set.kids().map(str::to_owned).collect();
+    let may: BTreeSet<String> = published().map(kid).collect();
+    let must: BTreeSet<String> = published().filter(opens).map(kid).collect();
+    let extra: Vec<_> = served.difference(&may).cloned().collect();
+    if !extra.is_empty() {
+        return Some(Difference::Extra(extra));
+    }
+    let missing: Vec<_> = must.difference(&served).cloned().collect();
+    (!missing.is_empty()).then_some(Difference::Missing(missing))
+}
+
+fn readable(found: &Inspection) -> impl Iterator<Item = &KeyRow> {
+    found.keys.iter().filter_map(|row| row.as_ref().ok())
+}

@@ -1,0 +1,19 @@
+//! Time that one password hash takes on this machine, for `doctor`.
+
+use std::time::{Duration, Instant};
+
+use crate::crypto::password::{self, Costs, PasswordHasher};
+
+/// Measures a hash on one thread, as a client has it that signs in over and over.
+/// The better of two: the first one also gets its memory from the system.
+pub async fn measure(costs: Costs) -> Result<Duration, String> {
+    let hasher = PasswordHasher::start(costs, 1).map_err(|e| e.to_string())?;
+    let mut best = Duration::MAX;
+    for _ in 0..2 {
+        let password = password::generate().ok_or("the system has no random numbers")?;
+        let began = Instant::now();
+        hasher.hash(password).await.map_err(|e| e.to_string())?;
+        best = best.min(began.elapsed());
+    }
+    Ok(best)
+}

@@ -26,4 +26,5 @@ mod same_work;
 mod schedule;
 mod store;
 mod support;
+mod verification;
 mod walk;

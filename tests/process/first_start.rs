@@ -33,7 +33,10 @@ fn init_makes_an_env_file_for_its_owner_alone_once() {
         .unwrap();
     let set = server.key_set().text();
     let log = server.stop_for_log();
-    assert!(log.contains("created .env with a fresh NOT_MY_KEY"), "{log}");
+    assert!(
+        log.contains("created .env with a fresh NOT_MY_KEY"),
+        "{log}"
+    );
     assert!(!log.contains(key));
 
     // The second time it finds all that it needs.

@@ -6,8 +6,6 @@ mod claims;
 mod header;
 mod key_set;
 mod parts;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The steps that look at claims, at their edges.
+//! The steps that check claims, at their limits.
 
 use super::*;
 
@@ -71,7 +71,7 @@ fn the_issuer_is_compared_to_the_letter() {
 }
 
 #[test]
-fn the_audience_is_one_text_or_an_array_with_it() {
+fn the_audience_is_a_string_or_an_array_with_it() {
     for (aud, verdict) in [
         (json!("api"), None),
         (json!(["api"]), None),

@@ -3,14 +3,17 @@
 mod claims;
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jwks_server::clock::UnixTime;
+use jwks_server::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
+use jwks_server::domain::verification::{
+    Cause, Expectations, KeySet, NotAKeySet, Outcome, Step, cause, verify,
+};
 use serde_json::{Value, json};
-
-use super::*;
-use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
 
 const NOW: i64 = 1_800_000_000;
 const KID: &str = "12345";
@@ -31,7 +34,7 @@ fn jwk() -> Value {
     json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": KID, "n": public.n, "e": public.e})
 }
 
-/// `object` with `name` set, or taken out for null.
+/// `object` with `name` set, or removed for null.
 fn with(mut object: Value, name: &str, value: Value) -> Value {
     match value {
         Value::Null => drop(object.as_object_mut().unwrap().remove(name)),
@@ -200,7 +203,7 @@ fn extensions_that_must_be_understood_are_not() {
     assert_eq!(
         cause(&steps),
         Some(Cause::UnknownKey),
-        "a key that the token brings counts for nothing"
+        "a key in the header is not used"
     );
 }
 
@@ -286,7 +289,7 @@ fn a_changed_token_has_the_wrong_signature() {
         assert_eq!(
             outcome(&steps, "expiry"),
             Outcome::Passed,
-            "the rest is looked at"
+            "the rest is checked"
         );
     }
     let other = with(jwk(), "n", json!(OTHER.public().n));
@@ -294,7 +297,7 @@ fn a_changed_token_has_the_wrong_signature() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_skipped_aloud() {
+fn an_expectation_that_is_not_set_is_shown_as_skipped() {
     let nothing = Expectations::default();
     let now = UnixTime::from_secs(NOW);
     let steps = verify(&signed(&header(), &claims()), &set(&[jwk()]), &nothing, now);

@@ -125,16 +125,28 @@ fn date(claims: &Object, name: &str) -> Result<Option<f64>, String> {
     }
 }
 
-/// Exact up to 2^53 seconds, which is 285 million years.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53 seconds, which is 285 million years"
+)]
 fn seconds(at: UnixTime) -> f64 {
     at.as_secs() as f64
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a fraction is dropped on purpose, and a date out of range saturates"
+)]
 fn at(date: f64) -> UnixTime {
     UnixTime::from_secs(date as i64)
 }
 
 /// The two largest units, of whole seconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a fraction is dropped on purpose, and a number out of range saturates"
+)]
 fn span(seconds: f64) -> String {
     let whole = Duration::from_secs(seconds as u64);
     let text = humantime::format_duration(whole).to_string();

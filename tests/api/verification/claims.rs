@@ -8,7 +8,7 @@ fn a_token_ends_with_its_last_second_and_the_leeway() {
         (json!(NOW + 1), None),
         (json!(NOW), None),
         (json!(NOW - 59), None),
-        (json!(NOW as f64 - 59.5), None),
+        (json!(1_799_999_940.5), None),
         (json!(NOW - 60), Some(Cause::Expired)),
         (json!(NOW - 61), Some(Cause::Expired)),
         (json!(0), Some(Cause::Expired)),
@@ -44,7 +44,7 @@ fn a_token_begins_no_sooner_than_the_leeway_before_its_first_second() {
             (json!(NOW), None),
             (json!(NOW + 60), None),
             (json!(NOW + 61), Some(Cause::NotYetValid)),
-            (json!(NOW as f64 + 60.5), Some(Cause::NotYetValid)),
+            (json!(1_800_000_060.5), Some(Cause::NotYetValid)),
             (Value::Null, None),
             (json!("soon"), Some(Cause::Malformed)),
         ] {

@@ -1,13 +1,11 @@
-//! The parts put together: what handlers share, and a run from the first look
-//! at the database to the last drained connection.
+//! Wires the parts of the service, runs them beside each other, and awaits every
+//! task at the end.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -29,20 +27,18 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::systemd::{Reporter, Supervision};
 
-/// How often clients that have been quiet are forgotten.
+/// Interval at which the quota removes quiet clients.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// A service that is ready to run: its handlers' state and its rotation.
+/// A service that is ready to run.
 pub struct App {
-    /// What handlers share.
     pub state: SharedState,
-    /// The loop that makes keys, not started yet.
     pub rotation: Rotation,
     store: Store,
 }
 
 impl App {
-    /// Wires the parts. `hashing_threads`: how many passwords are hashed at once.
+    /// `hashing_threads`: number of passwords that are hashed at once.
     pub fn new(
         config: Config,
         store: Store,
@@ -81,8 +77,7 @@ impl App {
                 Arc::clone(&clock),
             ),
             heartbeat: Arc::clone(rotation.heartbeat()),
-            started_at: clock.now(),
-            metrics: Arc::new(Metrics::new(Arc::clone(store.commits()))),
+            metrics: Metrics::new(store.commits(), clock.now().as_secs()),
             has_audience: config.audience.is_some(),
             issuer: config.issuer,
             quota: SlidingLog::new(config.auth_rate, Arc::clone(&clock)),
@@ -98,7 +93,6 @@ impl App {
         })
     }
 
-    /// Who tells the service manager how the service fares.
     fn reporter(&self, supervision: Supervision) -> Reporter {
         Reporter {
             supervision,
@@ -109,85 +103,77 @@ impl App {
         }
     }
 
-    /// Serves until `stop`, with the keys rotating beside it. When it returns,
-    /// connections are drained, all tasks have ended and the database file is
-    /// complete. An error means that a part that must not end has ended.
+    /// Serves until `stop`. When it returns, connections are drained, all tasks have
+    /// ended and the database is closed. An error names a task that ended by itself.
     pub async fn run(
         self,
         listeners: Listeners,
         supervision: Supervision,
         stop: CancellationToken,
     ) -> Result<(), DiedEarly> {
-        let serving = CancellationToken::new();
-        let behind = CancellationToken::new();
-        let mut front = Parts::default();
+        let stop_serving = CancellationToken::new();
+        let stop_rest = CancellationToken::new();
+        let mut serving = Tasks::default();
         let service = http::service(&self.state);
-        front.start(
+        serving.start(
             "the server",
-            server::serve(listeners.service, service, serving.clone()),
+            server::serve(listeners.service, service, stop_serving.clone()),
         );
         if !listeners.metrics.is_empty() {
             let metrics = http::metrics_service(Arc::clone(&self.state));
-            front.start(
-                "the server for metrics",
-                server::serve(listeners.metrics, metrics, serving.clone()),
+            serving.start(
+                "the metrics server",
+                server::serve(listeners.metrics, metrics, stop_serving.clone()),
             );
         }
-        front.start(
+        serving.start(
             "the report to the service manager",
-            self.reporter(supervision).run(serving.clone()),
+            self.reporter(supervision).run(stop_serving.clone()),
         );
-        let mut back = Parts::default();
+        let mut rest = Tasks::default();
         let quota = self.state.quota.clone();
-        back.start("the key rotation", self.rotation.run(behind.clone()));
-        back.start("the sweeping of quotas", sweep(quota, behind.clone()));
+        rest.start("the key rotation", self.rotation.run(stop_rest.clone()));
+        rest.start("the quota's sweep", sweep(quota, stop_rest.clone()));
         drop(self.state);
         let died = tokio::select! {
             () = stop.cancelled() => None,
-            part = front.first_to_end() => Some(part),
-            part = back.first_to_end() => Some(part),
-            () = self.store.ended() => Some("the writing of the database"),
+            task = serving.first_to_end() => Some(task),
+            task = rest.first_to_end() => Some(task),
+            () = self.store.ended() => Some("the database writer"),
         };
         // Keys go on rotating until the last request is answered.
-        serving.cancel();
-        front.all_end().await;
-        behind.cancel();
-        back.all_end().await;
+        stop_serving.cancel();
+        while serving.0.join_next().await.is_some() {}
+        stop_rest.cancel();
+        while rest.0.join_next().await.is_some() {}
         self.store.close().await;
-        died.map_or(Ok(()), |part| Err(DiedEarly(part)))
+        died.map_or(Ok(()), |task| Err(DiedEarly(task)))
     }
 }
 
-/// Tasks that run beside each other, by name.
+/// Tasks that run beside each other and return their names.
 #[derive(Default)]
-struct Parts(Vec<(&'static str, JoinHandle<()>)>);
+struct Tasks(JoinSet<&'static str>);
 
-impl Parts {
-    fn start(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-        self.0.push((name, tokio::spawn(part)));
+impl Tasks {
+    fn start(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            task.await;
+            name
+        });
     }
 
     /// Waits until one of them ends, which none should, and names it.
     async fn first_to_end(&mut self) -> &'static str {
-        std::future::poll_fn(|cx| {
-            let mut tasks = self.0.iter_mut();
-            match tasks.position(|(_, task)| Pin::new(task).poll(cx).is_ready()) {
-                Some(ended) => Poll::Ready(self.0.swap_remove(ended).0),
-                None => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    /// Waits for those that are left. A panic has been logged.
-    async fn all_end(self) {
-        for (_, task) in self.0 {
-            let _ = task.await;
+        match self.0.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(_)) => "a task that panicked",
+            None => std::future::pending().await,
         }
     }
 }
 
-/// A part of the service ended before it was told to; the log says why.
+/// A task ended before it was told to; the log says why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} has ended unexpectedly")]
 pub struct DiedEarly(&'static str);

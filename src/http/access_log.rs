@@ -1,197 +1,137 @@
-//! What every request goes through, outside of all routes: an id, the client's
-//! address, and one line in the log when it is answered. What is not logged is
-//! not formatted.
+//! Middleware around every route: a request id, the client's address, one line in
+//! the log and the request metrics.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-};
-use pin_project_lite::pin_project;
-use tracing::Instrument as _;
-use tracing::instrument::Instrumented;
+use axum::extract::{Extension, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::{Instrument as _, Span};
 
 use super::client::{ClientAddr, Peer};
-use super::state::{AppState, SharedState};
-use crate::metrics::Route;
+use super::state::SharedState;
+use super::{health, jwks};
 
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
+/// Label of requests that match no route, and of methods that are not listed below.
+const OTHER: &str = "other";
 
-/// One line in the log for an answered request.
-macro_rules! line {
-    ($level:ident, $method:expr, $uri:expr, $status:expr, $took:expr, $client:expr, $id:expr) => {
-        tracing::$level!(
-            method = %$method,
-            path = $uri.path(),
-            status = $status.as_u16(),
-            ms = millis($took),
-            client = %$client.0,
-            request_id = $id.to_str().unwrap_or_default(),
-            "answered"
-        )
-    };
-}
-
-/// A request's id and the moment it came.
-pub(super) struct Arrival {
-    id: HeaderValue,
-    began: Instant,
-}
-
-impl Arrival {
-    pub(super) fn of<B>(request: &Request<B>) -> Self {
-        Self {
-            id: request_id(request.headers()),
-            began: Instant::now(),
-        }
-    }
-
-    /// Counts and marks the answer of a key set that was fetched with success.
-    /// These are the bulk of all requests, and a line for each would cost more
-    /// than the answer: they are debug.
-    pub(super) fn key_set_answered<A, B>(
-        self,
-        state: &AppState,
-        peer: Peer,
-        request: &Request<B>,
-        response: &mut Response<A>,
-    ) {
-        let took = self.began.elapsed();
-        let (method, status) = (request.method(), response.status());
-        let http = &state.metrics.http;
-        http.answered(Route::KeySet, method, status, took);
-        let client = || state.proxies.client(peer, request.headers());
-        line!(
-            debug,
-            method,
-            request.uri(),
-            status,
-            took,
-            client(),
-            self.id
-        );
-        mark(response.headers_mut(), self.id);
-    }
-}
-
-/// Sends the request, with its client's address in its extensions, to `inner`,
-/// and sees to its answer. Its span names it in all that is logged meanwhile.
-pub(super) fn observed<B, F>(
-    state: &SharedState,
-    peer: Peer,
-    mut request: Request<B>,
-    inner: impl FnOnce(Request<B>) -> F,
-) -> Observed<Instrumented<F>>
-where
-    F: Future<Output = Result<Response<Body>, Infallible>>,
-{
-    let arrival = Arrival::of(&request);
+/// Wraps the handling of a request. The client's address goes into the request's
+/// extensions, the id into a span around all that is logged meanwhile.
+pub(super) async fn access_log(
+    State(state): State<SharedState>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let client = state.proxies.client(peer, request.headers());
     request.extensions_mut().insert(client);
-    let seen = Seen {
+    let mut entry = Entry {
+        began: Instant::now(),
+        id: request_id(request.headers()),
         method: request.method().clone(),
         uri: request.uri().clone(),
-        route: Route::of(request.uri().path()),
-        state: state.clone(),
+        route: request.extensions().get().cloned(),
         client,
-        is_told: false,
-        arrival,
+        state,
+        is_answered: false,
     };
-    let id = seen.arrival.id.to_str().unwrap_or_default();
-    let span = tracing::info_span!("request", id);
-    Observed {
-        inner: inner(request).instrument(span),
-        seen: Some(seen),
-    }
-}
-
-fn mark(headers: &mut HeaderMap, id: HeaderValue) {
-    headers.insert(REQUEST_ID, id);
+    let span = entry.span();
+    let mut response = next.run(request).instrument(span).await;
+    entry.answered(response.status());
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, entry.id.clone());
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    response
 }
 
-/// What the log line needs of a request.
-struct Seen {
+/// A request as the log and the metrics tell of it.
+struct Entry {
+    began: Instant,
+    id: HeaderValue,
     method: Method,
     uri: Uri,
-    route: Route,
-    state: SharedState,
+    route: Option<MatchedPath>,
     client: ClientAddr,
-    arrival: Arrival,
-    /// Whether the line is written.
-    is_told: bool,
+    state: SharedState,
+    is_answered: bool,
 }
 
-pin_project! {
-    /// The answer, on its way to its headers and its line.
-    pub struct Observed<F> {
-        #[pin]
-        inner: F,
-        seen: Option<Seen>,
+/// Writes a line with the fields that all lines of this file have.
+macro_rules! line {
+    ($level:ident, $entry:expr, $took:expr, $message:literal $(, $field:ident = $value:expr)*) => {
+        tracing::$level!(
+            method = %$entry.method,
+            path = $entry.uri.path(),
+            $($field = $value,)*
+            ms = millis($took),
+            client = %$entry.client.0,
+            request_id = $entry.id.to_str().unwrap_or_default(),
+            $message
+        )
+    };
+}
+
+impl Entry {
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or(OTHER, MatchedPath::as_str)
     }
-}
 
-impl<F> Future for Observed<F>
-where
-    F: Future<Output = Result<Response<Body>, Infallible>>,
-{
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Ok(mut response) = ready!(this.inner.poll(cx));
-        if let Some(mut seen) = this.seen.take() {
-            seen.answered(response.status());
-            mark(response.headers_mut(), seen.arrival.id.clone());
-            // axum gives every answer one (RFC 9110 section 8.6).
-            if let StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED = response.status() {
-                response.headers_mut().remove(header::CONTENT_LENGTH);
-            }
-        }
-        Poll::Ready(Ok(response))
+    /// Whether programs fetch the route all the time: a line at level info for
+    /// each good answer would drown the others.
+    fn is_polled(&self) -> bool {
+        let route = self.route();
+        route == health::ALIVE || route == health::READY || route.ends_with(jwks::PATH)
     }
-}
 
-impl Seen {
-    /// What is asked for all the time is debug when it went well, as in
-    /// [`Arrival::key_set_answered`].
-    fn answered(&mut self, status: StatusCode) {
-        self.is_told = true;
-        let took = self.arrival.began.elapsed();
-        let http = &self.state.metrics.http;
-        http.answered(self.route, &self.method, status, took);
-        let well = status.is_success() || status == StatusCode::NOT_MODIFIED;
-        let id = &self.arrival.id;
-        if well && self.route.is_polled() {
-            line!(debug, self.method, self.uri, status, took, self.client, id);
+    fn span(&self) -> Span {
+        let id = self.id.to_str().unwrap_or_default();
+        if self.is_polled() {
+            tracing::debug_span!("request", id)
         } else {
-            line!(info, self.method, self.uri, status, took, self.client, id);
+            tracing::info_span!("request", id)
+        }
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        self.is_answered = true;
+        let took = self.began.elapsed();
+        let http = &self.state.metrics.http;
+        http.answered(self.route(), method(&self.method), status.as_u16(), took);
+        let is_good = status.is_success() || status == StatusCode::NOT_MODIFIED;
+        if is_good && self.is_polled() {
+            line!(debug, self, took, "answered", status = status.as_u16());
+        } else {
+            line!(info, self, took, "answered", status = status.as_u16());
         }
     }
 }
 
-impl Drop for Seen {
-    /// Without an answer: the client went away before there was one.
+impl Drop for Entry {
     fn drop(&mut self) {
-        if !self.is_told {
-            self.state.metrics.http.abandoned(self.route);
-            tracing::info!(
-                method = %self.method,
-                path = self.uri.path(),
-                ms = millis(self.arrival.began.elapsed()),
-                client = %self.client.0,
-                request_id = self.arrival.id.to_str().unwrap_or_default(),
-                "client went away"
-            );
+        if !self.is_answered {
+            self.state.metrics.http.abandoned(self.route());
+            line!(info, self, self.began.elapsed(), "client went away");
         }
+    }
+}
+
+/// The label of a method: a client may send any word as one.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => OTHER,
     }
 }
 
@@ -200,7 +140,7 @@ fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The id that the client sent, if it is harmless, or a new one.
+/// The id that the client sent, if it is harmless in a log, or a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let harmless = |id: &&HeaderValue| {
         (1..=MAX_REQUEST_ID).contains(&id.len())

@@ -1,5 +1,5 @@
-//! Documents for everyone: their caching headers, conditional requests, and
-//! leave for scripts on other pages (CORS) to read them.
+//! Public documents: `Cache-Control`, conditional GET (RFC 9110 section 13), and
+//! CORS, so that scripts of any origin may read them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use bytes::Bytes;
-use http_body_util::Full;
 
 use super::error::ApiError;
 use super::state::SharedState;
@@ -23,7 +21,7 @@ pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("*"),
 );
 
-/// Adds to a route with GET what documents have besides.
+/// Adds OPTIONS and the 405 of a public document to its GET.
 pub(super) fn with_cors(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
     get.options(|| async { preflight() })
         .fallback(|| async { ([ANY_ORIGIN], ApiError::MethodNotAllowed(METHODS)) })
@@ -34,7 +32,7 @@ pub(super) fn fixed(document: &Arc<Document>) -> MethodRouter<SharedState> {
     let document = Arc::clone(document);
     with_cors(get(
         async move |State(state): State<SharedState>, headers: HeaderMap| {
-            answer(&document, &headers, &state.document_caching).map(Body::new)
+            answer(&document, &headers, &state.document_caching)
         },
     ))
 }
@@ -63,39 +61,33 @@ fn preflight() -> Response {
         .into_response()
 }
 
-/// Sends the document, or 304 when the client has it.
-pub(super) fn answer(
-    document: &Document,
-    request: &HeaderMap,
-    caching: &HeaderValue,
-) -> axum::http::Response<Full<Bytes>> {
-    let unchanged = request
+/// Sends the document, or 304 when `If-None-Match` names its entity tag.
+pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderValue) -> Response {
+    let is_known = request
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .any(|value| names(value, &document.etag));
-    let mut response = if unchanged {
-        let mut response = axum::http::Response::new(Full::default());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        let mut response = axum::http::Response::new(Full::new(document.body.clone()));
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        response
-    };
+    let mut response = Response::default();
     let headers = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_maybe_shared(document.etag.clone()) {
         headers.insert(header::ETAG, etag);
     }
     headers.insert(header::CACHE_CONTROL, caching.clone());
     headers.insert(ANY_ORIGIN.0, ANY_ORIGIN.1);
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    *response.body_mut() = Body::from(document.body.clone());
     response
 }
 
-/// Whether `If-None-Match` names the tag: weak comparison, as RFC 9110 section
-/// 13.1.2 asks, and `*` names every one. Our tags have no commas in them.
+/// Weak comparison, as RFC 9110 section 13.1.2 asks; `*` names every tag. Splitting
+/// at commas is right because our own tags have none.
 fn names(value: &HeaderValue, etag: &[u8]) -> bool {
     value.as_bytes().split(|&b| b == b',').any(|tag| {
         let tag = tag.trim_ascii();
@@ -103,7 +95,7 @@ fn names(value: &HeaderValue, etag: &[u8]) -> bool {
     })
 }
 
-/// The value of `Cache-Control` on documents.
+/// Value of `Cache-Control`.
 pub fn caching(max_age: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("public, max-age={}", max_age.as_secs()))
         .unwrap_or(HeaderValue::from_static("no-cache"))

@@ -1,5 +1,5 @@
-//! `GET /healthz` and `GET /readyz`, for the program that watches over the
-//! service: whether to start it anew, and whether to send it requests.
+//! `GET /healthz` (liveness: restart the process?) and `GET /readyz` (readiness:
+//! send it requests?).
 
 use axum::Json;
 use axum::Router;
@@ -12,15 +12,14 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::state::SharedState;
 
-const ALIVE: &str = "/healthz";
-const READY: &str = "/readyz";
+pub(super) const ALIVE: &str = "/healthz";
+pub(super) const READY: &str = "/readyz";
 const METHODS: &str = "GET, HEAD";
 const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
-/// How the service fares, in a word.
 #[derive(Serialize)]
-pub(super) struct Status {
+struct Status {
     status: &'static str,
 }
 
@@ -34,20 +33,20 @@ fn only(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
     get.fallback(|| async { ([NO_STORE], ApiError::MethodNotAllowed(METHODS)) })
 }
 
-/// Whoever reads this answer has an answer.
+/// Liveness: answering at all is the check.
 async fn healthz() -> Response {
-    well("alive")
+    good("alive")
 }
 
 async fn readyz(State(state): State<SharedState>) -> Response {
     let faults = state.readiness.faults().await;
     if faults.is_empty() {
-        well("ready")
+        good("ready")
     } else {
         ([NO_STORE], ApiError::busy(faults.join("; "))).into_response()
     }
 }
 
-fn well(status: &'static str) -> Response {
+fn good(status: &'static str) -> Response {
     ([NO_STORE], Json(Status { status })).into_response()
 }

@@ -1,10 +1,8 @@
-//! `GET /.well-known/jwks.json`: the key set (RFC 7517), finished beforehand:
-//! a request costs one atomic load and a few headers.
+//! `GET /.well-known/jwks.json`: the key set (RFC 7517). Body and entity tag are
+//! finished beforehand; a request costs one atomic load.
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 
@@ -12,33 +10,34 @@ use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
 use super::state::SharedState;
 
-/// The path, which verifiers know by heart.
 pub(super) const PATH: &str = "/.well-known/jwks.json";
 
 pub(super) fn routes() -> Router<SharedState> {
     Router::new().route(PATH, method_router())
 }
 
-/// What the path answers, for issuers that have the key set at another one too.
+/// The same methods at a second path, for issuers with a path.
 pub(super) fn method_router() -> MethodRouter<SharedState> {
     with_cors(get(key_set))
 }
 
-async fn key_set(State(state): State<SharedState>, headers: HeaderMap) -> Response {
+async fn key_set(State(state): State<SharedState>, request: Request) -> Response {
     let now = state.clock.now();
     if let Some(set) = state.keys.snapshot().published(now) {
-        return answer(set, &headers, &state.document_caching).map(Body::new);
+        return answer(set, request.headers(), &state.document_caching);
     }
     // The first key is still being made, or none has come for long.
     let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
         snapshot.published(now).cloned()
     });
     match awaited.await {
-        Some((set, _)) => answer(&set, &headers, &state.document_caching).map(Body::new),
-        None => ([ANY_ORIGIN], missing()).into_response(),
+        Some((set, _)) => answer(&set, request.headers(), &state.document_caching),
+        None => no_keys(),
     }
 }
 
-fn missing() -> ApiError {
-    ApiError::busy("no key is published at the moment")
+/// 503: a key set without keys would make verifiers refuse every token.
+pub(super) fn no_keys() -> Response {
+    let error = ApiError::busy("no key is published at the moment");
+    ([ANY_ORIGIN], error).into_response()
 }

@@ -1,59 +1,32 @@
-//! `GET /metrics`, on a listener of its own: what was counted, and what can be
-//! looked up, as text for Prometheus.
+//! `GET /metrics`, on a listener of its own, for Prometheus.
 
-use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::body::HttpBody;
 use axum::extract::State;
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::future::RouteFuture;
 use axum::routing::get;
-use bytes::Bytes;
-use hyper::service::Service;
 
-use super::client::Peer;
 use super::error::ApiError;
 use super::state::{AppState, SharedState};
 use crate::clock::UnixTime;
-use crate::lifecycle::KeyTimes;
-use crate::lifecycle::{self, Policy, Stage};
-use crate::metrics::{Gauges, KeysInState, page};
+use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 
 const METHODS: &str = "GET, HEAD";
 
-/// All that the listener for metrics answers; clones share it. What it answers
-/// is neither counted nor logged.
-#[derive(Clone)]
-pub struct MetricsService(Router);
-
-impl<B> Service<(Peer, Request<B>)> for MetricsService
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, (_, request): (Peer, Request<B>)) -> RouteFuture<Infallible> {
-        tower::Service::call(&mut self.0.clone(), request)
-    }
-}
-
-/// The service for that listener.
-pub fn metrics_service(state: SharedState) -> MetricsService {
+/// All that the metrics listener answers, none of which is logged or counted.
+pub fn metrics_service(state: SharedState) -> Router {
     let not_allowed = || async { ApiError::MethodNotAllowed(METHODS) };
-    let routes = Router::new()
+    Router::new()
         .route("/metrics", get(metrics).fallback(not_allowed))
         .fallback(|| async { ApiError::OnlyMetrics })
-        .with_state(state);
-    MetricsService(routes)
+        .with_state(state)
 }
 
 async fn metrics(State(state): State<SharedState>) -> Response {
-    let (content_type, text) = page(&state.metrics, gauges(&state));
+    read_current(&state);
+    let (content_type, text) = state.metrics.page();
     (
         [
             (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -68,48 +41,64 @@ async fn metrics(State(state): State<SharedState>) -> Response {
         .into_response()
 }
 
-fn gauges(state: &AppState) -> Gauges {
+/// Brings up to date what other parts of the service keep.
+fn read_current(state: &AppState) {
+    let current = &state.metrics.current;
+    let refusals = current.quota_refusals.inner();
+    refusals.store(state.quota.refusals(), Ordering::Relaxed);
+    current.quota_clients.set(number(state.quota.clients()));
+    let (sign_ins, sign_ups) = state.accounts.queued();
+    for (lane, waiting) in [("sign_in", sign_ins), ("sign_up", sign_ups)] {
+        let queue = current.hashing_queue.get_or_create(&[("lane", lane)]);
+        queue.set(number(waiting));
+    }
     let now = state.clock.now();
     let snapshot = state.keys.snapshot();
-    let times = snapshot.times();
-    let (sign_ins, sign_ups) = state.accounts.queued();
-    Gauges {
-        version: env!("CARGO_PKG_VERSION"),
-        started_at: state.started_at.as_secs(),
-        hashing_queues: [("sign_in", sign_ins), ("sign_up", sign_ups)],
-        quota_clients: state.quota.clients(),
-        quota_refusals: state.quota.refusals(),
-        keys: Stage::ALL
-            .map(|stage| in_state(stage, times, &state.policy, now))
-            .into(),
-        next_key_in: lifecycle::next_due(times, &state.policy, now).map(|due| seconds(now, due)),
-        rotation_failures: state.heartbeat.failures(),
-        rotation_fails: state.heartbeat.is_failing(),
-    }
-}
-
-fn in_state(stage: Stage, all: &[KeyTimes], policy: &Policy, now: UnixTime) -> KeysInState {
-    let there = || {
-        all.iter()
-            .filter(move |key| lifecycle::stage(key, all, policy, now) == stage)
-    };
-    KeysInState {
-        state: stage.name(),
-        number: there().count(),
-        next_change_in: there()
-            .filter_map(|key| leaves(stage, key, all, policy))
+    let all = snapshot.times();
+    for stage in Stage::ALL {
+        let label = [("state", stage.name())];
+        let keys = || {
+            all.iter()
+                .filter(move |key| lifecycle::stage(key, all, &state.policy, now) == stage)
+        };
+        current
+            .keys
+            .get_or_create(&label)
+            .set(number(keys().count()));
+        match keys()
+            .filter_map(|key| leaves(stage, key, all, &state.policy))
             .min()
-            .map(|at| seconds(now, at)),
+        {
+            Some(at) => {
+                let next = current.keys_next_change.get_or_create(&label);
+                next.set(seconds(now, at));
+            }
+            None => {
+                current.keys_next_change.remove(&label);
+            }
+        }
     }
+    // Without any key to count on, one is due now.
+    let due = lifecycle::next_due(all, &state.policy, now).unwrap_or(now);
+    current.next_key.set(seconds(now, due));
+    let failures = current.rotation_failures.inner();
+    failures.store(state.heartbeat.failures(), Ordering::Relaxed);
+    current
+        .rotation_failing
+        .set(state.heartbeat.is_failing().into());
 }
 
-/// When a key leaves its state; that of an expired one ends with its row.
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// End of a key's stage; an expired key's ends with its row.
 fn leaves(stage: Stage, key: &KeyTimes, all: &[KeyTimes], policy: &Policy) -> Option<UnixTime> {
     match stage {
         Stage::Announced => key.signs_from,
         Stage::Signing => Some(lifecycle::stops_signing(key, all, policy)),
         Stage::Retiring => Some(key.published_until()),
-        // The last one stays for as long as it is the last.
+        // The most recently expired key stays until another one has expired.
         Stage::Expired | Stage::Revoked => None,
     }
 }

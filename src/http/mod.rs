@@ -20,50 +20,7 @@ pub mod server;
 mod service;
 pub mod state;
 
-use std::time::Duration;
-
-use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
-
 pub use conditional_get::caching;
-use error::ApiError;
 pub use metrics::metrics_service;
 pub use rate_limit::SlidingLog;
-pub use service::{Front, Reply};
-use state::SharedState;
-
-/// How long a request may take as a whole.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The whole service, over one connection or many.
-pub fn service(state: &SharedState) -> Front {
-    Front::new(state.clone(), routes(state.clone()))
-}
-
-fn routes(state: SharedState) -> Router {
-    let slow = Router::new()
-        .merge(register::routes())
-        .merge(auth::routes(&state))
-        .route_layer(middleware::from_fn(within_time));
-    let discovery = state.issuer.as_ref().map_or_else(Router::new, |issuer| {
-        discovery::routes(issuer, state.has_audience)
-    });
-    Router::new()
-        .merge(slow)
-        .merge(jwks::routes())
-        .merge(schedule::routes())
-        .merge(openapi::routes())
-        .merge(discovery)
-        .merge(health::routes())
-        .fallback(|| async { ApiError::NotFound.into_response() })
-        .with_state(state)
-}
-
-async fn within_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::busy("the request took too long").into_response(),
-    }
-}
+pub use service::service;

@@ -1,29 +1,25 @@
-//! `GET /.well-known/jwks-schedule.json`: when keys come, sign and go, and what
-//! a verifier may count on, for people and programs that plan ahead.
+//! `GET /.well-known/jwks-schedule.json`: the times of published keys, and the
+//! guarantees that verifiers can plan with.
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
-use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
-use super::error::ApiError;
+use super::conditional_get::{answer, with_cors};
+use super::jwks::no_keys;
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
 use crate::domain::key_ring::{Document, Snapshot};
-use crate::lifecycle::KeyTimes;
-use crate::lifecycle::{self, Policy};
+use crate::lifecycle::{self, KeyTimes, Policy};
 
 const PATH: &str = "/.well-known/jwks-schedule.json";
 
-/// When keys come, sign and go.
 #[derive(Serialize)]
 struct Schedule {
     keys: Vec<ScheduledKey>,
-    /// When the next key is due to be published.
     next_rotation: Moment,
     contract: Contract,
 }
@@ -32,27 +28,27 @@ struct Schedule {
 struct ScheduledKey {
     kid: String,
     state: &'static str,
-    /// Left out for keys of the earlier server.
+    /// Absent for keys of the earlier server.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_from: Option<Moment>,
-    /// Left out for keys of the earlier server, which may sign at once.
+    /// Absent for keys of the earlier server, which may sign at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     signs_from: Option<Moment>,
-    /// Left out once it has stopped.
+    /// Absent once it has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     stops_signing: Option<Moment>,
     unpublished_at: Moment,
 }
 
-/// What verifiers may count on while no key is revoked. Seconds.
+/// Guarantees for verifiers, in seconds. A revoked key breaks them.
 #[derive(Serialize)]
 struct Contract {
-    /// A key set that is not older than this has the key of every valid token.
+    /// A key set that is not older than this holds the key of every valid token.
     max_cache_seconds: u64,
     /// A new key is published at least this long before it signs.
     min_notice_seconds: u64,
     max_token_lifetime_seconds: u64,
-    /// What a verifier's clock may be off while keys outlast their tokens.
+    /// A verifier's clock may be wrong by this much: keys outlast their tokens by it.
     clock_skew_seconds: u64,
 }
 
@@ -66,18 +62,14 @@ async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Respo
         Some(document(snapshot, &state.policy, now))
     });
     match awaited.await {
-        Some((document, _)) => answer(&document, &headers, &state.document_caching).map(Body::new),
-        None => ([ANY_ORIGIN], missing()).into_response(),
+        Some((document, _)) => answer(&document, &headers, &state.document_caching),
+        None => no_keys(),
     }
 }
 
-fn missing() -> ApiError {
-    ApiError::busy("no key is published at the moment")
-}
-
-/// Times that stand still, so that equal plans are equal bytes: a key that is
-/// overdue keeps the time at which it was due. Only one that is due since no
-/// other can be counted on is due now, whenever that is.
+/// The times do not depend on the moment of the request, so that the bytes and the
+/// entity tag stay the same until something changes: an overdue rotation keeps the
+/// time at which it was due. With no key to count on the next is due now.
 fn document(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Document {
     let times = snapshot.times();
     let published = times.iter().filter(|key| key.is_published_at(now));

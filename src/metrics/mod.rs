@@ -1,58 +1,156 @@
-//! Counters of what the service does, for `/metrics`. A leaf: counting is a few
-//! atomic additions without a lock, on memory that is there from the start, and
-//! every label is one of a fixed list, never a client's text. What can be
-//! looked up when somebody asks is no counter, see [`Gauges`].
+//! Metrics of the service, in prometheus-client's types. Each label has a bounded
+//! set of values (routes, known methods, status codes), never a client's text.
 
-mod histogram;
 mod http;
-mod page;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub use histogram::Histogram;
-pub use http::{Http, Route};
-pub use page::{Gauges, KeysInState, page};
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
 
-/// All counters of the process.
-#[derive(Debug)]
+pub use http::Http;
+
+/// One label, name and value.
+pub type Label = [(&'static str, &'static str); 1];
+
+/// Upper bounds of buckets, in seconds: from a fetch of the key set (tens of
+/// microseconds) over a sign-in (tens of milliseconds) to the longest time-out.
+const SECONDS: [f64; 17] = [
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+    2.5, 5.0, 10.0,
+];
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+/// All metrics of the process, registered once.
 pub struct Metrics {
-    /// Requests and what became of them.
     pub http: Http,
-    /// What became of sign-ins.
     pub sign_ins: SignIns,
-    /// What the database was given to keep; the store counts it.
-    pub commits: Arc<Commits>,
+    pub current: Current,
+    registry: Registry,
 }
 
 impl Metrics {
-    /// All at zero, but for what the store has counted already.
-    pub fn new(commits: Arc<Commits>) -> Self {
+    /// `commits` are counted by the store, which is there earlier.
+    pub fn new(commits: &Commits, started_at: i64) -> Self {
+        let http = Http::default();
+        let sign_ins = SignIns::default();
+        let current = Current::default();
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("jwks_build", "Version of the program", build);
+        let start = Gauge::<i64>::default();
+        start.set(started_at);
+        registry.register(
+            "process_start_time_seconds",
+            "Start of the process, in seconds since 1970",
+            start,
+        );
+        http.register(&mut registry);
+        registry.register(
+            "jwks_sign_ins",
+            "Calls of POST /auth that the quota let in, by outcome",
+            sign_ins.0.clone(),
+        );
+        current.register(&mut registry);
+        commits.register(&mut registry);
         Self {
-            http: Http::default(),
-            sign_ins: SignIns::default(),
-            commits,
+            http,
+            sign_ins,
+            current,
+            registry,
         }
+    }
+
+    /// All metrics in the Prometheus text format, and its content type.
+    pub fn page(&self) -> (&'static str, String) {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_text::encode(&mut text, &self.registry);
+        (prometheus_text::CONTENT_TYPE, text)
     }
 }
 
-/// What became of a call of `/auth` that the quota let in.
+/// Values that other parts of the service keep. Whoever asks for the page
+/// stores them here first.
+#[derive(Debug, Default)]
+pub struct Current {
+    pub quota_refusals: Counter,
+    pub quota_clients: Gauge,
+    pub hashing_queue: Family<Label, Gauge>,
+    pub keys: Family<Label, Gauge>,
+    pub keys_next_change: Family<Label, Gauge>,
+    pub next_key: Gauge,
+    pub rotation_failures: Counter,
+    pub rotation_failing: Gauge,
+}
+
+impl Current {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "jwks_quota_refusals",
+            "Calls of POST /auth that the quota has refused",
+            self.quota_refusals.clone(),
+        );
+        registry.register(
+            "jwks_quota_clients",
+            "Client addresses that the quota remembers",
+            self.quota_clients.clone(),
+        );
+        registry.register(
+            "jwks_hashing_queue_length",
+            "Passwords that wait for a hashing thread",
+            self.hashing_queue.clone(),
+        );
+        registry.register(
+            "jwks_keys",
+            "Keys in memory, by stage: all in the key set, and the latest that are not",
+            self.keys.clone(),
+        );
+        registry.register(
+            "jwks_keys_next_change_seconds",
+            "Seconds until the first key of the stage leaves it; negative when overdue",
+            self.keys_next_change.clone(),
+        );
+        registry.register(
+            "jwks_next_key_seconds",
+            "Seconds until the next key is due; negative when overdue",
+            self.next_key.clone(),
+        );
+        registry.register(
+            "jwks_rotation_failures",
+            "Rotation ticks that have failed",
+            self.rotation_failures.clone(),
+        );
+        registry.register(
+            "jwks_rotation_failing",
+            "1 when the latest rotation tick has failed",
+            self.rotation_failing.clone(),
+        );
+    }
+}
+
+/// Outcome of a call of `POST /auth` that the quota let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignIn {
-    /// A token.
     Token,
-    /// A token that is expired, as was asked for.
+    /// An expired token, which was asked for.
     ExpiredToken,
-    /// Unknown name or wrong password.
     BadCredentials,
-    /// No credentials that could be read.
     Malformed,
-    /// Too many passwords were being checked.
+    /// The hashing queue was full.
     Overloaded,
     /// No database, no key or no memory at the moment.
     Unavailable,
-    /// A fault of ours.
+    /// A fault of the service.
     Failed,
     /// It took too long, or the client went away.
     Abandoned,
@@ -70,8 +168,8 @@ impl SignIn {
         Self::Abandoned,
     ];
 
-    const fn name(self) -> &'static str {
-        match self {
+    fn label(self) -> Label {
+        let outcome = match self {
             Self::Token => "token",
             Self::ExpiredToken => "expired_token",
             Self::BadCredentials => "bad_credentials",
@@ -80,33 +178,37 @@ impl SignIn {
             Self::Unavailable => "unavailable",
             Self::Failed => "failed",
             Self::Abandoned => "abandoned",
-        }
+        };
+        [("outcome", outcome)]
     }
 }
 
-/// Sign-ins by what became of them.
-#[derive(Debug, Default)]
-pub struct SignIns([AtomicU64; SignIn::ALL.len()]);
+/// Sign-ins by outcome, each of which is on the page from the start.
+#[derive(Debug)]
+pub struct SignIns(Family<Label, Counter>);
+
+impl Default for SignIns {
+    fn default() -> Self {
+        let family = Family::default();
+        for outcome in SignIn::ALL {
+            let _ = family.get_or_create(&outcome.label());
+        }
+        Self(family)
+    }
+}
 
 impl SignIns {
-    /// Counts one.
     pub fn ended(&self, how: SignIn) {
-        self.0[how as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let count = |how: SignIn| self.0[how as usize].load(Ordering::Relaxed);
-        SignIn::ALL
-            .into_iter()
-            .map(move |how| (how.name(), count(how)))
+        self.0.get_or_create(&how.label()).inc();
     }
 }
 
 /// Transactions of the one writer.
 #[derive(Debug)]
 pub struct Commits {
-    committed: AtomicU64,
-    failed: AtomicU64,
+    outcomes: Family<Label, Counter>,
+    committed: Counter,
+    failed: Counter,
     last_failed: AtomicBool,
     writes: Histogram,
     took: Histogram,
@@ -114,33 +216,53 @@ pub struct Commits {
 
 impl Default for Commits {
     fn default() -> Self {
+        let outcomes = Family::<Label, Counter>::default();
         Self {
-            committed: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            committed: outcomes.get_or_create_owned(&[("outcome", "committed")]),
+            failed: outcomes.get_or_create_owned(&[("outcome", "failed")]),
+            outcomes,
             last_failed: AtomicBool::new(false),
-            writes: Histogram::of_sizes(),
-            took: Histogram::of_times(),
+            writes: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
+            took: seconds(),
         }
     }
 }
 
 impl Commits {
-    /// Counts a transaction of so many writes, from its begin to its end.
+    /// Counts a transaction of so many writes, from BEGIN to the end of COMMIT.
     pub fn ended(&self, committed: bool, writes: usize, took: Duration) {
         let count = if committed {
             &self.committed
         } else {
             &self.failed
         };
-        count.fetch_add(1, Ordering::Relaxed);
+        count.inc();
         self.last_failed.store(!committed, Ordering::Relaxed);
         self.writes
-            .record(u64::try_from(writes).unwrap_or(u64::MAX));
-        self.took.record_time(took);
+            .observe(u32::try_from(writes).unwrap_or(u32::MAX).into());
+        self.took.observe(took.as_secs_f64());
     }
 
-    /// Whether the latest transaction came to nothing.
+    /// Whether the latest transaction failed.
     pub fn last_failed(&self) -> bool {
         self.last_failed.load(Ordering::Relaxed)
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "jwks_commits",
+            "Transactions that write to the database, by outcome",
+            self.outcomes.clone(),
+        );
+        registry.register(
+            "jwks_commit_writes",
+            "Writes in one transaction",
+            self.writes.clone(),
+        );
+        registry.register(
+            "jwks_commit_duration_seconds",
+            "Time of a transaction, until it is on disk",
+            self.took.clone(),
+        );
     }
 }

@@ -1,11 +1,12 @@
-//! The service through its front door: the real router over a real SQLite file,
-//! in one process, with a clock that moves by hand.
+//! The real router over a real SQLite file, in one process, with a clock that
+//! moves by hand.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test that cannot go on should stop"
 )]
 
+mod access_log;
 mod accounts;
 mod auth;
 mod database;
@@ -15,7 +16,6 @@ mod jwks;
 mod log;
 mod methods;
 mod metrics;
-mod observe;
 mod openapi;
 mod operations;
 mod rate_limit;

@@ -1,4 +1,4 @@
-//! `/metrics`: what is counted and looked up, and where it is not.
+//! `/metrics`: its values, and that only its own listener answers it.
 
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ async fn it_is_text_on_a_listener_of_its_own_and_nothing_else_is_there() {
 #[tokio::test]
 async fn every_family_has_help_and_a_type_and_a_conventional_name() {
     let app = TestApp::start().await;
+    // Families by route are on the page from the first request on.
+    app.key_set().await;
+    cut_off_a_sign_in(&app).await;
     let page = metrics(&app.state).await;
     let mut families = Vec::new();
     for line in page.lines().filter(|line| line.starts_with("# TYPE ")) {
@@ -152,7 +155,7 @@ async fn sign_ins_are_counted_by_what_became_of_them() {
     has(&page, &[(r#"jwks_sign_ins_total{outcome="failed"}"#, 1.0)]);
 }
 
-/// The five seconds are what a write waits for a lock.
+/// A write waits five seconds for a lock.
 #[tokio::test]
 async fn what_the_database_refuses_is_counted_as_such() {
     let app = TestApp::start().await;
@@ -171,21 +174,27 @@ async fn what_the_database_refuses_is_counted_as_such() {
     );
 }
 
-#[tokio::test]
-async fn a_sign_in_that_is_cut_off_is_counted_as_abandoned() {
-    let app = TestApp::start().await;
+/// A client that goes away while its sign-in waits for the database.
+async fn cut_off_a_sign_in(app: &TestApp) {
     let body = json!({"username": "alice", "password": "x"}).to_string();
     let mut asked = Box::pin(app.send("POST", "/auth", &[JSON], body));
-    // Up to where it waits for the database, and no further.
     let waits = std::future::poll_fn(|cx| {
         std::task::Poll::Ready(Future::poll(asked.as_mut(), cx).is_pending())
     });
     assert!(waits.await);
-    drop(asked);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_cut_off_is_counted_as_abandoned() {
+    let app = TestApp::start().await;
+    cut_off_a_sign_in(&app).await;
     let page = metrics(&app.state).await;
     has(
         &page,
-        &[(r#"jwks_sign_ins_total{outcome="abandoned"}"#, 1.0)],
+        &[
+            (r#"jwks_sign_ins_total{outcome="abandoned"}"#, 1.0),
+            (r#"jwks_http_requests_abandoned_total{route="/auth"}"#, 1.0),
+        ],
     );
 }
 

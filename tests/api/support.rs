@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt as _;
-use hyper::service::Service as _;
 use jwks_server::app::App;
 use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
 use jwks_server::config::{Config, Settings};
@@ -23,8 +22,9 @@ use jwks_server::http::state::SharedState;
 use jwks_server::store::Store;
 use serde_json::Value;
 use tempfile::TempDir;
+use tower::ServiceExt as _;
 
-/// When test time begins: 2027-01-15T08:00:00Z.
+/// Start of test time: 2027-01-15T08:00:00Z.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
 pub const JSON: (&str, &str) = ("content-type", "application/json");
 pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -236,21 +236,19 @@ pub async fn send_to(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(body.into()).unwrap();
     let peer = Peer(peer.parse().unwrap());
-    let answered = jwks_server::http::service(state).call((peer, request));
+    let request = request.extension(peer).body(body.into()).unwrap();
+    let answered = jwks_server::http::service(state).oneshot(request);
     let Ok(response) = answered.await;
-    Reply::read(response.map(Body::new)).await
+    Reply::read(response).await
 }
 
 /// Sends a request to the listener for metrics.
 pub async fn send_to_metrics(state: &SharedState, method: &str, path: &str) -> Reply {
     let request = Request::builder().method(method).uri(path);
     let service = jwks_server::http::metrics_service(Arc::clone(state));
-    let peer = Peer([127, 0, 0, 1].into());
-    let Ok(response) = service
-        .call((peer, request.body(Body::empty()).unwrap()))
-        .await;
+    let request = request.body(Body::empty()).unwrap();
+    let Ok(response) = service.oneshot(request).await;
     Reply::read(response).await
 }
 
@@ -300,7 +298,7 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
-    /// The text of an error, after checking that it is one of ours.
+    /// The text of an error, which must be JSON with one member.
     #[track_caller]
     pub fn error(&self) -> String {
         assert_eq!(self.header("content-type"), "application/json");

@@ -133,31 +133,31 @@ fn requests_are_counted_by_route_method_and_status_and_no_text_of_a_client_gets_
         }
     }
     let text = page(addr);
-    let counted: Vec<_> = text
+    let mut counted: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("jwks_http_requests_total"))
         .collect();
+    counted.sort_unstable();
     assert_eq!(
         counted,
         [
-            r#"{route="key_set",method="GET",code="200"} 3"#,
-            r#"{route="key_set",method="HEAD",code="200"} 1"#,
-            r#"{route="key_set",method="POST",code="405"} 1"#,
-            r#"{route="schedule",method="GET",code="200"} 1"#,
-            r#"{route="auth",method="GET",code="405"} 2"#,
-            r#"{route="auth",method="other",code="405"} 1"#,
-            r#"{route="register",method="POST",code="415"} 1"#,
-            r#"{route="healthz",method="GET",code="200"} 2"#,
-            r#"{route="readyz",method="GET",code="200"} 1"#,
+            r#"{route="/.well-known/jwks-schedule.json",method="GET",code="200"} 1"#,
+            r#"{route="/.well-known/jwks.json",method="GET",code="200"} 3"#,
+            r#"{route="/.well-known/jwks.json",method="HEAD",code="200"} 1"#,
+            r#"{route="/.well-known/jwks.json",method="POST",code="405"} 1"#,
+            r#"{route="/auth",method="GET",code="405"} 2"#,
+            r#"{route="/auth",method="other",code="405"} 1"#,
+            r#"{route="/healthz",method="GET",code="200"} 2"#,
+            r#"{route="/readyz",method="GET",code="200"} 1"#,
+            r#"{route="/register",method="POST",code="415"} 1"#,
             r#"{route="other",method="GET",code="404"} 2"#,
         ]
     );
     has(
         &text,
         &[
-            "jwks_http_request_duration_seconds_count{route=\"key_set\"} 5",
-            "jwks_http_request_duration_seconds_bucket{route=\"key_set\",le=\"+Inf\"} 5",
-            "jwks_http_requests_abandoned_total{route=\"auth\"} 0",
+            "jwks_http_request_duration_seconds_count{route=\"/.well-known/jwks.json\"} 5",
+            "jwks_http_request_duration_seconds_bucket{route=\"/.well-known/jwks.json\",le=\"+Inf\"} 5",
         ],
     );
     assert!(!text.to_lowercase().contains("secret"), "{text}");

@@ -1,4 +1,4 @@
-//! What every answer carries, and what the log must not.
+//! Headers of every answer, and secrets that stay out of the log.
 
 use axum::http::StatusCode;
 

@@ -1,28 +1,27 @@
-//! A small token issuer: a JSON Web Key Set whose keys rotate by themselves,
+//! A small JWT issuer: a JSON Web Key Set whose keys rotate by themselves,
 //! accounts, and sign-in, on one SQLite file.
 //!
 //! ```text
-//! main ── cli ──────── what may be typed; reads the configuration, opens, runs
-//!          │
-//!         app ──────── the parts put together; start, serve, drain
-//!          │
-//! server ─ http ────── connections; routes, bodies, errors, quota
-//!          │
-//!        domain ────── the rules: lifecycle (pure), keys, rotation, accounts, tokens
-//!        │    │
-//!     store  crypto ── all the SQL; all the ciphers
+//! main ─ cli ─────────── commands; reads the configuration, opens, runs
+//!         │
+//!        app ─────────── wires the parts, awaits every task
+//!         │
+//!  http, systemd ─────── routes, bodies, errors, quota, connections; sd_notify
+//!         │
+//!       domain ───────── the rules: accounts, tokens, key ring, rotation
+//!       │    │
+//!    store  crypto ───── all the SQL; all the ciphers
+//!       │    │
+//!  lifecycle, clock, metrics ── when a key signs and expires; time; counters
 //! ```
 //!
-//! Nothing points up, but for `http`, which takes its shared state from `app`.
-//! [`store`] sees sealed keys and password hashes only, and [`crypto`] sees no
-//! database; what `domain` gives the store to keep was sealed by
-//! [`crypto::fernet`]. [`clock`] and [`metrics`] are leaves that everything may
-//! use; [`config`] alone reads the environment. `argon2id-simd`, a package of its
-//! own in `crypto`, does the heavy part of [`crypto::password`]; all the `unsafe`
-//! there is, is in it.
+//! `use` points down only; a test holds it so. [`config`], beside `domain`, is the
+//! one reader of the environment and `.env`. [`store`] sees sealed keys and password hashes
+//! only, [`crypto`] sees no database: bytes in, bytes out. All `unsafe` is in the
+//! package `crates/argon2id-simd`.
 //!
-//! Where a request goes: [`http`] names the routes, one file each. Where a key
-//! comes from: [`domain::rotation`] asks [`lifecycle`] what is due.
+//! A request: [`http::service()`], then one file for each route. A new key:
+//! [`domain::rotation`], which asks [`lifecycle`] what is due.
 #![warn(unreachable_pub)]
 
 pub mod app;

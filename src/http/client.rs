@@ -1,27 +1,26 @@
-//! Which address a request comes from: the peer's, or, when the peer is a
-//! trusted proxy, the one that it vouches for.
+//! Address of a request's client: the peer's, or, behind a trusted proxy, the one
+//! in `X-Forwarded-For`.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// The address at the other end of the connection. Whoever accepts the
-/// connection hands it over with each request.
+/// Address at the other end of the connection. The connection server puts it into
+/// the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-/// The client's address, in the request's extensions for all handlers.
+/// Address of the client. The access log puts it into the request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// What a quota counts by.
+/// Key by which a quota counts clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey(u128);
 
 impl ClientAddr {
-    /// The address for counting: IPv6 clients have a whole /64 to themselves,
-    /// so all of it counts as one.
+    /// An IPv6 client has a whole /64 to itself, so all of it counts as one.
     pub fn key(self) -> ClientKey {
         ClientKey(match self.0 {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -35,14 +34,13 @@ impl ClientAddr {
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Trusts these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
     /// The client behind `peer`. The header is read from the right, where the
-    /// nearest proxy wrote, up to the first hop that is not trusted: what
-    /// stands left of that, the client may have made up.
+    /// nearest proxy wrote, up to the first hop that is not trusted: everything
+    /// left of it may be forged by the client.
     pub fn client(&self, peer: Peer, headers: &HeaderMap) -> ClientAddr {
         let mut client = peer.0.to_canonical();
         if !self.trusts(client) {

@@ -7,20 +7,19 @@ use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// Sockets to serve on.
+
 #[derive(Debug)]
 pub struct Listeners {
-    /// For clients.
     pub service: Vec<TcpListener>,
-    /// For whoever reads the metrics; none, when nobody should.
+    /// Empty unless `METRICS_ADDR` is set.
     pub metrics: Vec<TcpListener>,
 }
 
-/// Opens sockets for `host`: an address, or a name all of whose addresses are
-/// taken. `localhost` means both loopback addresses, as far as the machine has
-/// them. Port 0 picks one for all.
+/// Opens sockets for `host`: an address, or a name, for each of its addresses.
+/// `localhost` means both loopback addresses, as far as the machine has them.
+/// Port 0 picks one port for all.
 ///
-/// Must be called within a Tokio runtime. Looking a name up blocks.
+/// Must be called within a Tokio runtime. Resolving a name blocks.
 pub fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if bare.eq_ignore_ascii_case("localhost") {
@@ -38,16 +37,16 @@ pub fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
 }
 
 fn bind_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
-    /// Ports that the system picks for IPv4 may be taken for IPv6.
-    const PICKS: usize = 16;
-    let mut picks = if port == 0 { PICKS } else { 1 };
+    /// A port that the system picks for IPv4 may be taken for IPv6.
+    const TRIES: usize = 16;
+    let mut tries = if port == 0 { TRIES } else { 1 };
     loop {
-        picks -= 1;
+        tries -= 1;
         let v4 = listen(SocketAddr::from(([127, 0, 0, 1], port)))?;
         let both = v4.local_addr()?.port();
         match listen(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], both))) {
             Ok(v6) => return Ok(vec![v4, v6]),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && picks > 0 => {}
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(e),
             // A machine without IPv6.
             Err(_) => return Ok(vec![v4]),

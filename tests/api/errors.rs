@@ -36,7 +36,7 @@ fn is(reply: &Reply, status: u16, error: &str, what: &str) {
     assert_eq!(reply.header("cache-control"), "", "{what}");
 }
 
-/// Bodies that neither route can use, by what is wrong with them.
+/// Bodies that neither route accepts, by their fault.
 const BAD_JSON: [(&[u8], &str); 23] = [
     (b"{", NOT_JSON),
     (b" ", NOT_JSON),
@@ -269,7 +269,7 @@ async fn fr_04_deep_nesting_is_400_and_the_service_lives() {
             NOT_JSON,
             path,
         );
-        // A field that is none of ours may hold anything.
+        // A field that the service does not know may hold anything.
         is(
             &post(&app, path, &[JSON], unknown.as_bytes()).await,
             400,
@@ -317,7 +317,7 @@ impl HttpBody for Broken {
     }
 }
 
-/// Tokio's clock jumps on when all that is left is waiting.
+/// Tokio's paused clock advances when all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_refused_after_ten_seconds() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`: what they say, and what they cost.
+//! `/healthz` and `/readyz`: their answers, and their cost for the database.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn readyz(app: &TestApp) -> Reply {
 }
 
 #[track_caller]
-fn is_well(reply: &Reply, status: &str) {
+fn is_good(reply: &Reply, status: &str) {
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
     assert_eq!(reply.header("content-type"), "application/json");
     assert_eq!(reply.header("cache-control"), "no-store");
@@ -46,7 +46,7 @@ async fn commits(app: &TestApp) -> (u64, u64) {
 async fn both_answer_get_and_head_and_no_other_method() {
     let app = TestApp::start().await;
     for (path, status) in [("/healthz", "alive"), ("/readyz", "ready")] {
-        is_well(&app.send("GET", path, &[], "").await, status);
+        is_good(&app.send("GET", path, &[], "").await, status);
         let head = app.send("HEAD", path, &[], "").await;
         assert_eq!((head.status, &*head.text()), (StatusCode::OK, ""));
         assert_eq!(head.header("cache-control"), "no-store");
@@ -65,7 +65,7 @@ async fn a_process_is_alive_also_without_keys_and_without_its_database() {
     let app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
     let other = app.sql();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    is_well(&app.send("GET", "/healthz", &[], "").await, "alive");
+    is_good(&app.send("GET", "/healthz", &[], "").await, "alive");
 }
 
 #[tokio::test]
@@ -82,14 +82,14 @@ async fn asking_leaves_nothing_in_the_database_and_is_one_transaction_a_second()
     let (committed, _) = commits(&app).await;
     for second in 1..=3 {
         for _ in 0..20 {
-            is_well(&readyz(&app).await, "ready");
+            is_good(&readyz(&app).await, "ready");
         }
         assert_eq!(commits(&app).await, (committed + second, 0));
         app.advance(SECOND);
     }
     let (one, two, three) = tokio::join!(readyz(&app), readyz(&app), readyz(&app));
     for reply in [one, two, three] {
-        is_well(&reply, "ready");
+        is_good(&reply, "ready");
     }
     assert_eq!(commits(&app).await, (committed + 4, 0));
     assert_eq!(content(&app), before);
@@ -105,7 +105,7 @@ async fn a_page_is_really_written_now_and_then() {
     let mut grown = Vec::new();
     for _ in 0..21 {
         let before = written();
-        is_well(&readyz(&app).await, "ready");
+        is_good(&readyz(&app).await, "ready");
         grown.push(written() > before);
         app.advance(SECOND);
     }
@@ -122,10 +122,10 @@ async fn while_another_program_holds_the_file_it_is_not_ready_and_says_so_soon()
     is_not_ready(&one, &[NOT_WRITABLE]);
     is_not_ready(&two, &[NOT_WRITABLE]);
     other.execute_batch("COMMIT").unwrap();
-    // What was found out holds for a second.
+    // The outcome holds for a second.
     is_not_ready(&readyz(&app).await, &[NOT_WRITABLE]);
     app.advance(SECOND);
-    is_well(&readyz(&app).await, "ready");
+    is_good(&readyz(&app).await, "ready");
 }
 
 #[tokio::test]
@@ -133,12 +133,12 @@ async fn without_a_key_that_signs_it_is_not_ready() {
     let mut app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
     is_not_ready(&readyz(&app).await, &[NO_KEY]);
     app.rotate().await;
-    is_well(&readyz(&app).await, "ready");
+    is_good(&readyz(&app).await, "ready");
     // No tick until all keys are over.
     app.advance(Duration::from_secs(3601));
     is_not_ready(&readyz(&app).await, &[NO_KEY]);
     app.rotate().await;
-    is_well(&readyz(&app).await, "ready");
+    is_good(&readyz(&app).await, "ready");
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn while_the_rotation_fails_it_is_not_ready_though_a_key_still_signs() {
     assert!(page.contains("\njwks_rotation_failing 1\n"), "{page}");
     app.execute("ALTER TABLE gone RENAME TO key_times");
     app.rotate().await;
-    is_well(&readyz(&app).await, "ready");
+    is_good(&readyz(&app).await, "ready");
     let page = metrics(&app.state).await;
     assert!(
         page.contains("\njwks_rotation_failures_total 1\n"),

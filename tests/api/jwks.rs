@@ -227,7 +227,7 @@ async fn a_key_leaves_the_set_in_the_second_it_expires_without_any_tick() {
     assert_ne!(app.key_set().await.header("etag"), tag);
 }
 
-/// Tokio's clock jumps on when all that is left is waiting, so the five
+/// Tokio's paused clock advances when all tasks wait, so the five
 /// seconds are not spent.
 #[tokio::test(start_paused = true)]
 async fn without_a_usable_key_the_set_is_503_and_never_empty() {

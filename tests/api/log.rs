@@ -1,4 +1,4 @@
-//! The log as a test sees it: what its own thread wrote, at every level.
+//! The log lines of a test's own thread, at every level.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,8 +8,8 @@ thread_local! {
     static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Must come before the first event of any thread: whether a place in the code
-/// is ever logged is decided once, for all threads, when it is first reached.
+/// Must come before the first event of any thread: tracing decides once, for all
+/// threads, whether a call site is enabled.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -25,7 +25,7 @@ pub fn capture() {
     CAPTURED.set(Some(Vec::new()));
 }
 
-/// What was logged since [`capture`].
+/// Text that was logged since [`capture`].
 pub fn captured() -> String {
     String::from_utf8(CAPTURED.take().unwrap()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Paths and methods: 404 and 405, and what comes before what.
+//! 404 and 405, and that 405 comes before the quota, credentials and body.
 
 use axum::http::StatusCode;
 
@@ -41,7 +41,7 @@ async fn fr_24_wrong_methods_are_405_with_the_methods_that_are_right() {
 async fn fr_24_a_wrong_method_is_decided_before_limiter_credentials_and_body() {
     let app = TestApp::start().await;
     let password = app.register("alice").await;
-    // Nothing of what follows counts as a sign-in, though all could be one.
+    // None of these counts as a sign-in.
     let good = serde_json::json!({"username": "alice", "password": password}).to_string();
     for _ in 0..20 {
         is_405(

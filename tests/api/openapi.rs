@@ -1,5 +1,5 @@
-//! The description of the service says what the service does: each route, and
-//! each status and header of its answers, in both directions.
+//! `openapi.json` and the answers of the service agree, in both directions: each
+//! route, and each status and header of its answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -158,7 +158,7 @@ async fn the_headers_of_the_contract_are_described() {
     }
 }
 
-/// Holds one answer against what is said of it.
+/// Compares one answer with its description.
 #[track_caller]
 fn is_described(document: &Value, operation: &str, reply: &Reply) {
     let status = reply.status.as_str();
@@ -244,7 +244,7 @@ async fn what_a_post_is_answered_is_described() {
     let refused = app.send("POST", "/auth", &[], "").await;
     assert_eq!(refused.status, 429);
     is_described(&document, "POST /auth", &refused);
-    // The last of the writers goes, so that both routes are without a database.
+    // Without a database, for both routes.
     app.advance(Duration::from_secs(2));
     app.store.clone().close().await;
     for (path, body) in [("/register", bob), ("/auth", &alice)] {

@@ -1,4 +1,4 @@
-//! What operators do to keys, beside a service that goes on.
+//! Commands of operators on keys, beside a running service.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -21,7 +21,7 @@ async fn call(app: &TestApp) -> u16 {
     call_from(app, "192.0.2.1", &[]).await
 }
 
-/// How many of `calls` in a row are let in.
+/// Number of `calls` in a row that are let in.
 async fn let_in(app: &TestApp, peer: &str, calls: usize) -> usize {
     let mut count = 0;
     for _ in 0..calls {
@@ -222,13 +222,13 @@ async fn behind_a_trusted_proxy_the_client_it_names_counts_and_is_logged() {
     let body = format!(r#"{{"username":"alice","password":"{password}"}}"#);
     for (peer, forwarded) in [
         ("10.0.0.1", "198.51.100.1"),
-        // What stands left of the first stranger may be made up.
+        // Left of the first address that is not trusted, all may be forged.
         ("10.0.0.2", "203.0.113.9, 198.51.100.2, 10.1.1.1"),
         ("fd00::1", "2001:db8::5"),
         ("10.0.0.1", "[2001:db8::6]:443"),
         ("10.0.0.1", "::ffff:198.51.100.3"),
         ("10.0.0.1", "198.51.100.4, nonsense"),
-        // No proxy of ours.
+        // Not a trusted proxy.
         ("192.0.2.7", "198.51.100.5"),
     ] {
         let headers = [JSON, ("x-forwarded-for", forwarded)];

@@ -1,4 +1,4 @@
-//! The timetable foretells what then happens, and discovery says what is true.
+//! The schedule tells what then happens; discovery tells what is true.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn go_to(app: &mut TestApp, epoch: i64) {
     app.rotate().await;
 }
 
-/// From one foretold moment to the next, with a look at the second before it.
+/// From one announced moment to the next, checked at the second before it too.
 #[tokio::test]
 async fn what_the_schedule_foretells_happens_to_the_second_for_a_month() {
     let times = "KEY_LIFETIME=12h\nTOKEN_LIFETIME=3h\nKEY_LEAD=1h\nCLOCK_SKEW=5m\nKEY_RETENTION=1d";
@@ -104,7 +104,7 @@ async fn the_schedule_has_states_times_twice_and_the_contract() {
     assert_eq!(schedule(&app).await, expected);
 }
 
-/// So that verifiers and caches are not told of a new plan each second.
+/// Verifiers and caches must not get a new document each second.
 #[tokio::test]
 async fn a_key_that_is_overdue_keeps_the_time_at_which_it_was_due() {
     let app = TestApp::start().await;

@@ -14,7 +14,7 @@ const CHECKED_UP_TO: u64 = 16 * 1024 * 1024;
 
 /// Refuses a log that belongs to another database, or that damages a file which
 /// is sound alone, as one of another time of it does. Changes nothing.
-pub(super) fn check(path: &Path) -> Result<(), OpenError> {
+pub(in crate::store) fn check(path: &Path) -> Result<(), OpenError> {
     let size = |path: &Path| path.metadata().map_or(0, |meta| meta.len());
     let path = &file::real(path);
     let log = file::side_file(path, "-wal");

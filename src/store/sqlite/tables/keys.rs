@@ -113,7 +113,7 @@ impl Store {
 }
 
 /// Every key of a database whose schema may be older, so without its times.
-pub(super) fn all_without_times(conn: &Connection) -> rusqlite::Result<Vec<KeyRow>> {
+pub(in crate::store) fn all_without_times(conn: &Connection) -> rusqlite::Result<Vec<KeyRow>> {
     let mut query =
         conn.prepare("SELECT kid, key, exp, NULL, NULL, 0, NULL FROM keys ORDER BY exp, kid")?;
     let rows = query.query_map([], |row| Ok(read(row)))?;
@@ -139,13 +139,14 @@ fn mistyped(conn: &Connection) -> Result<Vec<Kid>, StoreError> {
 }
 
 /// The columns that [`read`] takes, of `keys k` joined with its times.
-pub(super) const COLUMNS: &str = "k.kid AS kid, k.key, k.exp AS exp, t.signs_from, t.serial,
+pub(in crate::store) const COLUMNS: &str =
+    "k.kid AS kid, k.key, k.exp AS exp, t.signs_from, t.serial,
     EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked'
             -- the words of the partial index, without which the whole table is read
             AND e.event IN ('first_signed', 'revoked')),
     t.created_at";
 
-pub(super) fn around(
+pub(in crate::store) fn around(
     conn: &Connection,
     now: UnixTime,
     expired: usize,
@@ -166,7 +167,7 @@ pub(super) fn around(
     rows.map(|row| row?).collect()
 }
 
-pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
+pub(in crate::store) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kid: i64 = row.get(0)?;
     let bad = |column| StoreError::BadRow {
         table: "keys",
@@ -200,7 +201,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
 }
 
 /// Inserts a key with its times; the event is the caller's to note.
-pub(super) fn insert(
+pub(in crate::store) fn insert(
     conn: &Connection,
     kid: Kid,
     sealed: &[u8],

@@ -26,7 +26,7 @@ const BATCH: usize = 64;
 
 /// The sending end; clones share the one thread.
 #[derive(Clone)]
-pub(super) struct Writer {
+pub(in crate::store) struct Writer {
     jobs: mpsc::Sender<Message>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     commits: Arc<Commits>,
@@ -52,7 +52,7 @@ trait Job: Send {
 
 impl Writer {
     /// Starts the thread that owns the connection.
-    pub(super) fn start(keeper: Keeper) -> io::Result<Self> {
+    pub(in crate::store) fn start(keeper: Keeper) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let commits = Arc::new(Commits::default());
         let counted = Arc::clone(&commits);
@@ -68,7 +68,7 @@ impl Writer {
 
     /// Runs `step` in a transaction and returns when that is on disk. A caller
     /// that goes away before its turn is as if it had never asked.
-    pub(super) async fn write<T: Send + 'static>(
+    pub(in crate::store) async fn write<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -86,18 +86,18 @@ impl Writer {
     }
 
     /// The transactions so far.
-    pub(super) fn commits(&self) -> &Arc<Commits> {
+    pub(in crate::store) fn commits(&self) -> &Arc<Commits> {
         &self.commits
     }
 
     /// Returns when the thread has ended, which only [`close`](Self::close) should cause.
-    pub(super) async fn ended(&self) {
+    pub(in crate::store) async fn ended(&self) {
         self.jobs.closed().await;
     }
 
     /// Does what is queued, refuses what comes later, and ends
     /// the thread, which closes the file.
-    pub(super) async fn close(self) {
+    pub(in crate::store) async fn close(self) {
         let thread = self
             .thread
             .lock()

@@ -7,10 +7,10 @@ use deadpool_sqlite::{
 };
 use rusqlite::Connection;
 
-use super::place::Place;
+use super::identity::Place;
 use super::{READER_WAIT, READERS, StoreError, file};
 
-pub(super) fn pool(place: &Place) -> Pool {
+pub(in crate::store) fn pool(place: &Place) -> Pool {
     let config = Config {
         path: PathBuf::from(file::uri(place.path())),
         pool: Some(PoolConfig {
@@ -49,7 +49,7 @@ pub(super) fn pool(place: &Place) -> Pool {
 
 /// Runs `query` on a connection, or gives it back when that is no longer one
 /// to the file at the path.
-pub(super) async fn ask<T: Send + 'static, Q>(
+pub(in crate::store) async fn ask<T: Send + 'static, Q>(
     conn: &Object,
     place: &Place,
     query: Q,

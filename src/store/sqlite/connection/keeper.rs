@@ -21,7 +21,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::runtime::Handle;
 
 use super::file;
-use super::place::{Found, Place};
+use super::identity::{Found, Place};
 use super::schema;
 
 /// How often another file at the path is looked into, and the log of one that
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const LEAVE_WAIT: Duration = Duration::from_secs(1);
 
 /// The connection of the writer, as long as it is one to the file at the path.
-pub(super) struct Keeper {
+pub(in crate::store) struct Keeper {
     /// None: the file at the path was not accepted, and ours was closed.
     conn: Option<Connection>,
     place: Place,
@@ -50,14 +50,14 @@ pub(super) struct Keeper {
 }
 
 /// The readers, to close them; they are closed on the runtime they live on.
-pub(super) struct Readers {
+pub(in crate::store) struct Readers {
     pool: WeakPool,
     runtime: Option<Handle>,
 }
 
 /// Why the writer has nothing to write to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Adrift {
+pub(in crate::store) enum Adrift {
     #[error("its file is not there any more")]
     Missing,
     #[error("its log was deleted or replaced, and {0}")]
@@ -68,7 +68,7 @@ pub(super) enum Adrift {
 
 impl Readers {
     /// Must be called within the runtime of the pool, or they are never closed.
-    pub(super) fn of(pool: &Pool) -> Self {
+    pub(in crate::store) fn of(pool: &Pool) -> Self {
         Self {
             pool: pool.weak(),
             runtime: Handle::try_current().ok(),
@@ -86,7 +86,7 @@ impl Readers {
 }
 
 impl Keeper {
-    pub(super) fn new(conn: Connection, place: Place, readers: Readers) -> Self {
+    pub(in crate::store) fn new(conn: Connection, place: Place, readers: Readers) -> Self {
         Self {
             conn: Some(conn),
             place,
@@ -99,7 +99,7 @@ impl Keeper {
     }
 
     /// The connection to the file at the path, after what it takes.
-    pub(super) fn connection(&mut self) -> Result<&mut Connection, Adrift> {
+    pub(in crate::store) fn connection(&mut self) -> Result<&mut Connection, Adrift> {
         let found = self.place.look();
         let mended = match found {
             Found::Same => Ok(()),
@@ -132,7 +132,7 @@ impl Keeper {
     }
 
     /// Whether what was just committed is in the file at the path.
-    pub(super) fn check(&self) -> Result<(), Adrift> {
+    pub(in crate::store) fn check(&self) -> Result<(), Adrift> {
         match self.place.look() {
             Found::Same => Ok(()),
             Found::Missing => Err(Adrift::Missing),
@@ -142,7 +142,7 @@ impl Keeper {
     }
 
     /// The connection, to close it.
-    pub(super) fn into_connection(self) -> Option<Connection> {
+    pub(in crate::store) fn into_connection(self) -> Option<Connection> {
         self.conn
     }
 

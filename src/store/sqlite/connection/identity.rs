@@ -13,14 +13,14 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rusqlite::Connection;
 
-use super::{KeyRow, OpenError, file, log_fit, schema};
+use super::{KeyRow, OpenError, file, schema, wal_check};
 
 /// Decides by its keys whether another database may take the place of ours.
-pub(super) type Accepts = Box<dyn Fn(Vec<KeyRow>) -> bool + Send + Sync>;
+pub(in crate::store) type Accepts = Box<dyn Fn(Vec<KeyRow>) -> bool + Send + Sync>;
 
 /// The path of the database and what is open of it; shared by all connections.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(in crate::store) struct Place {
     path: PathBuf,
     open: Arc<ArcSwap<OpenFiles>>,
     accepts: Arc<OnceLock<Accepts>>,
@@ -35,7 +35,7 @@ struct FileId {
 
 /// The files of the connections in use.
 #[derive(Debug)]
-pub(super) struct OpenFiles {
+pub(in crate::store) struct OpenFiles {
     /// None: nothing is open, so its number may be another file's by now.
     main: Option<FileId>,
     /// Where SQLite keeps the side files: behind symbolic links, if any.
@@ -49,7 +49,7 @@ pub(super) struct OpenFiles {
 
 /// What is at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(in crate::store) enum Found {
     /// All that is open.
     Same,
     /// Nothing, or nothing that can be looked at.
@@ -62,7 +62,7 @@ pub(super) enum Found {
 
 impl Place {
     /// Opens the database at `path` for writing and brings its schema up to date.
-    pub(super) fn open(path: &Path) -> Result<(Self, Connection), OpenError> {
+    pub(in crate::store) fn open(path: &Path) -> Result<(Self, Connection), OpenError> {
         let (conn, files) = open(path)?;
         let place = Self {
             path: path.to_owned(),
@@ -73,7 +73,7 @@ impl Place {
     }
 
     /// Opens what is at the path now, and makes that what is open.
-    pub(super) fn reopen(&self) -> Result<Connection, OpenError> {
+    pub(in crate::store) fn reopen(&self) -> Result<Connection, OpenError> {
         // SQLite gives side files the mode of the main file.
         file::restrict(&self.path)?;
         let (conn, files) = open(&self.path)?;
@@ -82,54 +82,54 @@ impl Place {
     }
 
     /// Has nothing count as open, before it is closed.
-    pub(super) fn close(&self) {
+    pub(in crate::store) fn close(&self) {
         self.open.store(Arc::new(OpenFiles::none()));
     }
 
     /// Takes note of side files that SQLite has made anew.
-    pub(super) fn look_anew(&self) -> io::Result<()> {
+    pub(in crate::store) fn look_anew(&self) -> io::Result<()> {
         self.open.store(Arc::new(OpenFiles::look(&self.path)?));
         Ok(())
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Sets what may take the place of the database; counts once.
-    pub(super) fn set_accepts(&self, accepts: Accepts) {
+    pub(in crate::store) fn set_accepts(&self, accepts: Accepts) {
         // A second service on one store does not exist.
         let _ = self.accepts.set(accepts);
     }
 
-    pub(super) fn accepts(&self) -> Option<&Accepts> {
+    pub(in crate::store) fn accepts(&self) -> Option<&Accepts> {
         self.accepts.get()
     }
 
     /// What is open at this moment.
-    pub(super) fn open_now(&self) -> Arc<OpenFiles> {
+    pub(in crate::store) fn open_now(&self) -> Arc<OpenFiles> {
         self.open.load_full()
     }
 
     /// Whether that is still open, and is the database at the path.
-    pub(super) fn holds(&self, open: &Arc<OpenFiles>) -> bool {
+    pub(in crate::store) fn holds(&self, open: &Arc<OpenFiles>) -> bool {
         Arc::ptr_eq(open, &self.open.load()) && open.is_at(&self.path)
     }
 
     /// Whether a connection that was opened then belongs to what is open, and
     /// that is the database at the path.
-    pub(super) fn holds_since(&self, opened: Instant) -> bool {
+    pub(in crate::store) fn holds_since(&self, opened: Instant) -> bool {
         let open = self.open.load();
         opened >= open.since && open.is_at(&self.path)
     }
 
     /// Whether a connection that was opened then belongs to what is open.
-    pub(super) fn is_current(&self, opened: Instant) -> bool {
+    pub(in crate::store) fn is_current(&self, opened: Instant) -> bool {
         opened >= self.open.load().since
     }
 
     /// Compares all files; a few microseconds.
-    pub(super) fn look(&self) -> Found {
+    pub(in crate::store) fn look(&self) -> Found {
         let open = self.open.load();
         match FileId::of(&self.path) {
             Err(_) => Found::Missing,
@@ -141,13 +141,13 @@ impl Place {
 
     /// Whether what is open is where it was, and the path leads elsewhere: then
     /// its side files are beside it, and in use by whoever else uses it.
-    pub(super) fn is_still_there(&self) -> bool {
+    pub(in crate::store) fn is_still_there(&self) -> bool {
         let open = self.open.load();
         open.is_at(&open.real)
     }
 
     /// The paths of the log and its index, as far as those there are ours.
-    pub(super) fn own_side_files(&self) -> Vec<PathBuf> {
+    pub(in crate::store) fn own_side_files(&self) -> Vec<PathBuf> {
         let open = self.open.load();
         let ours = [("-wal", open.log_is_ours()), ("-shm", open.index_is_ours())];
         ours.into_iter()
@@ -157,7 +157,7 @@ impl Place {
     }
 
     /// Whether another program has put something into a log of its own.
-    pub(super) fn has_foreign_log(&self) -> bool {
+    pub(in crate::store) fn has_foreign_log(&self) -> bool {
         let open = self.open.load();
         let log = fs::metadata(file::side_file(&open.real, "-wal"));
         !open.log_is_ours() && log.is_ok_and(|meta| meta.len() > 0)
@@ -219,7 +219,7 @@ impl FileId {
 
 fn open(path: &Path) -> Result<(Connection, OpenFiles), OpenError> {
     let before = FileId::of(path).map_err(OpenError::File)?;
-    log_fit::check(path)?;
+    wal_check::check(path)?;
     let mut conn = file::connect(path)?;
     schema::migrate(&mut conn)?;
     // The log is there since the first look at the schema.

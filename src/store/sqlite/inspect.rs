@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::connection::{file, unfinished};
 use super::schema::{self, SchemaState};
-use super::{
-    BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError, file, key_admin, keys, unfinished,
-};
+use super::tables::{key_admin, keys};
+use super::{BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError};
 use crate::clock::UnixTime;
 
 /// Damages that are named; more do not help.
@@ -56,7 +56,7 @@ impl Store {
 
 /// Reads a database without changing it or its side files; `None` when it is
 /// missing or empty. `query` runs in one transaction, and perhaps several times.
-pub(super) fn read_only<T>(
+pub(in crate::store) fn read_only<T>(
     path: &Path,
     query: impl Fn(&Connection) -> Result<T, OpenError>,
 ) -> Result<Option<T>, OpenError> {
@@ -108,7 +108,7 @@ fn lies_still(path: &Path) -> io::Result<bool> {
 }
 
 /// Connects for reading; `as_it_lies`: the file alone, as if nobody wrote to it.
-pub(super) fn connect(path: &Path, as_it_lies: bool) -> Result<Connection, OpenError> {
+pub(in crate::store) fn connect(path: &Path, as_it_lies: bool) -> Result<Connection, OpenError> {
     let how = if as_it_lies {
         "mode=ro&immutable=1"
     } else {

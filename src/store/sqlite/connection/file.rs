@@ -16,13 +16,13 @@ use super::{BUSY_TIMEOUT, OpenError};
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 const OWNER_ONLY: u32 = 0o600;
 /// For one thread at a time; the file is there.
-pub(super) const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+pub(in crate::store) const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
     .union(OpenFlags::SQLITE_OPEN_URI)
     .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// Makes sure that there is a file which only its owner can read. SQLite gives
 /// its side files the mode of the main file.
-pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
+pub(in crate::store) fn prepare(path: &Path) -> Result<(), OpenError> {
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -36,7 +36,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Takes away what others may do with files that something else made.
-pub(super) fn restrict(path: &Path) -> Result<(), OpenError> {
+pub(in crate::store) fn restrict(path: &Path) -> Result<(), OpenError> {
     if !fs::metadata(path).map_err(OpenError::File)?.is_file() {
         return Err(OpenError::File(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -65,13 +65,13 @@ fn restrict_one(path: &Path) -> io::Result<()> {
 }
 
 /// The paths of the file and of all that SQLite may put beside it.
-pub(super) fn with_side_files(path: &Path) -> [PathBuf; 4] {
+pub(in crate::store) fn with_side_files(path: &Path) -> [PathBuf; 4] {
     let real = real(path);
     ["", "-wal", "-shm", "-journal"].map(|end| side_file(&real, end))
 }
 
 /// The path beside which side files are: of a symbolic link, what it leads to.
-pub(super) fn real(path: &Path) -> PathBuf {
+pub(in crate::store) fn real(path: &Path) -> PathBuf {
     match path.is_symlink() {
         true => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
         false => path.to_owned(),
@@ -79,7 +79,7 @@ pub(super) fn real(path: &Path) -> PathBuf {
 }
 
 /// The path of the side file whose name ends so.
-pub(super) fn side_file(path: &Path, end: &str) -> PathBuf {
+pub(in crate::store) fn side_file(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     PathBuf::from(name)
@@ -87,12 +87,12 @@ pub(super) fn side_file(path: &Path, end: &str) -> PathBuf {
 
 /// The file as SQLite URI that never makes a file, so that connecting to
 /// a database that was deleted is an error and not an empty database.
-pub(super) fn uri(path: &Path) -> String {
+pub(in crate::store) fn uri(path: &Path) -> String {
     uri_with(path, "mode=rw")
 }
 
 /// The file as SQLite URI, with parameters.
-pub(super) fn uri_with(path: &Path, parameters: &str) -> String {
+pub(in crate::store) fn uri_with(path: &Path, parameters: &str) -> String {
     let escaped = percent_encode(path.as_os_str().as_bytes(), NOT_IN_URI);
     // "//" at the start would be read as an authority.
     let rooted = if path.is_absolute() { "//" } else { "" };
@@ -100,7 +100,7 @@ pub(super) fn uri_with(path: &Path, parameters: &str) -> String {
 }
 
 /// Connects for writing.
-pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+pub(in crate::store) fn connect(path: &Path) -> Result<Connection, OpenError> {
     let mut conn = Connection::open_with_flags(uri(path), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // A transaction that turns from reading to writing fails at once when
@@ -112,7 +112,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Connects for reading.
-pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+pub(in crate::store) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(uri(path), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.execute_batch("PRAGMA query_only = ON;")?;
@@ -122,7 +122,7 @@ pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
 /// Switches the file to write-ahead logging. While another process does the
 /// same, SQLite reports "busy" without asking the busy handler, so the
 /// time-out is kept here.
-pub(super) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
+pub(in crate::store) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
         let mode: rusqlite::Result<String> =
@@ -144,7 +144,7 @@ pub(super) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
 /// Moves what is in the log into the database and empties the log, waiting as
 /// long as the busy time-out says. `false`: another program still reads what is
 /// in it, or works on it; SQLite tells that in a row and not as an error.
-pub(super) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
+pub(in crate::store) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
     let blocked: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(!blocked)
 }

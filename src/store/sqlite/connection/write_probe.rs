@@ -17,13 +17,13 @@ const WRITE_EVERY: Duration = Duration::from_secs(10);
 
 /// What was found out last, in readings of a monotonic clock.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
+pub(in crate::store) struct Probe {
     last: Option<(Duration, bool)>,
     written_at: Option<Duration>,
 }
 
 /// Held by the one that is finding out, while others wait for its outcome.
-pub(super) type SharedProbe = Mutex<Probe>;
+pub(in crate::store) type SharedProbe = Mutex<Probe>;
 
 impl Store {
     /// Whether a write would be kept at the moment `now` of a monotonic clock,

@@ -85,7 +85,7 @@ impl Store {
 }
 
 /// Writes an event down. What happens but once is noted but once.
-pub(super) fn note(
+pub(in crate::store) fn note(
     conn: &Connection,
     kid: Kid,
     kind: KeyEventKind,
@@ -100,7 +100,7 @@ pub(super) fn note(
 }
 
 /// Forgets the oldest events of keys that are gone.
-pub(super) fn prune(conn: &Connection) -> rusqlite::Result<()> {
+pub(in crate::store) fn prune(conn: &Connection) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "DELETE FROM key_events
          WHERE id <= (SELECT max(id) FROM key_events) - ? AND kid NOT IN (SELECT kid FROM keys)",

@@ -17,7 +17,7 @@ use super::{OpenError, file};
 const ATTEMPTS: usize = 5;
 
 /// Whether a look failed because the commit must be undone first.
-pub(super) fn is_cause_of(error: &OpenError) -> bool {
+pub(in crate::store) fn is_cause_of(error: &OpenError) -> bool {
     match error {
         OpenError::Sqlite(e) => e
             .sqlite_error()
@@ -28,7 +28,7 @@ pub(super) fn is_cause_of(error: &OpenError) -> bool {
 
 /// Runs `query` on a copy of the database as it was before the commit; `None`
 /// when it has no journal any more. No connection of this process may be open.
-pub(super) fn read<T>(
+pub(in crate::store) fn read<T>(
     path: &Path,
     query: impl Fn(&Connection) -> Result<T, OpenError>,
 ) -> Result<Option<T>, OpenError> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use refinery::error::Kind;
 use rusqlite::Connection;
 
-use super::keys::{self, KeyRow};
-use super::{inspect, log_fit};
+use super::connection::wal_check;
+use super::inspect;
+use super::tables::keys::{self, KeyRow};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -82,7 +83,7 @@ pub enum SchemaState {
 }
 
 /// Looks at the schema without changing it.
-pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
+pub(in crate::store) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
     match check_shapes(conn) {
         Err(OpenError::Sqlite(e)) => return Err(e),
         Err(e) => return Ok(SchemaState::Unusable(e)),
@@ -135,12 +136,12 @@ fn applied(conn: &Connection) -> rusqlite::Result<Vec<(i64, String, String)>> {
     rows.collect()
 }
 
-pub(super) fn has_table(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+pub(in crate::store) fn has_table(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
     Ok(!columns(conn, table)?.is_empty())
 }
 
 /// Brings the schema up to date, whatever other processes do meanwhile.
-pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+pub(in crate::store) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
     check_shapes(conn)?;
     let runner = embedded::migrations::runner()
         .set_abort_missing(true)
@@ -162,8 +163,8 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
 }
 
 /// See [`Store::peek_keys`](super::Store::peek_keys).
-pub(super) fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
-    log_fit::check(path)?;
+pub(in crate::store) fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
+    wal_check::check(path)?;
     let keys = inspect::read_only(path, |conn| {
         check_shapes(conn)?;
         if columns(conn, "keys")?.is_empty() {

@@ -135,7 +135,9 @@ impl Store {
 }
 
 /// All keys, each with its own failure.
-pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<Result<KeyRow, StoreError>>> {
+pub(in crate::store) fn all(
+    conn: &Connection,
+) -> rusqlite::Result<Vec<Result<KeyRow, StoreError>>> {
     let mut query = conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM keys k LEFT JOIN key_times t USING (kid)
          ORDER BY coalesce(t.serial, 0), k.exp, k.kid"

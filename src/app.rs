@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::crypto::password::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
-use crate::domain::key_ring::{self, KeyRing};
+use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Rotation;
 use crate::domain::sign_in::SignIn;
@@ -47,8 +47,6 @@ impl App {
         hashing_threads: usize,
     ) -> io::Result<Self> {
         let keys = Arc::new(KeyRing::default());
-        let (secrets, now) = (Arc::clone(&config.secrets), Arc::clone(&clock));
-        store.accept_other(move |rows| key_ring::are_ours(rows, &secrets, now.now()));
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&keys),
@@ -139,7 +137,7 @@ impl App {
             () = stop.cancelled() => None,
             task = serving.first_to_end() => Some(task),
             task = rest.first_to_end() => Some(task),
-            () = self.store.ended() => Some("the database writer"),
+            () = self.store.ended() => Some("the use of the database"),
         };
         // Keys go on rotating until the last request is answered.
         stop_serving.cancel();

@@ -16,6 +16,9 @@ pub enum ServiceError {
     /// It may be available again in a moment.
     #[error("{0}")]
     DatabaseUnavailable(String),
+    /// The log has said so already, and the service stops.
+    #[error("{}", StoreError::Replaced)]
+    DatabaseReplaced,
     #[error("{0}")]
     Internal(String),
 }
@@ -34,6 +37,7 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::DatabaseUnavailable(error.to_string()),
+            StoreError::Replaced => Self::DatabaseReplaced,
             _ => Self::Internal(error.to_string()),
         }
     }

@@ -327,32 +327,13 @@ pub struct Unopened {
     pub still_used: bool,
 }
 
-/// Whether the unexpired rows, if any, can be used at all: `false` when not one
-/// of them opens, which means that `NOT_MY_KEY` is another database's.
+/// False when not one of the unexpired rows opens, if there are any: then
+/// `NOT_MY_KEY` is another database's.
 pub fn secrets_fit(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
-    let (unexpired, _) = split(rows, now);
-    unexpired.is_empty() || any_opens(unexpired, secrets)
-}
-
-/// Whether a database with these rows is known to be ours: what a start would
-/// take, unless nothing in it opens. An old backup has expired rows alone.
-pub fn are_ours(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
-    let (unexpired, expired) = split(rows, now);
-    match unexpired.is_empty() {
-        true => any_opens(expired, secrets),
-        false => any_opens(unexpired, secrets),
-    }
-}
-
-fn any_opens(rows: Vec<KeyRow>, secrets: &SealingKeys) -> bool {
-    let mut latest_first = rows.into_iter().rev();
-    latest_first.any(|row| OpenedKey::open(row, secrets).is_ok())
-}
-
-/// The rows that have not expired and those that have.
-fn split(rows: Vec<KeyRow>, now: UnixTime) -> (Vec<KeyRow>, Vec<KeyRow>) {
-    rows.into_iter()
-        .partition(|row| row.times.is_published_at(now))
+    let is_unexpired = |row: &KeyRow| row.times.is_published_at(now);
+    let unexpired: Vec<_> = rows.into_iter().filter(is_unexpired).collect();
+    let opens = |row| OpenedKey::open(row, secrets).is_ok();
+    unexpired.is_empty() || unexpired.into_iter().rev().any(opens)
 }
 
 fn publish(keys: &[&Arc<OpenedKey>]) -> PublishedSet {

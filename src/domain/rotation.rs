@@ -136,6 +136,8 @@ impl Rotation {
             let wait = async {
                 match ticked {
                     Ok(next) => self.wait(next).await,
+                    // The service stops, and the log has said why.
+                    Err(RotationError::Store(StoreError::Replaced)) => stop.cancelled().await,
                     Err(e) => {
                         tracing::error!("key rotation failed, next try in a second: {e}");
                         tokio::time::sleep(RETRY).await;

@@ -191,15 +191,19 @@ impl From<SignInError> for ApiError {
 
 impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
-        // A full queue is the load of the moment, which the metrics count.
-        if !matches!(error, ServiceError::Overloaded) {
+        // A full queue is the load of the moment, which the metrics count; a
+        // replaced database file is in the log already.
+        if !matches!(
+            error,
+            ServiceError::Overloaded | ServiceError::DatabaseReplaced
+        ) {
             tracing::error!("{error}");
         }
         match error {
             ServiceError::Overloaded => Self::Overloaded,
             ServiceError::NoMemory => Self::busy("there is not enough memory at the moment"),
             ServiceError::NoSigningKey => Self::busy("no key is ready to sign at the moment"),
-            ServiceError::DatabaseUnavailable(_) => {
+            ServiceError::DatabaseUnavailable(_) | ServiceError::DatabaseReplaced => {
                 Self::busy("the database is not available at the moment")
             }
             ServiceError::Internal(_) => Self::Internal,

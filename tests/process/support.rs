@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -123,26 +123,6 @@ impl Server {
             if line.contains(text) {
                 return line;
             }
-        }
-    }
-
-    /// Asks again and again, until a line of the log has `text` in it: for what
-    /// the server finds out only when it is asked something.
-    pub fn ask_until_log(&self, text: &str, ask: impl Fn()) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            ask();
-            while let Ok(line) = self.log.try_recv() {
-                let is_it = line.contains(text);
-                self.seen.borrow_mut().push(line);
-                if is_it {
-                    return;
-                }
-            }
-            assert!(
-                Instant::now() < deadline,
-                "no line with {text:?} in the log"
-            );
         }
     }
 

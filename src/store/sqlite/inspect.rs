@@ -1,46 +1,65 @@
-//! A look at a database that changes nothing of it, whatever its age: for
-//! commands that tell how it is. Never migrates and never moves what is in
-//! side files.
+//! Reading a database of any age without changing it: no migration, no
+//! checkpoint, no side files made.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::connection::{file, unfinished};
+use super::connection::{file, wal_check};
 use super::schema::{self, SchemaState};
 use super::tables::{key_admin, keys};
-use super::{BUSY_TIMEOUT, KeyRow, OpenError, Store, StoreError};
+use super::{KeyRow, Store};
 use crate::clock::UnixTime;
+use crate::store::{OpenError, StoreError};
 
 /// Damages that are named; more do not help.
 const MOST_DAMAGES: u32 = 10;
 
-/// What was found.
+/// State of a database, for commands that report on it.
 #[derive(Debug)]
 pub struct Inspection {
-    /// What SQLite's own check complains of; empty when it is content.
+    /// Complaints of SQLite's own check; empty when it finds none.
     pub damages: Vec<String>,
-    /// Whether this version of the service can use the schema.
     pub schema: SchemaState,
-    /// Every row of `keys`; without times when the schema is an older one.
+    /// All rows of `keys`; without times when the schema is an older one.
     pub keys: Vec<Result<KeyRow, StoreError>>,
-    /// The latest sign-in that was written down.
+    /// Time of the latest sign-in that was recorded.
     pub last_sign_in: Option<UnixTime>,
 }
 
 impl Store {
-    /// Looks at the database at `path`; `None` when it is missing or empty.
+    /// Inspects the database at `path`; `None` when it is missing or empty.
     ///
     /// Blocks, for long when the file is large.
     pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
-        read_only(path, look)
+        read_only(path, |conn| Ok(inspect(conn)?))
     }
 
-    /// The database file and its side files, as far as they are there, with
-    /// the bits of their modes.
+    /// Sealed keys of a database that may be of any age, or missing, read before
+    /// [`open`](Self::open) changes anything. A hot journal is rolled back, as by
+    /// any program that opens the file.
+    ///
+    /// Blocks: call it on a blocking thread.
+    pub fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
+        let peek = |conn: &Connection| {
+            schema::check_columns(conn)?;
+            match schema::has_table(conn, "keys")? {
+                true => Ok(keys::all_without_times(conn)?),
+                false => Ok(Vec::new()),
+            }
+        };
+        wal_check::check(path)?;
+        match read_only(path, peek) {
+            Err(OpenError::HotJournal) => peek(&file::connect_reader(path)?),
+            found => Ok(found?.unwrap_or_default()),
+        }
+    }
+
+    /// The database file and its side files, as far as they exist, with their
+    /// permission bits.
     pub fn file_modes(path: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
         let mut found = Vec::new();
         for path in file::with_side_files(path) {
@@ -54,9 +73,9 @@ impl Store {
     }
 }
 
-/// Reads a database without changing it or its side files; `None` when it is
-/// missing or empty. `query` runs in one transaction, and perhaps several times.
-pub(in crate::store) fn read_only<T>(
+/// Runs `query` in one transaction, perhaps twice; `None` when the database is
+/// missing or empty.
+fn read_only<T>(
     path: &Path,
     query: impl Fn(&Connection) -> Result<T, OpenError>,
 ) -> Result<Option<T>, OpenError> {
@@ -67,64 +86,34 @@ pub(in crate::store) fn read_only<T>(
         Ok(_) => {}
     }
     // Side files are beside the file itself, behind symbolic links.
-    let real = fs::canonicalize(path).map_err(OpenError::File)?;
-    match look_at(&real, &query) {
-        Err(e) if unfinished::is_cause_of(&e) => match unfinished::read(&real, &query)? {
-            Some(found) => Ok(Some(found)),
-            // Another program has just finished or undone it.
-            None => look_at(&real, &query).map(Some),
-        },
-        found => found.map(Some),
-    }
-}
-
-fn look_at<T>(
-    path: &Path,
-    query: impl Fn(&Connection) -> Result<T, OpenError>,
-) -> Result<T, OpenError> {
-    let as_it_lies = lies_still(path).map_err(OpenError::File)?;
-    let found = connect(path, as_it_lies).and_then(|conn| query(&conn));
-    if as_it_lies && !lies_still(path).map_err(OpenError::File)? {
+    let path = &fs::canonicalize(path)?;
+    let unused = is_unused(path)?;
+    let found = file::connect_read_only(path, unused).map_err(OpenError::from);
+    let found = found.and_then(|conn| query(&conn));
+    if unused && !is_unused(path)? {
         // A server has started meanwhile, and what was read may be torn.
-        return query(&connect(path, false)?);
+        return query(&file::connect_read_only(path, false)?).map(Some);
     }
-    found
+    found.map(Some)
 }
 
-/// Whether nobody has a database in write-ahead mode open: then its side files
-/// are gone, and opening it in the usual way would make them anew.
-fn lies_still(path: &Path) -> io::Result<bool> {
-    /// The places of the two file format numbers, and what they are in
-    /// write-ahead mode.
+/// True when no program has this database in write-ahead mode open: its side
+/// files are missing, and an ordinary connection would make them.
+fn is_unused(path: &Path) -> io::Result<bool> {
+    /// Offsets of the two file format numbers, and their values in write-ahead
+    /// mode.
     const FORMATS: std::ops::Range<usize> = 18..20;
     const WAL: [u8; 2] = [2, 2];
-    let mut head = [0; FORMATS.end];
-    let is_wal = match File::open(path)?.read_exact(&mut head) {
-        Ok(()) => head[FORMATS] == WAL,
+    let mut header = [0; FORMATS.end];
+    let is_wal = match File::open(path)?.read_exact(&mut header) {
+        Ok(()) => header[FORMATS] == WAL,
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
         Err(e) => return Err(e),
     };
     Ok(is_wal && !file::side_file(path, "-wal").exists())
 }
 
-/// Connects for reading; `as_it_lies`: the file alone, as if nobody wrote to it.
-pub(in crate::store) fn connect(path: &Path, as_it_lies: bool) -> Result<Connection, OpenError> {
-    let how = if as_it_lies {
-        "mode=ro&immutable=1"
-    } else {
-        "mode=ro"
-    };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(file::uri_with(path, how), flags)?;
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    // One state of it for all questions.
-    conn.execute_batch("BEGIN")?;
-    Ok(conn)
-}
-
-fn look(conn: &Connection) -> Result<Inspection, OpenError> {
+fn inspect(conn: &Connection) -> rusqlite::Result<Inspection> {
     let damages = damages(conn)?;
     let schema = schema::state(conn)?;
     Ok(Inspection {
@@ -161,7 +150,7 @@ fn last_sign_in(conn: &Connection) -> rusqlite::Result<Option<UnixTime>> {
     if !schema::has_table(conn, "auth_logs")? {
         return Ok(None);
     }
-    // Times are not indexed, but come in the order of the numbers, more or less.
+    // Times have no index, but mostly come in the order of the ids.
     let latest: Option<i64> = conn.query_row(
         "SELECT max(unixepoch(request_timestamp))
          FROM (SELECT request_timestamp FROM auth_logs ORDER BY id DESC LIMIT 1000)",

@@ -1,14 +1,10 @@
 //! The schema: migrations, and what a file must look like before they touch it.
 
-use std::io;
-use std::path::{Path, PathBuf};
 
 use refinery::error::Kind;
 use rusqlite::Connection;
 
-use super::connection::wal_check;
-use super::inspect;
-use super::tables::keys::{self, KeyRow};
+use crate::store::OpenError;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -28,44 +24,6 @@ const CONTRACT: [(&str, &str); 3] = [
 /// have done the same at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Why a database could not be opened. Each says what to do where that is known.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file could not be made or read.
-    #[error("it cannot be opened: {0}")]
-    File(#[source] io::Error),
-    /// SQLite could not make sense of it, or it is locked.
-    #[error("SQLite cannot use it: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file system cannot carry write-ahead logging.
-    #[error("it cannot be switched to write-ahead logging (its journal mode stays {0})")]
-    NoWal(String),
-    /// A later release of this service has changed the schema.
-    #[error("a newer version of this service has changed it ({0}); run that version")]
-    Newer(String),
-    /// A table of the contract has other columns.
-    #[error("its table {table} has the columns ({found}) where this service needs ({needed})")]
-    OtherShape {
-        /// The table.
-        table: &'static str,
-        /// The columns that are there.
-        found: String,
-        /// The columns of the contract.
-        needed: &'static str,
-    },
-    /// A migration failed.
-    #[error("its schema cannot be brought up to date: {0}")]
-    Migration(String),
-    /// The log beside the file is not its own.
-    #[error(
-        "the log {0} is of another database or of another time of this one; move it away to go on without what it holds, or put the file back that it belongs to"
-    )]
-    OtherLog(PathBuf),
-    /// The writer's thread could not be started.
-    #[error("the writing thread cannot be started: {0}")]
-    Thread(#[source] io::Error),
-}
-
 /// How the schema of a file stands to the one of this version.
 #[derive(Debug)]
 pub enum SchemaState {
@@ -82,21 +40,17 @@ pub enum SchemaState {
     Unusable(OpenError),
 }
 
-/// Looks at the schema without changing it.
-pub(in crate::store) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
-    match check_shapes(conn) {
-        Err(OpenError::Sqlite(e)) => return Err(e),
-        Err(e) => return Ok(SchemaState::Unusable(e)),
-        Ok(()) => {}
+/// Compares the schema with the one of this version, without changing it.
+pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
+    if let Some(other) = other_columns(conn)? {
+        return Ok(SchemaState::Unusable(other));
     }
     let runner = embedded::migrations::runner();
     let known = runner.get_migrations();
     let applied = applied(conn)?;
     for (version, name, checksum) in &applied {
-        let Some(step) = known
-            .iter()
-            .find(|step| i64::from(step.version()) == *version)
-        else {
+        let mut known = known.iter();
+        let Some(step) = known.find(|step| i64::from(step.version()) == *version) else {
             let newer = OpenError::Newer(format!("V{version}__{name}"));
             return Ok(SchemaState::Unusable(newer));
         };
@@ -114,7 +68,7 @@ pub(in crate::store) fn state(conn: &Connection) -> rusqlite::Result<SchemaState
     for (table, needed) in CONTRACT {
         if !has_table(conn, table)? {
             let found = "none".to_owned();
-            return Ok(SchemaState::Unusable(OpenError::OtherShape {
+            return Ok(SchemaState::Unusable(OpenError::OtherColumns {
                 table,
                 found,
                 needed,
@@ -136,13 +90,13 @@ fn applied(conn: &Connection) -> rusqlite::Result<Vec<(i64, String, String)>> {
     rows.collect()
 }
 
-pub(in crate::store) fn has_table(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+pub(super) fn has_table(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
     Ok(!columns(conn, table)?.is_empty())
 }
 
 /// Brings the schema up to date, whatever other processes do meanwhile.
-pub(in crate::store) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
-    check_shapes(conn)?;
+pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+    check_columns(conn)?;
     let runner = embedded::migrations::runner()
         .set_abort_missing(true)
         .set_abort_divergent(true)
@@ -152,7 +106,7 @@ pub(in crate::store) fn migrate(conn: &mut Connection) -> Result<(), OpenError> 
     let mut attempt = 1;
     loop {
         match runner.run(conn) {
-            Ok(_) => return check_shapes(conn),
+            Ok(_) => return check_columns(conn),
             Err(e) => match e.kind() {
                 Kind::MissingVersion(found) => return Err(OpenError::Newer(found.to_string())),
                 Kind::Connection(..) if attempt < ATTEMPTS => attempt += 1,
@@ -162,31 +116,26 @@ pub(in crate::store) fn migrate(conn: &mut Connection) -> Result<(), OpenError> 
     }
 }
 
-/// See [`Store::peek_keys`](super::Store::peek_keys).
-pub(in crate::store) fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
-    wal_check::check(path)?;
-    let keys = inspect::read_only(path, |conn| {
-        check_shapes(conn)?;
-        if columns(conn, "keys")?.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(keys::all_without_times(conn)?)
-    })?;
-    Ok(keys.unwrap_or_default())
+/// The tables may be missing, but not have other columns than the contract says.
+pub(super) fn check_columns(conn: &Connection) -> Result<(), OpenError> {
+    match other_columns(conn)? {
+        Some(other) => Err(other),
+        None => Ok(()),
+    }
 }
 
-fn check_shapes(conn: &Connection) -> Result<(), OpenError> {
+fn other_columns(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
     for (table, needed) in CONTRACT {
         let found = columns(conn, table)?;
         if !found.is_empty() && found != needed {
-            return Err(OpenError::OtherShape {
+            return Ok(Some(OpenError::OtherColumns {
                 table,
                 found,
                 needed,
-            });
+            }));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The names of a table's columns, in order; empty when there is no such table.

@@ -1,4 +1,4 @@
-//! The database file: its mode from birth, and what every connection to it sets.
+//! The database file: its mode from birth, and how it is connected to.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -10,19 +10,23 @@ use std::time::{Duration, Instant};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{BUSY_TIMEOUT, OpenError};
+use super::BUSY_TIMEOUT;
+use crate::store::OpenError;
 
-/// What would end a path, or start an escape, in SQLite's file URIs.
+/// Characters that would end a path, or start an escape, in SQLite's file URIs.
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 const OWNER_ONLY: u32 = 0o600;
 /// For one thread at a time; the file is there.
-pub(in crate::store) const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    .union(OpenFlags::SQLITE_OPEN_URI)
+    .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY
     .union(OpenFlags::SQLITE_OPEN_URI)
     .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// Makes sure that there is a file which only its owner can read. SQLite gives
 /// its side files the mode of the main file.
-pub(in crate::store) fn prepare(path: &Path) -> Result<(), OpenError> {
+pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -36,7 +40,7 @@ pub(in crate::store) fn prepare(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Takes away what others may do with files that something else made.
-pub(in crate::store) fn restrict(path: &Path) -> Result<(), OpenError> {
+fn restrict(path: &Path) -> Result<(), OpenError> {
     if !fs::metadata(path).map_err(OpenError::File)?.is_file() {
         return Err(OpenError::File(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -44,7 +48,7 @@ pub(in crate::store) fn restrict(path: &Path) -> Result<(), OpenError> {
         )));
     }
     for name in with_side_files(path) {
-        // Somebody else's file: usable, but worth a word.
+        // A file of another owner is usable, but worth a warning.
         if let Err(e) = restrict_one(&name)
             && e.kind() != io::ErrorKind::NotFound
         {
@@ -58,41 +62,43 @@ pub(in crate::store) fn restrict(path: &Path) -> Result<(), OpenError> {
 }
 
 fn restrict_one(path: &Path) -> io::Result<()> {
-    if fs::metadata(path)?.permissions().mode() & 0o077 == 0 {
+    let meta = fs::symlink_metadata(path)?;
+    // SQLite refuses side files that are links; what they lead to is not ours.
+    if meta.is_symlink() || meta.permissions().mode() & 0o077 == 0 {
         return Ok(());
     }
     fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))
 }
 
-/// The paths of the file and of all that SQLite may put beside it.
+/// Paths of the database file and of all that SQLite may put beside it.
 pub(in crate::store) fn with_side_files(path: &Path) -> [PathBuf; 4] {
     let real = real(path);
     ["", "-wal", "-shm", "-journal"].map(|end| side_file(&real, end))
 }
 
-/// The path beside which side files are: of a symbolic link, what it leads to.
-pub(in crate::store) fn real(path: &Path) -> PathBuf {
+/// Path beside which SQLite keeps side files: symbolic links are followed.
+pub(super) fn real(path: &Path) -> PathBuf {
     match path.is_symlink() {
         true => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
         false => path.to_owned(),
     }
 }
 
-/// The path of the side file whose name ends so.
+/// Path of the side file whose name ends in `end`.
 pub(in crate::store) fn side_file(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     PathBuf::from(name)
 }
 
-/// The file as SQLite URI that never makes a file, so that connecting to
-/// a database that was deleted is an error and not an empty database.
-pub(in crate::store) fn uri(path: &Path) -> String {
-    uri_with(path, "mode=rw")
+/// Size in bytes; 0 when it is missing.
+pub(super) fn size(path: &Path) -> u64 {
+    path.metadata().map_or(0, |meta| meta.len())
 }
 
-/// The file as SQLite URI, with parameters.
-pub(in crate::store) fn uri_with(path: &Path, parameters: &str) -> String {
+/// SQLite URI of a file that is never made, so that connecting to a database
+/// that was deleted is an error and not an empty database.
+fn uri(path: &Path, parameters: &str) -> String {
     let escaped = percent_encode(path.as_os_str().as_bytes(), NOT_IN_URI);
     // "//" at the start would be read as an authority.
     let rooted = if path.is_absolute() { "//" } else { "" };
@@ -100,8 +106,8 @@ pub(in crate::store) fn uri_with(path: &Path, parameters: &str) -> String {
 }
 
 /// Connects for writing.
-pub(in crate::store) fn connect(path: &Path) -> Result<Connection, OpenError> {
-    let mut conn = Connection::open_with_flags(uri(path), READ_WRITE)?;
+pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+    let mut conn = Connection::open_with_flags(uri(path, "mode=rw"), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // A transaction that turns from reading to writing fails at once when
     // another process wrote meanwhile; one that starts as a writer waits.
@@ -111,18 +117,32 @@ pub(in crate::store) fn connect(path: &Path) -> Result<Connection, OpenError> {
     Ok(conn)
 }
 
-/// Connects for reading.
+/// Connects for reading, as a program that may write: it makes missing side
+/// files and rolls back a hot journal.
 pub(in crate::store) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(uri(path), READ_WRITE)?;
+    let conn = Connection::open_with_flags(uri(path, "mode=rw"), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.execute_batch("PRAGMA query_only = ON;")?;
+    Ok(conn)
+}
+
+/// Connects without changing anything, in one transaction: all queries see one
+/// state. `immutable`: the database file alone, as if nobody wrote to it.
+pub(in crate::store) fn connect_read_only(
+    path: &Path,
+    immutable: bool,
+) -> rusqlite::Result<Connection> {
+    let mode = if immutable { "mode=ro&immutable=1" } else { "mode=ro" };
+    let conn = Connection::open_with_flags(uri(path, mode), READ_ONLY)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.execute_batch("BEGIN")?;
     Ok(conn)
 }
 
 /// Switches the file to write-ahead logging. While another process does the
 /// same, SQLite reports "busy" without asking the busy handler, so the
 /// time-out is kept here.
-pub(in crate::store) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
+fn to_wal(conn: &Connection) -> Result<(), OpenError> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
         let mode: rusqlite::Result<String> =
@@ -141,10 +161,10 @@ pub(in crate::store) fn to_wal(conn: &Connection) -> Result<(), OpenError> {
     }
 }
 
-/// Moves what is in the log into the database and empties the log, waiting as
-/// long as the busy time-out says. `false`: another program still reads what is
-/// in it, or works on it; SQLite tells that in a row and not as an error.
-pub(in crate::store) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
+/// Moves what is in the write-ahead log into the database file and empties the
+/// log. `false`: another program still reads it or does the same; SQLite tells
+/// that in a row and not as an error.
+pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
     let blocked: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(!blocked)
 }

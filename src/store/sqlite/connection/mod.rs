@@ -1,14 +1,118 @@
-//! Connections to the database file: one for writing, a pool for reading.
+//! Connections to one database file, all opened once and together: one for
+//! writing, a pool for reading.
 
 pub(super) mod file;
-pub(super) mod identity;
-pub(super) mod keeper;
-pub(super) mod read_pool;
-pub(super) mod unfinished;
+mod identity;
+mod last_checkpoint;
+mod read_pool;
 pub(super) mod wal_check;
-pub(super) mod write_probe;
-pub(super) mod writer;
+mod write_probe;
+mod writer;
 
-use super::{
-    BUSY_TIMEOUT, KeyRow, OpenError, READER_WAIT, READERS, Store, StoreError, inspect, schema,
-};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::schema;
+use crate::metrics::Commits;
+use crate::store::{OpenError, StoreError};
+use identity::{FileId, OpenFiles};
+use read_pool::ReadPool;
+use write_probe::WriteProbe;
+use writer::Writer;
+
+/// A statement waits this long for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A database in one SQLite file. Clones share it; [`close`](Self::close) ends it.
+#[derive(Clone)]
+pub struct Store {
+    files: Arc<OpenFiles>,
+    readers: ReadPool,
+    writer: Writer,
+    probe: Arc<WriteProbe>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it when it is missing or empty, and
+    /// brings its schema up to date. File and side files get mode 0600.
+    ///
+    /// Blocks: call it on a blocking thread.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let replaced = || io::Error::other("it was replaced while it was opened");
+        file::prepare(path)?;
+        let before = FileId::of(path)?;
+        wal_check::check(path)?;
+        let mut conn = file::connect(path)?;
+        schema::migrate(&mut conn)?;
+        // The side files are there since the schema was read.
+        let files = OpenFiles::at(path)?.ok_or_else(replaced)?;
+        let readers = ReadPool::open(path)?;
+        if before != Some(files.main) || files.changed()?.is_some() {
+            return Err(replaced().into());
+        }
+        let files = Arc::new(files);
+        Ok(Self {
+            writer: Writer::start(conn, Arc::clone(&files)).map_err(OpenError::Thread)?,
+            files,
+            readers,
+            probe: Arc::default(),
+        })
+    }
+
+    /// Transactions that have written, or tried to.
+    pub fn commits(&self) -> &Arc<Commits> {
+        self.writer.commits()
+    }
+
+    /// Returns when nothing is written any more: after [`close`](Self::close),
+    /// when the database file is no longer the one at its path, or because the
+    /// writer thread has died.
+    pub async fn ended(&self) {
+        self.writer.ended().await;
+    }
+
+    /// Does what is queued, refuses what comes later, moves everything from the
+    /// side files into the database file and closes it.
+    pub async fn close(self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// Runs `query` on a connection of the read pool.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let files = Arc::clone(&self.files);
+        let read = self.readers.read(move |conn| {
+            let found = query(conn);
+            // What a file says that was moved away is no answer.
+            files.check()?;
+            found
+        });
+        let found = read.await;
+        if matches!(found, Err(StoreError::Replaced)) {
+            self.writer.end();
+        }
+        found
+    }
+
+    /// Runs `step` in a transaction of the writer connection and returns when
+    /// that is on disk.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.write(step).await
+    }
+}

@@ -1,139 +1,87 @@
-//! The connections for reading, each tied to the file that was open when it was made.
+//! The read pool: a fixed number of connections, all opened with the writer
+//! connection. None is opened later, when another file may be at the path:
+//! SQLite would read it through the write-ahead log of the first one.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
-use deadpool_sqlite::{
-    Config, Hook, HookError, Metrics, Object, Pool, PoolConfig, Runtime, Timeouts,
-};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use tokio::sync::Semaphore;
 
-use super::identity::Place;
-use super::{READER_WAIT, READERS, StoreError, file};
+use super::file;
+use crate::store::StoreError;
 
-pub(in crate::store) fn pool(place: &Place) -> Pool {
-    let config = Config {
-        path: PathBuf::from(file::uri(place.path())),
-        pool: Some(PoolConfig {
-            max_size: READERS,
-            timeouts: Timeouts {
-                wait: Some(READER_WAIT),
-                ..Timeouts::default()
-            },
-            ..PoolConfig::default()
-        }),
-    };
-    let Ok(builder) = config.builder(Runtime::Tokio1);
-    let (opened_in, used_in) = (place.clone(), place.clone());
-    let pool = builder
-        .post_create(Hook::async_fn(move |conn, _| {
-            let place = opened_in.clone();
-            Box::pin(async move {
-                conn.interact(move |conn| tie(conn, &place))
-                    .await
-                    .map_err(|e| HookError::message(e.to_string()))?
-            })
-        }))
-        .pre_recycle(Hook::sync_fn(move |_, metrics: &Metrics| {
-            match used_in.is_current(metrics.created) {
-                true => Ok(()),
-                false => Err(HookError::message("it belongs to an earlier file")),
-            }
-        }))
-        .build();
-    match pool {
-        Ok(pool) => pool,
-        // `build` fails only for timeouts without a runtime; one is set above.
-        Err(e) => unreachable!("{e}"),
+const CONNECTIONS: u32 = 4;
+/// A read waits this long for a connection.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Clones share the connections.
+#[derive(Clone)]
+pub(super) struct ReadPool {
+    /// `None` after a close.
+    connections: Arc<[Mutex<Option<Connection>>]>,
+    permits: Arc<Semaphore>,
+}
+
+impl ReadPool {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let open = |_| open(path).map(|conn| Mutex::new(Some(conn)));
+        Ok(Self {
+            connections: (0..CONNECTIONS).map(open).collect::<Result<_, _>>()?,
+            permits: Arc::new(Semaphore::new(CONNECTIONS as usize)),
+        })
+    }
+
+    /// Runs `query` on a blocking thread.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let closed = || StoreError::Unavailable("it is closed".to_owned());
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let permit = tokio::time::timeout(WAIT, permit)
+            .await
+            .map_err(|_| StoreError::Unavailable("all read connections are in use".to_owned()))?
+            .map_err(|_| closed())?;
+        let connections = Arc::clone(&self.connections);
+        let read = tokio::task::spawn_blocking(move || {
+            // Dropped last, so that who has a permit finds a free connection.
+            let _permit = permit;
+            let free = connections.iter().find_map(try_lock);
+            let conn = free.as_ref().and_then(|conn| conn.as_ref());
+            query(conn.ok_or_else(closed)?)
+        });
+        read.await
+            .map_err(|e| StoreError::Unavailable(e.to_string()))?
+    }
+
+    /// Waits for reads in progress, refuses later ones, and closes.
+    pub(super) async fn close(self) {
+        let all = tokio::time::timeout(WAIT, self.permits.acquire_many(CONNECTIONS)).await;
+        self.permits.close();
+        drop(all);
+        let connections = self.connections;
+        let close = move || connections.iter().filter_map(try_lock).for_each(|mut conn| *conn = None);
+        let _ = tokio::task::spawn_blocking(close).await;
     }
 }
 
-/// Runs `query` on a connection, or gives it back when that is no longer one
-/// to the file at the path.
-pub(in crate::store) async fn ask<T: Send + 'static, Q>(
-    conn: &Object,
-    place: &Place,
-    query: Q,
-) -> Result<Result<Result<T, StoreError>, Q>, StoreError>
-where
-    Q: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-{
-    let (place, created) = (place.clone(), Object::metrics(conn).created);
-    conn.interact(move |conn| {
-        if place.holds_since(created) {
-            Ok(query(conn))
-        } else {
-            Err(query)
-        }
-    })
-    .await
-    .map_err(|e| StoreError::Unavailable(e.to_string()))
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = file::connect_reader(path)?;
+    // The last checkpoint is for the writer connection to make.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // SQLite opens the write-ahead log at the first read.
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(conn)
 }
 
-/// Opens the connection anew, so that it is known to belong to what is open:
-/// when the pool opened it, another file may have been at the path.
-fn tie(conn: &mut Connection, place: &Place) -> Result<(), HookError> {
-    let open = place.open_now();
-    *conn = file::connect_reader(place.path()).map_err(HookError::Backend)?;
-    match place.holds(&open) {
-        true => Ok(()),
-        false => Err(HookError::message("another file is there")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use super::*;
-    use crate::store::Store;
-
-    fn users(conn: &Connection) -> Result<i64, StoreError> {
-        Ok(conn.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?)
-    }
-
-    /// A store on a file with one user, and a copy of that file without one.
-    async fn store(dir: &Path) -> (Store, PathBuf) {
-        let (path, other) = (dir.join("keys.db"), dir.join("other.db"));
-        let store = Store::open(&path).unwrap();
-        store.accept_other(|_| true);
-        let insert_and_copy = format!(
-            "INSERT INTO keys (kid, key, exp) VALUES (1, 'sealed', 42);
-             VACUUM INTO '{}';
-             INSERT INTO users (username, password_hash) VALUES ('alice', 'none');",
-            other.display()
-        );
-        let conn = Connection::open(&path).unwrap();
-        conn.execute_batch(&insert_and_copy).unwrap();
-        (store, other)
-    }
-
-    /// Puts the other file in its place, and has the writer go over to it.
-    async fn replace(store: &Store, other: &Path) {
-        fs::rename(other, store.place.path()).unwrap();
-        store.writer.write(|_| Ok(())).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_was_opened_before_the_file_was_replaced_is_opened_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, other) = store(dir.path()).await;
-        let mut conn = file::connect_reader(store.place.path()).unwrap();
-        assert_eq!(users(&conn).unwrap(), 1);
-        replace(&store, &other).await;
-        tie(&mut conn, &store.place).unwrap();
-        assert_eq!(users(&conn).unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_was_taken_before_the_file_was_replaced_is_not_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, other) = store(dir.path()).await;
-        let conn = store.readers.get().await.unwrap();
-        let asked = ask(&conn, &store.place, users).await.unwrap();
-        assert_eq!(asked.ok().unwrap().unwrap(), 1);
-        replace(&store, &other).await;
-        assert!(ask(&conn, &store.place, users).await.unwrap().is_err());
-        assert_eq!(store.read(users).await.unwrap(), 0);
+/// The connection if nobody uses it; one whose user has panicked is as good as any.
+fn try_lock(conn: &Mutex<Option<Connection>>) -> Option<MutexGuard<'_, Option<Connection>>> {
+    match conn.try_lock() {
+        Ok(conn) => Some(conn),
+        Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }

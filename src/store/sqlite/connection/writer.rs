@@ -1,7 +1,7 @@
-//! The one writer. What callers ask for while a commit is on its way is
-//! gathered and becomes the next transaction (group commit), so the number of
-//! writes a second does not depend on how long the disk takes to sync. Each
-//! caller is answered after the commit of its own write.
+//! The writer connection, on a thread of its own. Steps that arrive during
+//! a commit are gathered into the next transaction (group commit), so the number
+//! of writes a second does not depend on how long the disk takes to sync. Each
+//! caller is answered after the commit of its own step.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,64 +11,67 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::keeper::Keeper;
-use super::{BUSY_TIMEOUT, StoreError, file};
+use super::identity::OpenFiles;
+use super::{BUSY_TIMEOUT, last_checkpoint};
 use crate::metrics::Commits;
+use crate::store::StoreError;
 
-/// Writes that may wait at once; more callers wait for a place.
+/// Steps in the queue; more callers wait to get into it.
 const QUEUE: usize = 1024;
-/// How long a batch waits for a lock at least, however late it is.
+/// A batch waits at least this long for a lock, however late it is.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
-/// How long the last checkpoint waits for readers.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-/// Writes in one transaction. A bound on how much one failed commit takes down.
+/// Steps in one transaction. A bound on how much one failed commit takes down.
 const BATCH: usize = 64;
 
-/// The sending end; clones share the one thread.
+/// Sending end of the queue; clones share the one thread.
 #[derive(Clone)]
-pub(in crate::store) struct Writer {
+pub(super) struct Writer {
     jobs: mpsc::Sender<Message>,
+    files: Arc<OpenFiles>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     commits: Arc<Commits>,
 }
 
 enum Message {
-    /// A step, and when it was asked for.
-    Job(Box<dyn Job>, Instant),
+    Job(Queued),
     /// What was queued before is done, what comes after is refused.
     Close,
 }
 
-/// A step of some statements with a caller who waits for what became of it.
+/// A step and the moment at which it was queued.
+type Queued = (Box<dyn Job>, Instant);
+
+/// A step of some statements, with a caller who waits for the result.
 trait Job: Send {
-    /// Whether nobody waits any more.
+    /// True once the caller has gone away.
     fn is_abandoned(&self) -> bool;
     /// Runs the statements. On an error they are rolled back, those of others are not.
     fn run(&mut self, tx: &Connection) -> Result<(), ()>;
     /// Answers the caller: with the step's own result when its transaction was
     /// committed, with `failure` when it was not.
-    fn answer(self: Box<Self>, failure: Option<&str>);
+    fn answer(self: Box<Self>, failure: Option<&StoreError>);
 }
 
 impl Writer {
     /// Starts the thread that owns the connection.
-    pub(in crate::store) fn start(keeper: Keeper) -> io::Result<Self> {
+    pub(super) fn start(conn: Connection, files: Arc<OpenFiles>) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let commits = Arc::new(Commits::default());
-        let counted = Arc::clone(&commits);
+        let (counted, checked) = (Arc::clone(&commits), Arc::clone(&files));
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(keeper, queue, &counted))?;
+            .spawn(move || run(conn, &checked, queue, &counted))?;
         Ok(Self {
             jobs,
+            files,
             thread: Arc::new(Mutex::new(Some(thread))),
             commits,
         })
     }
 
-    /// Runs `step` in a transaction and returns when that is on disk. A caller
-    /// that goes away before its turn is as if it had never asked.
-    pub(in crate::store) async fn write<T: Send + 'static>(
+    /// Runs `step` in a transaction and returns when that is on disk. Does
+    /// nothing for a caller that goes away before its turn.
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -77,27 +80,33 @@ impl Writer {
             state: State::Waiting(step),
             answer,
         });
-        let gone = || StoreError::Unavailable("the database is closed".into());
-        self.jobs
-            .send(Message::Job(job, Instant::now()))
-            .await
-            .map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let ended = || match self.files.is_replaced() {
+            true => StoreError::Replaced,
+            false => StoreError::Unavailable("it is closed".to_owned()),
+        };
+        let message = Message::Job((job, Instant::now()));
+        self.jobs.send(message).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 
-    /// The transactions so far.
-    pub(in crate::store) fn commits(&self) -> &Arc<Commits> {
+    pub(super) fn commits(&self) -> &Arc<Commits> {
         &self.commits
     }
 
-    /// Returns when the thread has ended, which only [`close`](Self::close) should cause.
-    pub(in crate::store) async fn ended(&self) {
+    /// Returns when the thread takes no more steps.
+    pub(super) async fn ended(&self) {
         self.jobs.closed().await;
     }
 
-    /// Does what is queued, refuses what comes later, and ends
-    /// the thread, which closes the file.
-    pub(in crate::store) async fn close(self) {
+    /// Has the thread end soon, without waiting: after a file was replaced. With
+    /// a full queue it finds out by itself.
+    pub(super) fn end(&self) {
+        let _ = self.jobs.try_send(Message::Close);
+    }
+
+    /// Does what is queued, refuses what comes later, and ends the thread,
+    /// which closes the file.
+    pub(super) async fn close(self) {
         let thread = self
             .thread
             .lock()
@@ -109,12 +118,6 @@ impl Writer {
             // Its panic, if any, has been reported by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-    }
-}
-
-impl std::fmt::Debug for Writer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Writer")
     }
 }
 
@@ -148,66 +151,67 @@ where
         outcome
     }
 
-    fn answer(self: Box<Self>, failure: Option<&str>) {
+    fn answer(self: Box<Self>, failure: Option<&StoreError>) {
         let result = match (self.state, failure) {
             // Also when the step has found something out for itself: it may
             // have seen what another step of the batch wrote in vain.
-            (_, Some(e)) => Err(StoreError::Unavailable(e.to_owned())),
+            (_, Some(e)) => Err(e.clone()),
             (State::Done(result), None) => result,
-            (_, None) => Err(StoreError::Unavailable("the step was not run".into())),
+            (_, None) => Err(StoreError::Unavailable("the step was not run".to_owned())),
         };
         let _ = self.answer.send(result);
     }
 }
 
-/// A step and when it was asked for.
-type Asked = (Box<dyn Job>, Instant);
-
-/// Why a batch came to nothing.
-enum Failure {
+/// A batch was not committed.
+struct Failure {
+    error: StoreError,
     /// Another process had the lock all the time, and no step was run.
-    Locked(String),
-    Other(String),
+    is_locked: bool,
 }
 
-fn run(mut keeper: Keeper, mut queue: mpsc::Receiver<Message>, commits: &Commits) {
+fn run(
+    mut conn: Connection,
+    files: &OpenFiles,
+    mut queue: mpsc::Receiver<Message>,
+    commits: &Commits,
+) {
     let mut batch = Vec::with_capacity(BATCH);
-    while gather(&mut queue, &mut batch) {
+    while !files.is_replaced() && gather(&mut queue, &mut batch) {
         if batch.is_empty() {
             continue;
         }
         let began = Instant::now();
-        let failure = attempt(&mut keeper, &mut batch).err();
-        let (done, why) = match failure {
-            None => (std::mem::take(&mut batch), None),
-            Some(Failure::Other(why)) => (std::mem::take(&mut batch), Some(why)),
-            Some(Failure::Locked(why)) => (out_of_time(&mut batch), Some(why)),
+        let failure = attempt(&mut conn, files, &mut batch).err();
+        let done = match &failure {
+            Some(Failure { is_locked: true, .. }) => out_of_time(&mut batch),
+            _ => std::mem::take(&mut batch),
         };
-        commits.ended(why.is_none(), done.len(), began.elapsed());
+        commits.ended(failure.is_none(), done.len(), began.elapsed());
         for (job, _) in done {
-            job.answer(why.as_deref());
+            job.answer(failure.as_ref().map(|failure| &failure.error));
         }
     }
-    if let Some(conn) = keeper.into_connection() {
-        finish(conn);
-    }
+    // Callers who still wait are told, and who waits for the end of this too.
+    drop((batch, queue));
+    last_checkpoint::close(conn, files);
 }
 
 /// Adds what is queued to what is left of the last batch, and waits for
 /// something when nothing is. False when nothing is left and nothing will come.
-fn gather(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Asked>) -> bool {
+fn gather(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Queued>) -> bool {
     let mut messages = Vec::new();
     if batch.is_empty() {
         if queue.blocking_recv_many(&mut messages, BATCH) == 0 {
             return false;
         }
     } else {
-        let place = BATCH.saturating_sub(batch.len());
-        messages.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(place));
+        let free = BATCH.saturating_sub(batch.len());
+        messages.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(free));
     }
     for message in messages {
         match message {
-            Message::Job(job, asked_at) => batch.push((job, asked_at)),
+            Message::Job(queued) => batch.push(queued),
             Message::Close => queue.close(),
         }
     }
@@ -215,10 +219,10 @@ fn gather(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Asked>) -> bool {
     true
 }
 
-/// Takes those out that have waited for the lock as long as anyone should; all,
+/// Takes out the steps that have waited for the lock as long as any may; all,
 /// should none have.
-fn out_of_time(batch: &mut Vec<Asked>) -> Vec<Asked> {
-    let is_late = |asked: &mut Asked| asked.1.elapsed() >= BUSY_TIMEOUT;
+fn out_of_time(batch: &mut Vec<Queued>) -> Vec<Queued> {
+    let is_late = |(_, queued_at): &mut Queued| queued_at.elapsed() >= BUSY_TIMEOUT;
     let late: Vec<_> = batch.extract_if(.., is_late).collect();
     if late.is_empty() {
         return std::mem::take(batch);
@@ -226,25 +230,26 @@ fn out_of_time(batch: &mut Vec<Asked>) -> Vec<Asked> {
     late
 }
 
-fn attempt(keeper: &mut Keeper, batch: &mut [Asked]) -> Result<(), Failure> {
-    let other = |e: &dyn std::fmt::Display| Failure::Other(e.to_string());
-    let conn = keeper.connection().map_err(|e| other(&e))?;
-    let mut tx = begin(conn, batch).map_err(|e| match e.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy) => Failure::Locked(e.to_string()),
-        _ => other(&e),
+fn attempt(conn: &mut Connection, files: &OpenFiles, batch: &mut [Queued]) -> Result<(), Failure> {
+    let fail = |error| Failure { error, is_locked: false };
+    files.check().map_err(fail)?;
+    let unavailable = |e: rusqlite::Error| fail(StoreError::Unavailable(e.to_string()));
+    let mut tx = begin(conn, batch).map_err(|e| Failure {
+        is_locked: e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy),
+        ..unavailable(e)
     })?;
     for (job, _) in batch {
-        run_one(&mut tx, job.as_mut()).map_err(|e| other(&e))?;
+        run_one(&mut tx, job.as_mut()).map_err(unavailable)?;
     }
-    tx.commit().map_err(|e| other(&e))?;
-    // A commit into a file that was taken away meanwhile is no commit.
-    keeper.check().map_err(|e| other(&e))
+    tx.commit().map_err(unavailable)?;
+    // A commit into a file that was moved away meanwhile is no commit.
+    files.check().map_err(fail)
 }
 
 /// Time spent in the queue, behind a batch that waited for a lock in vain,
 /// counts: no caller waits for one lock longer than for another.
-fn begin<'a>(conn: &'a mut Connection, batch: &[Asked]) -> rusqlite::Result<Transaction<'a>> {
-    let waited = batch.iter().map(|(_, asked_at)| asked_at.elapsed()).max();
+fn begin<'a>(conn: &'a mut Connection, batch: &[Queued]) -> rusqlite::Result<Transaction<'a>> {
+    let waited = batch.iter().map(|(_, queued_at)| queued_at.elapsed()).max();
     let left = BUSY_TIMEOUT.saturating_sub(waited.unwrap_or_default());
     conn.busy_timeout(left.max(LEAST_WAIT))?;
     conn.transaction()
@@ -257,21 +262,6 @@ fn run_one(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<()> 
         // Some errors (a full disk, an I/O error) have rolled the whole
         // transaction back already; then this fails, and so does the batch.
         Err(()) => own.finish(),
-    }
-}
-
-/// Leaves the database file complete without its side files.
-fn finish(conn: Connection) {
-    // Whoever still reads may keep the side files; a stop waits no longer.
-    let _ = conn.busy_timeout(LAST_WAIT);
-    let stays = "the write-ahead log stays beside the database";
-    match file::empty_log(&conn) {
-        Ok(true) => {}
-        Ok(false) => tracing::warn!("{stays}: another program still uses it"),
-        Err(e) => tracing::warn!("{stays}: {e}"),
-    }
-    if let Err((_, e)) = conn.close() {
-        tracing::warn!("the database was not closed cleanly: {e}");
     }
 }
 

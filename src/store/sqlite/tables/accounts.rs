@@ -7,7 +7,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::key_events::{self, KeyEventKind};
-use super::{Store, StoreError};
+use super::{BadRow, Store, StoreError};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
 
@@ -87,7 +87,7 @@ impl Store {
         account: NewAccountRow,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        self.writer
+        self
             .write(move |conn| {
                 conn.prepare_cached(
                     "INSERT INTO users (username, password_hash, email, date_registered)
@@ -109,7 +109,7 @@ impl Store {
     /// nothing is written, when there is no such account any more: another
     /// program has deleted it, or a backup took the database's place.
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<bool, StoreError> {
-        self.writer
+        self
             .write(move |conn| write_sign_in(conn, &record))
             .await
     }
@@ -146,11 +146,11 @@ fn read(row: &Row<'_>) -> Result<AccountRow, StoreError> {
     let id: i64 = row.get(0)?;
     Ok(AccountRow {
         id: AccountId(id),
-        username: text(row, 1).ok_or(StoreError::BadRow {
+        username: text(row, 1).ok_or(StoreError::from(BadRow {
             table: "users",
             column: "username",
             row: id,
-        })?,
+        }))?,
         // An unreadable hash fits no password; the caller says so in the log.
         password_hash: text(row, 2).unwrap_or_default(),
     })

@@ -37,7 +37,7 @@ impl Store {
         self.read(|conn| {
             // Mistyped rows are the server's log's to report.
             let rows = all(conn)?.into_iter();
-            rows.filter(|row| !matches!(row, Err(StoreError::BadRow { .. })))
+            rows.filter(|row| !matches!(row, Err(StoreError::BadRow(_))))
                 .collect()
         })
         .await
@@ -54,7 +54,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         span: impl FnOnce(UnixTime) -> KeySpan + Send + 'static,
     ) -> Result<Vec<Kid>, StoreError> {
-        self.writer
+        self
             .write(move |conn| {
                 let now = clock.now();
                 let present = keys::around(conn, now, usize::MAX)?;
@@ -82,7 +82,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         allowed: impl FnOnce(&[KeyRow], UnixTime) -> Result<(), E> + Send + 'static,
     ) -> Result<Result<(), E>, StoreError> {
-        self.writer
+        self
             .write(move |conn| {
                 let now = clock.now();
                 match allowed(&keys::around(conn, now, 0)?, now) {
@@ -112,7 +112,7 @@ impl Store {
         now: UnixTime,
         mut reseal: impl FnMut(Kid, &[u8]) -> Reseal + Send + 'static,
     ) -> Result<Resealed, StoreError> {
-        self.writer
+        self
             .write(move |conn| {
                 let mut done = Resealed::default();
                 for row in keys::all_without_times(conn)? {

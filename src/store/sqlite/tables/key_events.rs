@@ -4,7 +4,7 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
-use super::{Store, StoreError};
+use super::{BadRow, Store, StoreError};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
 
@@ -119,11 +119,11 @@ fn read(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
     };
     Ok(KeyEvent {
         kid: Kid::from_row(row.get(1)?),
-        kind: kind.ok_or(StoreError::BadRow {
+        kind: kind.ok_or(StoreError::from(BadRow {
             table: "key_events",
             column: "event",
             row: id,
-        })?,
+        }))?,
         at: UnixTime::from_secs(row.get(3)?),
         reason: row.get(4)?,
     })

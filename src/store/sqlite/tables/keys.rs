@@ -6,7 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::key_events::{self, KeyEventKind};
-use super::{Store, StoreError};
+use super::{BadRow, Store, StoreError};
 use crate::clock::{Clock, UnixTime};
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
 
@@ -45,7 +45,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         due: impl FnOnce(&[KeyTimes], UnixTime) -> Option<KeySpan> + Send + 'static,
     ) -> Result<bool, StoreError> {
-        self.writer
+        self
             .write(move |conn| {
                 let now = clock.now();
                 let times: Vec<_> = around(conn, now, expired)?
@@ -70,7 +70,7 @@ impl Store {
         keep: Option<Kid>,
         now: UnixTime,
     ) -> Result<usize, StoreError> {
-        self.writer
+        self
             .write(move |conn| {
                 let mut query = conn.prepare_cached(
                     "DELETE FROM keys WHERE exp < ? AND kid IS NOT ? RETURNING kid",
@@ -169,16 +169,16 @@ pub(in crate::store) fn around(
 
 pub(in crate::store) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kid: i64 = row.get(0)?;
-    let bad = |column| StoreError::BadRow {
+    let bad = |column| StoreError::from(BadRow {
         table: "keys",
         column,
         row: kid,
-    };
-    let bad_time = |column| StoreError::BadRow {
+    });
+    let bad_time = |column| StoreError::from(BadRow {
         table: "key_times",
         column,
         row: kid,
-    };
+    });
     let signs_from: Option<i64> = row.get(3).map_err(|_| bad_time("signs_from"))?;
     // Only shown, so no reason to leave the key out.
     let created_at: Option<i64> = row.get(6).unwrap_or_default();

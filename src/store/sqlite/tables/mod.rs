@@ -5,5 +5,6 @@ pub(super) mod key_admin;
 pub(super) mod key_events;
 pub(super) mod keys;
 
-use super::{Store, StoreError};
+use super::Store;
+use crate::store::{BadRow, StoreError};
 use keys::KeyRow;

@@ -1,0 +1,64 @@
+//! Errors of the store, the same for any engine.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a step was not done. Nothing of it is in the database at the path; in a
+/// file that was moved away within the step it may be.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds a lock, or the disk is full or read-only: it may
+    /// work again later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The service ends; the log has said so once.
+    #[error("the database file was deleted, moved or replaced while in use")]
+    Replaced,
+    #[error("a row with this unique value exists already")]
+    AlreadyExists,
+    #[error(transparent)]
+    BadRow(#[from] BadRow),
+    #[error("the database refused a statement: {0}")]
+    Refused(String),
+}
+
+/// A row that another program filled with a value of the wrong type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("column {column} of table {table} holds a value of the wrong type in row {row}")]
+pub struct BadRow {
+    pub table: &'static str,
+    pub column: &'static str,
+    /// Primary key of the row.
+    pub row: i64,
+}
+
+/// Why a database could not be opened. Each says what to do where that is known.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("it cannot be opened: {0}")]
+    File(#[from] io::Error),
+    #[error("SQLite cannot use it: {0}")]
+    Engine(String),
+    #[error(
+        "a hot journal lies beside it, left by a program that was killed while it wrote; the next start of the service rolls it back"
+    )]
+    HotJournal,
+    #[error("it cannot be switched to write-ahead logging (its journal mode stays {0})")]
+    NoWal(String),
+    #[error("a newer version of this service has changed it ({0}); run that version")]
+    Newer(String),
+    #[error("its table {table} has the columns ({found}) where this service needs ({needed})")]
+    OtherColumns {
+        table: &'static str,
+        found: String,
+        needed: &'static str,
+    },
+    #[error("its schema cannot be brought up to date: {0}")]
+    Migration(String),
+    #[error(
+        "the write-ahead log {0} belongs to another database or to another state of this one; move it away to go on without what it holds, or put the file back that it belongs to"
+    )]
+    ForeignWal(PathBuf),
+    #[error("the writer thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}

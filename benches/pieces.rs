@@ -162,7 +162,7 @@ fn snapshots(c: &mut Criterion) {
         .runtime
         .block_on(bench.store.keys_around(bench.clock.now(), 1))
         .unwrap()
-        .0;
+        .rows;
     let mut group = c.benchmark_group("snapshot");
     group.bench_function("load, all keys new", |b| {
         b.iter_batched(

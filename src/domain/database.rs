@@ -36,8 +36,8 @@ pub fn check_secrets(
     secrets: &SealingKeys,
     now: UnixTime,
 ) -> Result<(), DatabaseError> {
-    let rows = Store::peek_keys(path).map_err(|error| unusable(path, error))?;
-    match key_ring::secrets_fit(rows, secrets, now) {
+    let keys = Store::peek_keys(path).map_err(|error| unusable(path, error))?;
+    match key_ring::secrets_fit(keys.rows, secrets, now) {
         true => Ok(()),
         false => Err(DatabaseError::OtherSealingKey(path.to_owned())),
     }
@@ -76,7 +76,11 @@ pub fn file_modes(path: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
 
 /// The latest time that is stored in the database.
 pub fn newest_time(found: &Inspection) -> Option<UnixTime> {
-    let created = readable(found).filter_map(|row| row.times.created_at);
+    let created = found
+        .keys
+        .rows
+        .iter()
+        .filter_map(|row| row.times.created_at);
     created.chain(found.last_sign_in).max()
 }
 
@@ -95,8 +99,8 @@ pub fn review_keys(
     policy: &Policy,
     now: UnixTime,
 ) -> KeyReview {
-    let rows: Vec<_> = readable(found).cloned().collect();
-    let statuses = key_admin::statuses(&rows, secrets, policy, now);
+    let rows = &found.keys.rows;
+    let statuses = key_admin::statuses(rows, secrets, policy, now);
     let usable: Vec<_> = rows
         .iter()
         .zip(&statuses)
@@ -126,7 +130,10 @@ pub fn difference(
     secrets: Option<&SealingKeys>,
     now: UnixTime,
 ) -> Option<Difference> {
-    let published = || readable(found).filter(|row| row.times.is_published_at(now));
+    let published = || {
+        let rows = found.keys.rows.iter();
+        rows.filter(|row| row.times.is_published_at(now))
+    };
     let opens = |row: &&KeyRow| {
         secrets.is_some_and(|secrets| OpenedKey::open((*row).clone(), secrets).is_ok())
     };
@@ -140,8 +147,4 @@ pub fn difference(
     }
     let missing: Vec<_> = must.difference(&served).cloned().collect();
     (!missing.is_empty()).then_some(Difference::Missing(missing))
-}
-
-fn readable(found: &Inspection) -> impl Iterator<Item = &KeyRow> {
-    found.keys.iter().filter_map(|row| row.as_ref().ok())
 }

@@ -1,21 +1,18 @@
-//! What operators do to keys by hand. Each step works on the database alone,
+//! Changes of keys that operators ask for. Each works on the database alone,
 //! beside running servers, which notice within a second.
 
 use std::sync::Arc;
-
-use tokio::sync::oneshot;
 
 use super::key_ring::{BadKey, OpenedKey};
 use super::rotation::{self, RotationError};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
-use crate::lifecycle::{self, Policy, Stage};
-use crate::lifecycle::{KeyTimes, Kid};
-pub use crate::store::{KeyEvent, KeyEventKind, Resealed};
-use crate::store::{KeyRow, Reseal, Store, StoreError};
+use crate::lifecycle::{self, KeyTimes, Kid, Policy, Stage};
+use crate::store::{BadRow, KeyChange, KeyRow, KeyRows, NewKey, Store, StoreError};
+pub use crate::store::{KeyEvent, KeyEventKind};
 
-/// The operations over one database.
+/// Operators' changes of the keys in one database.
 pub struct KeyOperations {
     store: Store,
     secrets: Arc<SealingKeys>,
@@ -24,42 +21,47 @@ pub struct KeyOperations {
     clock: Arc<dyn Clock>,
 }
 
-/// Everything that can be said of a key.
+/// All that is shown of a key.
 #[derive(Debug)]
 pub struct KeyStatus {
-    /// Which.
     pub kid: Kid,
-    /// Where it stands.
     pub stage: Stage,
-    /// When it was made; none for keys of the earlier server.
+    /// `None` for keys of the earlier server.
     pub created_at: Option<UnixTime>,
-    /// From when it signs; none for keys of the earlier server, which may at once.
+    /// `None` for keys of the earlier server, which may sign at once.
     pub signs_from: Option<UnixTime>,
-    /// When another takes over, as things stand; none when it never signs again.
+    /// When another key takes over, as things stand; `None` when it never signs again.
     pub stops_signing: Option<UnixTime>,
     /// When it leaves, or has left, the set.
     pub unpublished_at: UnixTime,
     /// When its row is deleted.
     pub deleted_at: UnixTime,
-    /// The entry of `NOT_MY_KEY` that opens it, counted from 0, or why none does.
+    /// Index of the entry of `NOT_MY_KEY` that opens it.
     pub opened_by: Result<usize, BadKey>,
+}
+
+/// Numbers of keys after a re-encryption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Under the first entry of `NOT_MY_KEY` now, and not before.
+    pub changed: usize,
+    /// Under the first entry already.
+    pub unchanged: usize,
+    /// Opened by no entry, or not readable as a key, and left as they are.
+    pub unreadable: usize,
 }
 
 /// Why a key was not revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    /// There is no such key.
     #[error("there is no key {0}; `keys list` shows all")]
     Unknown(Kid),
-    /// It is not published any more.
     #[error("key {0} is not published any more")]
     NotPublished(Kid),
-    /// No other key could sign then.
     #[error(
         "key {0} is the only one that can sign, and nothing would be left: use `keys rotate --now`, which puts a new one in its place"
     )]
     LastOne(Kid),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -82,105 +84,155 @@ impl KeyOperations {
         }
     }
 
-    /// All keys, in the order of their making, as they stand at `now`. A
-    /// program that lists them opens each one: slow, but nothing is assumed.
-    pub async fn list(&self, now: UnixTime) -> Result<Vec<KeyStatus>, RotationError> {
-        let rows = self.store.all_keys().await?;
+    /// Status of all keys at `now`, in the order of their making, and the rows
+    /// that could not be read. Opens each key: slow, but nothing is assumed.
+    pub async fn list(
+        &self,
+        now: UnixTime,
+    ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), RotationError> {
+        let KeyRows { rows, bad } = self.store.all_keys().await?;
         let (secrets, policy) = (Arc::clone(&self.secrets), self.policy);
         let list = move || statuses(&rows, &secrets, &policy, now);
-        Ok(tokio::task::spawn_blocking(list).await?)
+        Ok((tokio::task::spawn_blocking(list).await?, bad))
     }
 
     /// Publishes a new key, which signs after the usual lead. Returns its times.
     pub async fn rotate(&self) -> Result<(Kid, UnixTime), RotationError> {
-        let entry = self.entry_in_use().await?;
-        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets, entry).await?;
+        let (kid, sealed) = self.make_sealed().await?;
         let policy = self.policy;
-        let (tell, told) = oneshot::channel();
-        let span = move |_: &[KeyTimes], now| {
+        let decide = move |_: &KeyRows, now| {
             let span = lifecycle::rotated_key(&policy, now);
-            let _ = tell.send(span.signs_from);
-            Some(span)
+            let insert = Some(NewKey { kid, sealed, span });
+            let change = KeyChange {
+                insert,
+                ..KeyChange::default()
+            };
+            Ok::<_, RotationError>((change, span.signs_from))
         };
-        self.store
-            .insert_key_if_due(kid, sealed.into_bytes(), 0, Arc::clone(&self.clock), span)
-            .await?;
-        // It was told before the insertion, or there would have been an error.
-        Ok((kid, told.await.unwrap_or_else(|_| self.clock.now())))
+        let clock = Arc::clone(&self.clock);
+        let signs_from = self.store.change_keys(Some(0), clock, decide).await?;
+        Ok((kid, signs_from))
     }
 
     /// Takes all keys out of the set and puts a new one in, which signs at
-    /// once. Returns the new one and those that went.
+    /// once. Returns the new one and those that were published.
     pub async fn replace_all(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
-        let entry = self.entry_in_use().await?;
-        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets, entry).await?;
+        let (kid, sealed) = self.make_sealed().await?;
         let policy = self.policy;
-        let span = move |now| lifecycle::emergency_key(&policy, now);
+        let decide = move |keys: &KeyRows, now| {
+            let span = lifecycle::emergency_key(&policy, now);
+            let change = KeyChange {
+                insert: Some(NewKey { kid, sealed, span }),
+                revoke: revocable(keys),
+                reason,
+                ..KeyChange::default()
+            };
+            Ok::<_, RotationError>((change, published(keys, now)))
+        };
         let clock = Arc::clone(&self.clock);
-        let gone = self
-            .store
-            .replace_keys(kid, sealed.into_bytes(), reason, clock, span)
-            .await?;
+        let gone = self.store.change_keys(None, clock, decide).await?;
         Ok((kid, gone))
     }
 
     /// Takes one key out of the set, unless no other could sign then.
     pub async fn revoke(&self, kid: Kid, reason: String) -> Result<(), RevokeError> {
-        if !self.store.has_key(kid).await? {
-            return Err(RevokeError::Unknown(kid));
-        }
         let (policy, secrets) = (self.policy, Arc::clone(&self.secrets));
-        let allowed = move |keys: &[KeyRow], now| may_revoke(kid, keys, &secrets, &policy, now);
+        let decide = move |keys: &KeyRows, now| {
+            may_revoke(kid, &keys.rows, &secrets, &policy, now)?;
+            let change = KeyChange {
+                revoke: vec![kid],
+                reason,
+                ..KeyChange::default()
+            };
+            Ok((change, ()))
+        };
         let clock = Arc::clone(&self.clock);
-        self.store.revoke_key(kid, reason, clock, allowed).await?
+        self.store.change_keys(None, clock, decide).await
     }
 
-    /// The entry of `NOT_MY_KEY` that opens the newest published key. A running
-    /// server has it; it may not have the first one yet.
+    /// Encrypts every key again that is not under the first entry of `NOT_MY_KEY`.
+    pub async fn reencrypt(&self) -> Result<Resealed, StoreError> {
+        let secrets = Arc::clone(&self.secrets);
+        let decide = move |keys: &KeyRows, _| Ok(reseal(keys, &secrets));
+        let clock = Arc::clone(&self.clock);
+        self.store.change_keys(None, clock, decide).await
+    }
+
+    /// A new key, sealed under the entry of `NOT_MY_KEY` that is in use.
+    async fn make_sealed(&self) -> Result<(Kid, Vec<u8>), RotationError> {
+        let entry = self.entry_in_use().await?;
+        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets, entry).await?;
+        Ok((kid, sealed.into_bytes()))
+    }
+
+    /// Index of the entry of `NOT_MY_KEY` that opens the newest published key. A
+    /// running server has it; it may not have the first one yet.
     async fn entry_in_use(&self) -> Result<usize, RotationError> {
-        let now = self.clock.now();
-        let published: Vec<_> = self
-            .list(now)
-            .await?
+        let (keys, _) = self.list(self.clock.now()).await?;
+        let published: Vec<_> = keys
             .into_iter()
             .filter(|key| key.stage.is_published())
             .collect();
-        let newest_first = published.iter().rev();
-        match newest_first
-            .filter_map(|key| key.opened_by.as_ref().ok())
-            .next()
-        {
+        let mut newest_first = published.iter().rev();
+        match newest_first.find_map(|key| key.opened_by.as_ref().ok()) {
             Some(&entry) => Ok(entry),
             None if published.is_empty() => Ok(0),
             None => Err(RotationError::OtherSecrets),
         }
     }
 
-    /// Encrypts every key anew that is not under the first entry of
-    /// `NOT_MY_KEY`, and opens each again before anything is committed.
-    pub async fn reencrypt(&self) -> Result<Resealed, StoreError> {
-        let secrets = Arc::clone(&self.secrets);
-        let reseal = move |_, sealed: &[u8]| match secrets.open_with_index(sealed) {
-            Some((0, _)) => Reseal::Keep,
-            Some((_, plain)) => {
-                let anew = secrets.seal(&plain).into_bytes();
-                match secrets.open_with_index(&anew) {
-                    Some((0, again)) if again == plain => Reseal::Replace(anew),
-                    _ => Reseal::Unreadable,
-                }
-            }
-            None => Reseal::Unreadable,
-        };
-        self.store.reseal_keys(self.clock.now(), reseal).await
-    }
-
-    /// The latest events of keys.
+    /// The latest `limit` events.
     pub async fn history(&self, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
         self.store.key_history(limit).await
     }
 }
 
-/// How the keys in `rows` stand at `now`. Opens each one: slow, call it on a
+/// Keys for an emergency to revoke. Expired ones too: by a clock that is set back
+/// later they may not be expired. Bad rows too: another program may mend them.
+fn revocable(keys: &KeyRows) -> Vec<Kid> {
+    let rows = keys.rows.iter().filter(|row| !row.times.revoked);
+    let bad = keys.bad.iter().map(|bad| Kid::from_row(bad.row));
+    rows.map(|row| row.times.kid).chain(bad).collect()
+}
+
+fn published(keys: &KeyRows, now: UnixTime) -> Vec<Kid> {
+    let times = keys.rows.iter().map(|row| &row.times);
+    times
+        .filter(|times| times.is_published_at(now))
+        .map(|times| times.kid)
+        .collect()
+}
+
+/// Plan of a re-encryption. Each new sealed form is opened again, before
+/// anything is written.
+fn reseal(keys: &KeyRows, secrets: &SealingKeys) -> (KeyChange, Resealed) {
+    let mut change = KeyChange::default();
+    let mut done = Resealed {
+        unreadable: keys.bad.len(),
+        ..Resealed::default()
+    };
+    for row in &keys.rows {
+        let Some((entry, plain)) = secrets.open_with_index(&row.sealed) else {
+            done.unreadable += 1;
+            continue;
+        };
+        if entry == 0 {
+            done.unchanged += 1;
+            continue;
+        }
+        let sealed = secrets.seal(&plain).into_bytes();
+        match secrets.open_with_index(&sealed) {
+            Some((0, again)) if again == plain => {
+                change.reseal.push((row.times.kid, sealed));
+                done.changed += 1;
+            }
+            _ => done.unreadable += 1,
+        }
+    }
+    (change, done)
+}
+
+/// Status at `now` of the keys in `rows`. Opens each one: slow, call it on a
 /// blocking thread.
 pub fn statuses(
     rows: &[KeyRow],
@@ -240,13 +292,16 @@ fn may_revoke(
     policy: &Policy,
     now: UnixTime,
 ) -> Result<(), RevokeError> {
-    let (these, rest): (Vec<_>, Vec<_>) = keys.iter().partition(|row| row.times.kid == kid);
-    if !these.iter().any(|row| row.times.is_published_at(now)) {
-        return Err(RevokeError::NotPublished(kid));
+    let published = |row: &&KeyRow| row.times.is_published_at(now);
+    match keys.iter().find(|row| row.times.kid == kid) {
+        None => return Err(RevokeError::Unknown(kid)),
+        Some(row) if !published(&row) => return Err(RevokeError::NotPublished(kid)),
+        Some(_) => {}
     }
+    let others = keys.iter().filter(published);
     // A key that does not open cannot take over.
-    let rest: Vec<_> = rest
-        .into_iter()
+    let rest: Vec<_> = others
+        .filter(|row| row.times.kid != kid)
         .filter(|row| OpenedKey::open((*row).clone(), secrets).is_ok())
         .map(|row| row.times)
         .collect();

@@ -17,7 +17,7 @@ use crate::crypto::rsa::KeyError;
 pub use crate::crypto::rsa::{KeySource, Rsa2048};
 use crate::lifecycle::{self, Policy};
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
-use crate::store::{Store, StoreError};
+use crate::store::{KeyChange, KeyRows, NewKey, Store, StoreError};
 
 /// The loop looks at the database at least this often, for what other
 /// programs have done.
@@ -213,7 +213,7 @@ impl Rotation {
     async fn look(&mut self, now: UnixTime) -> Result<(), RotationError> {
         // Asked before the rows, so that no event comes between unseen.
         let event = self.store.last_key_event().await?;
-        let (rows, mistyped) = self.store.keys_around(now, self.expired_rows()).await?;
+        let KeyRows { rows, bad } = self.store.keys_around(now, self.expired_rows()).await?;
         let (ring, secrets) = (Arc::clone(&self.ring), Arc::clone(&self.secrets));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
         self.seen_event = event;
@@ -237,9 +237,10 @@ impl Rotation {
                 tracing::error!(%kid, "a key in the database {what}: {reason}");
             }
         }
-        for kid in mistyped {
+        for bad in bad {
+            let kid = Kid::from_row(bad.row);
             if self.noted.insert(kid) {
-                tracing::error!(%kid, "a row of the table keys holds values of the wrong type and is left alone");
+                tracing::error!(%kid, "a key in the database cannot be used and is left alone: {bad}");
             }
         }
         Ok(())
@@ -249,24 +250,21 @@ impl Rotation {
     async fn make(&self, due: Due) -> Result<(), RotationError> {
         let (kid, sealed) = make_sealed(&self.source, &self.secrets, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
-        let still_due = move |times: &[KeyTimes], now| {
-            let good: Vec<_> = times
-                .iter()
-                .filter(|times| !bad.contains(&times.kid))
-                .copied()
-                .collect();
-            due.span(&good, &policy, now)
+        let sealed = sealed.into_bytes();
+        let decide = move |keys: &KeyRows, now| {
+            let times = keys.rows.iter().map(|row| row.times);
+            let good: Vec<_> = times.filter(|times| !bad.contains(&times.kid)).collect();
+            let span = due.span(&good, &policy, now);
+            let insert = span.map(|span| NewKey { kid, sealed, span });
+            let is_due = insert.is_some();
+            let change = KeyChange {
+                insert,
+                ..KeyChange::default()
+            };
+            Ok::<_, RotationError>((change, is_due))
         };
-        let inserted = self
-            .store
-            .insert_key_if_due(
-                kid,
-                sealed.into_bytes(),
-                self.expired_rows(),
-                Arc::clone(&self.clock),
-                still_due,
-            )
-            .await?;
+        let (expired, clock) = (Some(self.expired_rows()), Arc::clone(&self.clock));
+        let inserted = self.store.change_keys(expired, clock, decide).await?;
         if inserted {
             let kind = match due {
                 Due::Signing => "signing",

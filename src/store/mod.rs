@@ -1,11 +1,154 @@
 //! All the SQL. It sees sealed keys and password hashes, never a private key or
-//! a password.
+//! a password. This file has the types that the domain sees, the same for any
+//! engine; the engine has the steps, each one transaction. Where a step depends
+//! on what is stored, it reads rows, has the domain decide, and writes the plan.
 
 mod error;
 mod sqlite;
 
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::clock::UnixTime;
+use crate::lifecycle::{KeySpan, KeyTimes, Kid};
 pub use error::{BadRow, OpenError, StoreError};
-pub use sqlite::{
-    AccountId, AccountRow, Inspection, KeyEvent, KeyEventKind, KeyRow, NewAccountRow,
-    Reseal, Resealed, SchemaState, SignInRecord, Store,
-};
+pub use sqlite::Store;
+
+/// The column `users.id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccountId(i64);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Columns of `users` that sign-in needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRow {
+    pub id: AccountId,
+    pub username: String,
+    /// PHC string; empty when the column holds no text.
+    pub password_hash: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewAccountRow {
+    pub username: String,
+    pub email: Option<String>,
+    /// PHC string.
+    pub password_hash: String,
+}
+
+/// A sign-in that is about to be answered with a token.
+#[derive(Clone, Debug)]
+pub struct SignInRecord {
+    pub account: AccountId,
+    /// The account's name as stored.
+    pub username: String,
+    pub client: IpAddr,
+    pub at: UnixTime,
+    /// (old, new): replaces an outdated hash.
+    pub new_hash: Option<(String, String)>,
+    /// Key of the token, if it may be the first that the key has signed.
+    pub first_use: Option<Kid>,
+}
+
+/// A row of `keys` with its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    pub times: KeyTimes,
+    /// Fernet token.
+    pub sealed: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRows {
+    pub rows: Vec<KeyRow>,
+    /// Rows with a value of the wrong type, which give no key.
+    pub bad: Vec<BadRow>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub kid: Kid,
+    /// Fernet token.
+    pub sealed: Vec<u8>,
+    pub span: KeySpan,
+}
+
+/// A planned change of the keys, with the events that belong to it.
+#[derive(Clone, Debug, Default)]
+pub struct KeyChange {
+    pub insert: Option<NewKey>,
+    pub revoke: Vec<Kid>,
+    /// The operator's reason for `revoke`.
+    pub reason: String,
+    /// New sealed forms.
+    pub reseal: Vec<(Kid, Vec<u8>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyEventKind {
+    Created,
+    FirstSigned,
+    Revoked,
+    Reencrypted,
+    Deleted,
+}
+
+impl KeyEventKind {
+    const ALL: [Self; 5] = [
+        Self::Created,
+        Self::FirstSigned,
+        Self::Revoked,
+        Self::Reencrypted,
+        Self::Deleted,
+    ];
+
+    /// Its name in the column `key_events.event`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::FirstSigned => "first_signed",
+            Self::Revoked => "revoked",
+            Self::Reencrypted => "reencrypted",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// A row of `key_events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEvent {
+    pub kid: Kid,
+    pub kind: KeyEventKind,
+    pub at: UnixTime,
+    pub reason: Option<String>,
+}
+
+/// The schema of a database, compared with the one of this version.
+#[derive(Debug)]
+pub enum SchemaState {
+    Current,
+    /// The next start of the service makes the missing migrations.
+    Older {
+        has: usize,
+        needs: usize,
+    },
+    /// The service would refuse it, for this reason.
+    Unusable(OpenError),
+}
+
+/// State of a database, for commands that report on it.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Complaints of the database's own check; empty when it finds none.
+    pub damages: Vec<String>,
+    pub schema: SchemaState,
+    /// All keys; without times when the schema is older than these.
+    pub keys: KeyRows,
+    /// Time of the latest sign-in that was recorded.
+    pub last_sign_in: Option<UnixTime>,
+}

@@ -39,7 +39,7 @@ fn signer(app: &TestApp) -> String {
 }
 
 async fn stages(app: &TestApp) -> Vec<Stage> {
-    let list = operations(app).list(app.now()).await.unwrap();
+    let (list, _) = operations(app).list(app.now()).await.unwrap();
     list.into_iter().map(|key| key.stage).collect()
 }
 
@@ -185,8 +185,8 @@ async fn the_history_tells_what_happened_and_why() {
             (first, KeyEventKind::Created, None),
             (expired, KeyEventKind::Created, None),
             (first, KeyEventKind::FirstSigned, None),
-            (expired, KeyEventKind::Revoked, Some("a leak")),
             (first, KeyEventKind::Revoked, Some("a leak")),
+            (expired, KeyEventKind::Revoked, Some("a leak")),
             (new, KeyEventKind::Created, None),
         ]
     );
@@ -210,7 +210,7 @@ async fn a_new_key_is_sealed_under_the_entry_that_the_servers_have() {
     let new = SealingKeys::generate();
     let both = Arc::new(SealingKeys::parse(&format!("{},{old}", new.as_str())).unwrap());
     let (rotated, _) = operations_with(&app, both).rotate().await.unwrap();
-    let statuses = operations(&app).list(app.now()).await.unwrap();
+    let (statuses, _) = operations(&app).list(app.now()).await.unwrap();
     let row = statuses.iter().find(|key| key.kid == rotated).unwrap();
     assert!(matches!(row.opened_by, Ok(0)));
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures_util::FutureExt as _;
 use jwks_server::clock::UnixTime;
 use jwks_server::lifecycle::Kid;
-use jwks_server::store::{Inspection, Reseal, Resealed, SchemaState, Store, StoreError};
+use jwks_server::store::{Inspection, KeyChange, KeyRows, SchemaState, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -78,12 +78,10 @@ async fn a_stopped_database_is_told_as_it_is() {
     assert!(matches!(found.schema, SchemaState::Current));
     assert_eq!(found.damages, Vec::<String>::new());
     assert_eq!(found.last_sign_in, Some(START));
-    let keys: Vec<_> = found.keys.into_iter().map(Result::unwrap).collect();
-    assert_eq!(keys.len(), 2);
-    assert!(keys.iter().all(|key| key.times.signs_from.is_some()));
-    let peeked = Store::peek_keys(&path).unwrap();
-    assert_eq!(peeked.len(), 2);
-    assert!(peeked.iter().all(|key| key.times.signs_from.is_none()));
+    let KeyRows { rows, bad } = &found.keys;
+    assert_eq!((rows.len(), bad.len()), (2, 0));
+    assert!(rows.iter().all(|key| key.times.signs_from.is_some()));
+    assert_eq!(Store::peek_keys(&path).unwrap(), found.keys);
 }
 
 #[tokio::test]
@@ -93,7 +91,8 @@ async fn a_running_database_is_told_with_what_is_in_its_side_files() {
     app.token("/auth", "alice", &password).await;
     let found = Store::inspect(&app.database()).unwrap().unwrap();
     assert!(matches!(found.schema, SchemaState::Current));
-    assert_eq!((found.keys.len(), found.last_sign_in), (2, Some(START)));
+    let found = (found.keys.rows.len(), found.last_sign_in);
+    assert_eq!(found, (2, Some(START)));
     let modes = Store::file_modes(&app.database()).unwrap();
     let modes: Vec<_> = modes
         .into_iter()
@@ -108,7 +107,7 @@ fn what_is_missing_or_empty_is_no_database_and_stays_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.db");
     assert!(Store::inspect(&path).unwrap().is_none());
-    assert!(Store::peek_keys(&path).unwrap().is_empty());
+    assert!(Store::peek_keys(&path).unwrap().rows.is_empty());
     assert!(Store::file_modes(&path).unwrap().is_empty());
     assert_eq!(names(&path), Vec::<String>::new());
     fs::write(&path, "").unwrap();
@@ -133,14 +132,14 @@ async fn a_file_of_the_earlier_server_is_older_until_it_is_opened() {
     };
     assert_eq!((has, needs), (0, 3));
     assert_eq!(found.last_sign_in, None);
-    let keys: Vec<_> = found.keys.into_iter().map(Result::unwrap).collect();
-    assert_eq!(keys, Store::peek_keys(&path).unwrap());
+    assert_eq!(found.keys, Store::peek_keys(&path).unwrap());
+    let keys = found.keys.rows;
     assert_eq!(keys[0].times.kid.as_i64(), 7);
     assert_eq!(keys[0].sealed, b"sealed");
     Store::open(&path).unwrap().close().await;
     let found = inspect(&path);
     assert!(matches!(found.schema, SchemaState::Current));
-    assert_eq!(found.keys.len(), 1);
+    assert_eq!(found.keys.rows.len(), 1);
 }
 
 #[test]
@@ -153,8 +152,8 @@ fn an_older_file_without_keys_is_told_without() {
         found.schema,
         SchemaState::Older { has: 0, needs: 3 }
     ));
-    assert!(found.keys.is_empty());
-    assert!(Store::peek_keys(&path).unwrap().is_empty());
+    assert_eq!(found.keys, KeyRows::default());
+    assert!(Store::peek_keys(&path).unwrap().rows.is_empty());
 }
 
 #[tokio::test]
@@ -257,7 +256,7 @@ fn an_error_of_sqlite_is_told_by_what_may_be_done() {
         "INSERT INTO b VALUES (9)",
         "SELECT nothing",
     ] {
-        assert!(matches!(run(wrong), StoreError::Sqlite(_)), "{wrong}");
+        assert!(matches!(run(wrong), StoreError::Refused(_)), "{wrong}");
     }
     conn.execute_batch("PRAGMA query_only = ON").unwrap();
     assert!(matches!(run("DELETE FROM a"), StoreError::Unavailable(_)));
@@ -267,9 +266,41 @@ fn an_error_of_sqlite_is_told_by_what_may_be_done() {
 async fn a_row_of_the_wrong_type_counts_nowhere_and_is_named() {
     let app = TestApp::start().await;
     app.execute("INSERT INTO keys (kid, key, exp) VALUES (9, 'x', 'never'), (8, 5, 1900000000)");
-    let (rows, mistyped) = app.store.keys_around(START, 9).await.unwrap();
-    assert_eq!(rows.len(), 2);
-    assert_eq!(mistyped, [Kid::from_row(8), Kid::from_row(9)]);
+    let (around, all) = (
+        app.store.keys_around(START, 9).await,
+        app.store.all_keys().await,
+    );
+    for found in [around.unwrap(), all.unwrap()] {
+        assert_eq!(found.rows.len(), 2);
+        let bad: Vec<_> = found.bad.iter().map(ToString::to_string).collect();
+        let told = |column: &str, row: u8| {
+            format!("column {column} of table keys holds a value of the wrong type in row {row}")
+        };
+        assert_eq!(bad, [told("key", 8), told("exp", 9)]);
+    }
+}
+
+#[tokio::test]
+async fn an_expired_row_of_the_wrong_type_does_not_hide_the_last_good_one() {
+    let app = TestApp::start().await;
+    app.execute("INSERT INTO keys (kid, key, exp) VALUES (8, 5, 1799999999)");
+    let found = app.store.keys_around(START, 1).await.unwrap();
+    assert_eq!((found.rows.len(), found.bad.len()), (2, 0));
+}
+
+/// A column that is missing is no row of the wrong type: nothing may be dropped
+/// for it, or any `NOT_MY_KEY` would fit.
+#[tokio::test]
+async fn a_query_of_keys_that_misses_a_column_fails() {
+    let app = TestApp::start().await;
+    app.execute("ALTER TABLE key_times RENAME COLUMN signs_from TO other");
+    let refused = |found: Result<KeyRows, StoreError>| {
+        let error = found.unwrap_err();
+        assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    };
+    refused(app.store.keys_around(START, 9).await);
+    refused(app.store.all_keys().await);
+    Store::peek_keys(&app.database()).unwrap_err();
 }
 
 #[tokio::test]
@@ -285,25 +316,40 @@ async fn only_what_is_past_its_retention_can_be_pruned_and_is() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_each_row_is_counted_when_all_are_sealed_anew() {
+async fn a_planned_change_is_written_whole_with_its_events_or_not_at_all() {
     let app = TestApp::start().await;
-    app.execute("DELETE FROM keys; INSERT INTO keys (kid, key, exp) VALUES (1, 'a', 9), (2, 'a', 9), (3, 'b', 9), (4, 'c', 9), (5, 'c', 9), (6, 'c', 9)");
-    let counted = app.store.reseal_keys(START, |_, sealed| match sealed {
-        b"a" => Reseal::Replace(b"new".to_vec()),
-        b"b" => Reseal::Unreadable,
-        _ => Reseal::Keep,
-    });
-    let expected = Resealed {
-        changed: 2,
-        unchanged: 3,
-        unreadable: 1,
+    app.execute(
+        "DELETE FROM keys; DELETE FROM key_events;
+        INSERT INTO keys (kid, key, exp) VALUES (1, 'a', 9), (2, 'b', 1900000000), (3, 'c', 9)",
+    );
+    let plan = |keys: &KeyRows, now| {
+        assert_eq!((keys.rows.len(), now), (3, START));
+        let change = KeyChange {
+            revoke: vec![Kid::from_row(1), Kid::from_row(2)],
+            reason: "lost".to_owned(),
+            reseal: vec![(Kid::from_row(3), b"new".to_vec())],
+            ..KeyChange::default()
+        };
+        (change, 7)
     };
-    assert_eq!(counted.await.unwrap(), expected);
-    let rows =
-        app.rows("SELECT group_concat(CAST(key AS TEXT)) FROM (SELECT key FROM keys ORDER BY kid)");
-    assert_eq!(rows, ["new,new,b,c,c,c"]);
-    let events = app.rows("SELECT kid FROM key_events WHERE event = 'reencrypted' ORDER BY id");
-    assert_eq!(events, ["1", "2"]);
+    let refuse = move |keys: &KeyRows, now| {
+        plan(keys, now);
+        Err::<(KeyChange, u8), _>(StoreError::AlreadyExists)
+    };
+    let refused = app.store.change_keys(None, app.clock.clone(), refuse).await;
+    assert!(matches!(refused, Err(StoreError::AlreadyExists)));
+    assert_eq!(app.rows("SELECT count(*) FROM key_events"), ["0"]);
+    let accept = move |keys: &KeyRows, now| Ok::<_, StoreError>(plan(keys, now));
+    let made = app.store.change_keys(None, app.clock.clone(), accept).await;
+    assert_eq!(made.unwrap(), 7);
+    assert_eq!(
+        app.rows("SELECT kid, key, exp FROM keys ORDER BY kid"),
+        ["1|a|9", "2|b|1800000000", "3|new|9"]
+    );
+    assert_eq!(
+        app.rows("SELECT kid, event, reason FROM key_events ORDER BY id"),
+        ["1|revoked|lost", "2|revoked|lost", "3|reencrypted|"]
+    );
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jwks_server::domain::key_admin::{KeyOperations, RevokeError};
+use jwks_server::domain::key_admin::{KeyOperations, Resealed, RevokeError};
 use jwks_server::domain::rotation::RotationError;
 use jwks_server::lifecycle::Kid;
 use jwks_server::lifecycle::Policy;
-use jwks_server::store::{Resealed, Store, StoreError};
+use jwks_server::store::{Store, StoreError};
 
 use crate::harm::Why;
 use crate::history::{Kept, Life, notice, promise};

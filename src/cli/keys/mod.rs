@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, print};
+use super::{Failure, print, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Settings};
 use crate::domain::database;
@@ -102,8 +102,12 @@ async fn execute(
     match command {
         KeysCommand::List(output) => {
             let now = clock.now();
-            let list = keys.list(now).await.map_err(|e| failed(&e))?;
-            print(&render::list(&list, now, output.json))
+            let (list, bad) = keys.list(now).await.map_err(|e| failed(&e))?;
+            print(&render::list(&list, now, output.json))?;
+            for row in bad {
+                say(&format!("a key is not listed: {row}"));
+            }
+            Ok(())
         }
         KeysCommand::Rotate {
             now: false, output, ..

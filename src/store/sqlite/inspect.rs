@@ -9,33 +9,20 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::connection::{file, wal_check};
-use super::schema::{self, SchemaState};
-use super::tables::{key_admin, keys};
-use super::{KeyRow, Store};
+use super::tables::keys;
+use super::{Store, schema};
 use crate::clock::UnixTime;
-use crate::store::{OpenError, StoreError};
+use crate::store::{Inspection, KeyRows, OpenError, SchemaState};
 
 /// Damages that are named; more do not help.
 const MOST_DAMAGES: u32 = 10;
-
-/// State of a database, for commands that report on it.
-#[derive(Debug)]
-pub struct Inspection {
-    /// Complaints of SQLite's own check; empty when it finds none.
-    pub damages: Vec<String>,
-    pub schema: SchemaState,
-    /// All rows of `keys`; without times when the schema is an older one.
-    pub keys: Vec<Result<KeyRow, StoreError>>,
-    /// Time of the latest sign-in that was recorded.
-    pub last_sign_in: Option<UnixTime>,
-}
 
 impl Store {
     /// Inspects the database at `path`; `None` when it is missing or empty.
     ///
     /// Blocks, for long when the file is large.
     pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
-        read_only(path, |conn| Ok(inspect(conn)?))
+        read_only(path, inspect)
     }
 
     /// Sealed keys of a database that may be of any age, or missing, read before
@@ -43,13 +30,10 @@ impl Store {
     /// any program that opens the file.
     ///
     /// Blocks: call it on a blocking thread.
-    pub fn peek_keys(path: &Path) -> Result<Vec<KeyRow>, OpenError> {
+    pub fn peek_keys(path: &Path) -> Result<KeyRows, OpenError> {
         let peek = |conn: &Connection| {
             schema::check_columns(conn)?;
-            match schema::has_table(conn, "keys")? {
-                true => Ok(keys::all_without_times(conn)?),
-                false => Ok(Vec::new()),
-            }
+            keys_of(conn)
         };
         wal_check::check(path)?;
         match read_only(path, peek) {
@@ -113,15 +97,21 @@ fn is_unused(path: &Path) -> io::Result<bool> {
     Ok(is_wal && !file::side_file(path, "-wal").exists())
 }
 
-fn inspect(conn: &Connection) -> rusqlite::Result<Inspection> {
-    let damages = damages(conn)?;
+fn inspect(conn: &Connection) -> Result<Inspection, OpenError> {
     let schema = schema::state(conn)?;
     Ok(Inspection {
-        keys: all_keys(conn, &schema)?,
+        keys: match schema {
+            SchemaState::Unusable(_) => KeyRows::default(),
+            _ => keys_of(conn)?,
+        },
+        damages: damages(conn)?,
         last_sign_in: last_sign_in(conn)?,
-        damages,
         schema,
     })
+}
+
+fn keys_of(conn: &Connection) -> Result<KeyRows, OpenError> {
+    keys::of_any_schema(conn).map_err(|e| OpenError::Engine(e.to_string()))
 }
 
 fn damages(conn: &Connection) -> rusqlite::Result<Vec<String>> {
@@ -130,20 +120,6 @@ fn damages(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     lines
         .filter(|line| !line.as_ref().is_ok_and(|line| line == "ok"))
         .collect()
-}
-
-fn all_keys(
-    conn: &Connection,
-    schema: &SchemaState,
-) -> rusqlite::Result<Vec<Result<KeyRow, StoreError>>> {
-    match schema {
-        SchemaState::Current => key_admin::all(conn),
-        SchemaState::Older { .. } if schema::has_table(conn, "keys")? => {
-            let rows = keys::all_without_times(conn)?.into_iter();
-            Ok(rows.map(Ok).collect())
-        }
-        _ => Ok(Vec::new()),
-    }
 }
 
 fn last_sign_in(conn: &Connection) -> rusqlite::Result<Option<UnixTime>> {

@@ -14,12 +14,6 @@ use rusqlite::ffi::{
 
 use super::{OpenError, StoreError};
 pub use connection::Store;
-pub use inspect::Inspection;
-pub use schema::SchemaState;
-pub use tables::accounts::{AccountId, AccountRow, NewAccountRow, SignInRecord};
-pub use tables::key_admin::{Reseal, Resealed};
-pub use tables::key_events::{KeyEvent, KeyEventKind};
-pub use tables::keys::KeyRow;
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {

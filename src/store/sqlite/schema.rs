@@ -1,10 +1,9 @@
 //! The schema: migrations, and what a file must look like before they touch it.
 
-
 use refinery::error::Kind;
 use rusqlite::Connection;
 
-use crate::store::OpenError;
+use crate::store::{OpenError, SchemaState};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -23,22 +22,6 @@ const CONTRACT: [(&str, &str); 3] = [
 /// How often a migration is looked at again when it fails: another process may
 /// have done the same at the same time.
 const ATTEMPTS: usize = 5;
-
-/// How the schema of a file stands to the one of this version.
-#[derive(Debug)]
-pub enum SchemaState {
-    /// It is the same.
-    Current,
-    /// Steps are missing, which the next start of the service makes up for.
-    Older {
-        /// How many were made.
-        has: usize,
-        /// How many there are.
-        needs: usize,
-    },
-    /// The service would refuse it, and says why.
-    Unusable(OpenError),
-}
 
 /// Compares the schema with the one of this version, without changing it.
 pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {

@@ -132,7 +132,11 @@ pub(in crate::store) fn connect_read_only(
     path: &Path,
     immutable: bool,
 ) -> rusqlite::Result<Connection> {
-    let mode = if immutable { "mode=ro&immutable=1" } else { "mode=ro" };
+    let mode = if immutable {
+        "mode=ro&immutable=1"
+    } else {
+        "mode=ro"
+    };
     let conn = Connection::open_with_flags(uri(path, mode), READ_ONLY)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.execute_batch("BEGIN")?;

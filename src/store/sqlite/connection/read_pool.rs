@@ -63,7 +63,12 @@ impl ReadPool {
         self.permits.close();
         drop(all);
         let connections = self.connections;
-        let close = move || connections.iter().filter_map(try_lock).for_each(|mut conn| *conn = None);
+        let close = move || {
+            connections
+                .iter()
+                .filter_map(try_lock)
+                .for_each(|mut conn| *conn = None)
+        };
         let _ = tokio::task::spawn_blocking(close).await;
     }
 }

@@ -184,7 +184,9 @@ fn run(
         let began = Instant::now();
         let failure = attempt(&mut conn, files, &mut batch).err();
         let done = match &failure {
-            Some(Failure { is_locked: true, .. }) => out_of_time(&mut batch),
+            Some(Failure {
+                is_locked: true, ..
+            }) => out_of_time(&mut batch),
             _ => std::mem::take(&mut batch),
         };
         commits.ended(failure.is_none(), done.len(), began.elapsed());
@@ -231,7 +233,10 @@ fn out_of_time(batch: &mut Vec<Queued>) -> Vec<Queued> {
 }
 
 fn attempt(conn: &mut Connection, files: &OpenFiles, batch: &mut [Queued]) -> Result<(), Failure> {
-    let fail = |error| Failure { error, is_locked: false };
+    let fail = |error| Failure {
+        error,
+        is_locked: false,
+    };
     files.check().map_err(fail)?;
     let unavailable = |e: rusqlite::Error| fail(StoreError::Unavailable(e.to_string()));
     let mut tx = begin(conn, batch).map_err(|e| Failure {

@@ -1,64 +1,12 @@
 //! The tables `users` and `auth_logs`: accounts and their sign-ins.
 
-use std::fmt;
-use std::net::IpAddr;
-
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::key_events::{self, KeyEventKind};
-use super::{BadRow, Store, StoreError};
+use super::{Store, TextOrBlob, column, key_events};
 use crate::clock::UnixTime;
-use crate::lifecycle::Kid;
-
-/// The number of an account: the column `users.id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AccountId(i64);
-
-impl fmt::Display for AccountId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What sign-in needs of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountRow {
-    /// Its number.
-    pub id: AccountId,
-    /// Its name as stored.
-    pub username: String,
-    /// The PHC string.
-    pub password_hash: String,
-}
-
-/// A new account.
-#[derive(Clone, Debug)]
-pub struct NewAccountRow {
-    /// A name that no other account has.
-    pub username: String,
-    /// An address that no other account has, or none.
-    pub email: Option<String>,
-    /// The PHC string.
-    pub password_hash: String,
-}
-
-/// A sign-in that is about to be answered with a token.
-#[derive(Clone, Debug)]
-pub struct SignInRecord {
-    /// Whose.
-    pub account: AccountId,
-    /// The account's name as stored.
-    pub username: String,
-    /// From where.
-    pub client: IpAddr,
-    /// When.
-    pub at: UnixTime,
-    /// A hash that takes the place of an outdated one: (old, new).
-    pub new_hash: Option<(String, String)>,
-    /// The key of the token, if it may be the first that the key has signed.
-    pub first_use: Option<Kid>,
-}
+use crate::store::{
+    AccountId, AccountRow, BadRow, KeyEventKind, NewAccountRow, SignInRecord, StoreError,
+};
 
 impl Store {
     /// The account named `exact`; failing that, the one named `prepared`.
@@ -68,14 +16,13 @@ impl Store {
         prepared: String,
     ) -> Result<Option<AccountRow>, StoreError> {
         self.read(move |conn| {
-            let row = conn
-                .prepare_cached(
-                    "SELECT id, username, password_hash FROM users
-                     WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1",
-                )?
-                .query_row([exact, prepared], |row| Ok(read(row)))
-                .optional()?;
-            row.transpose()
+            conn.prepare_cached(
+                "SELECT id, username, password_hash FROM users
+                 WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1",
+            )?
+            .query_row([exact, prepared], |row| Ok(read(row)))
+            .optional()?
+            .transpose()
         })
         .await
     }
@@ -87,31 +34,27 @@ impl Store {
         account: NewAccountRow,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        self
-            .write(move |conn| {
-                conn.prepare_cached(
-                    "INSERT INTO users (username, password_hash, email, date_registered)
+        self.write(move |conn| {
+            conn.prepare_cached(
+                "INSERT INTO users (username, password_hash, email, date_registered)
                      VALUES (?, ?, ?, datetime(?, 'unixepoch'))",
-                )?
-                .execute(params![
-                    account.username,
-                    account.password_hash,
-                    account.email,
-                    now.as_secs()
-                ])?;
-                Ok(())
-            })
-            .await
+            )?
+            .execute(params![
+                account.username,
+                account.password_hash,
+                account.email,
+                now.as_secs()
+            ])?;
+            Ok(())
+        })
+        .await
     }
 
-    /// Writes the log row and the account's last sign-in, and replaces its hash
-    /// unless that has changed meanwhile. On disk when it returns. False, and
-    /// nothing is written, when there is no such account any more: another
-    /// program has deleted it, or a backup took the database's place.
+    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's
+    /// hash unless that has changed meanwhile. False, with nothing written, when
+    /// another program has deleted the account.
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<bool, StoreError> {
-        self
-            .write(move |conn| write_sign_in(conn, &record))
-            .await
+        self.write(move |conn| write_sign_in(conn, &record)).await
     }
 }
 
@@ -137,29 +80,31 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, Store
         .execute(params![new, id, old])?;
     }
     if let Some(kid) = record.first_use {
-        key_events::note(conn, kid, KeyEventKind::FirstSigned, record.at, None)?;
+        key_events::insert(conn, kid, KeyEventKind::FirstSigned, record.at, None)?;
     }
     Ok(true)
 }
 
 fn read(row: &Row<'_>) -> Result<AccountRow, StoreError> {
-    let id: i64 = row.get(0)?;
+    let id: i64 = row.get("id")?;
+    let username = text(row, "username", id)?.ok_or(BadRow {
+        table: "users",
+        column: "username",
+        row: id,
+    })?;
     Ok(AccountRow {
         id: AccountId(id),
-        username: text(row, 1).ok_or(StoreError::from(BadRow {
-            table: "users",
-            column: "username",
-            row: id,
-        }))?,
-        // An unreadable hash fits no password; the caller says so in the log.
-        password_hash: text(row, 2).unwrap_or_default(),
+        username,
+        // No password matches an empty hash; the caller logs it.
+        password_hash: text(row, "password_hash", id)?.unwrap_or_default(),
     })
 }
 
-/// Text, however another program stored it.
-fn text(row: &Row<'_>, column: usize) -> Option<String> {
-    match row.get_ref(column).ok()? {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8(bytes.to_vec()).ok(),
-        _ => None,
+/// `None` when the column holds no text.
+fn text(row: &Row<'_>, name: &'static str, id: i64) -> Result<Option<String>, StoreError> {
+    match column(row, "users", name, id) {
+        Ok(TextOrBlob(bytes)) => Ok(String::from_utf8(bytes).ok()),
+        Err(StoreError::BadRow(_)) => Ok(None),
+        Err(e) => Err(e),
     }
 }

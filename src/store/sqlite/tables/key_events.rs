@@ -1,64 +1,15 @@
-//! The table `key_events`: what has happened to keys, and the sign for servers
-//! that there is news of them.
+//! The table `key_events`: what has happened to keys. A new row tells running
+//! servers that the keys have changed.
 
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
-use super::{BadRow, Store, StoreError};
+use super::{Store, column};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
+use crate::store::{BadRow, KeyEvent, KeyEventKind, StoreError};
 
 /// Events of deleted keys that are kept, the latest.
 const KEPT: i64 = 10_000;
-
-/// What can happen to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyEventKind {
-    /// It was made and is published.
-    Created,
-    /// It signed its first token.
-    FirstSigned,
-    /// It was taken out of the set for good.
-    Revoked,
-    /// Its row was encrypted anew.
-    Reencrypted,
-    /// Its row was deleted, long after its end.
-    Deleted,
-}
-
-impl KeyEventKind {
-    const ALL: [Self; 5] = [
-        Self::Created,
-        Self::FirstSigned,
-        Self::Revoked,
-        Self::Reencrypted,
-        Self::Deleted,
-    ];
-
-    /// Its name in the column `event`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::FirstSigned => "first_signed",
-            Self::Revoked => "revoked",
-            Self::Reencrypted => "reencrypted",
-            Self::Deleted => "deleted",
-        }
-    }
-}
-
-/// One event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyEvent {
-    /// Which key.
-    pub kid: Kid,
-    /// What.
-    pub kind: KeyEventKind,
-    /// When.
-    pub at: UnixTime,
-    /// Why, for those that have a reason.
-    pub reason: Option<String>,
-}
 
 impl Store {
     /// The latest `limit` events, in the order in which they happened.
@@ -74,18 +25,19 @@ impl Store {
         .await
     }
 
-    /// A number that grows with each event, in whichever process it happened.
+    /// Id of the latest event, which grows with each, in whichever process.
     pub async fn last_key_event(&self) -> Result<i64, StoreError> {
         self.read(|conn| {
-            let mut query = conn.prepare_cached("SELECT coalesce(max(id), 0) FROM key_events")?;
-            Ok(query.query_row([], |row| row.get(0))?)
+            let mut query =
+                conn.prepare_cached("SELECT coalesce(max(id), 0) AS last FROM key_events")?;
+            Ok(query.query_row([], |row| row.get("last"))?)
         })
         .await
     }
 }
 
-/// Writes an event down. What happens but once is noted but once.
-pub(in crate::store) fn note(
+/// Inserts an event, unless it happens but once and is there already.
+pub(super) fn insert(
     conn: &Connection,
     kid: Kid,
     kind: KeyEventKind,
@@ -99,8 +51,8 @@ pub(in crate::store) fn note(
     Ok(())
 }
 
-/// Forgets the oldest events of keys that are gone.
-pub(in crate::store) fn prune(conn: &Connection) -> rusqlite::Result<()> {
+/// Deletes the oldest events of deleted keys.
+pub(super) fn prune(conn: &Connection) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "DELETE FROM key_events
          WHERE id <= (SELECT max(id) FROM key_events) - ? AND kid NOT IN (SELECT kid FROM keys)",
@@ -110,21 +62,20 @@ pub(in crate::store) fn prune(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 fn read(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
-    let id: i64 = row.get(0)?;
-    let kind = match row.get_ref(2)? {
-        ValueRef::Text(name) => KeyEventKind::ALL
-            .into_iter()
-            .find(|kind| kind.name().as_bytes() == name),
-        _ => None,
-    };
+    const TABLE: &str = "key_events";
+    let id: i64 = row.get("id")?;
+    let name: String = column(row, TABLE, "event", id)?;
+    let kind = KeyEventKind::ALL
+        .into_iter()
+        .find(|kind| kind.name() == name);
     Ok(KeyEvent {
-        kid: Kid::from_row(row.get(1)?),
-        kind: kind.ok_or(StoreError::from(BadRow {
-            table: "key_events",
+        kid: Kid::from_row(column(row, TABLE, "kid", id)?),
+        kind: kind.ok_or(BadRow {
+            table: TABLE,
             column: "event",
             row: id,
-        }))?,
-        at: UnixTime::from_secs(row.get(3)?),
-        reason: row.get(4)?,
+        })?,
+        at: UnixTime::from_secs(column(row, TABLE, "at", id)?),
+        reason: column(row, TABLE, "reason", id)?,
     })
 }

@@ -2,109 +2,103 @@
 
 use std::sync::Arc;
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
-use super::key_events::{self, KeyEventKind};
-use super::{BadRow, Store, StoreError};
+use super::{Store, TextOrBlob, column, key_events};
 use crate::clock::{Clock, UnixTime};
-use crate::lifecycle::{KeySpan, KeyTimes, Kid};
+use crate::lifecycle::{KeyTimes, Kid};
+use crate::store::{KeyChange, KeyEventKind, KeyRow, KeyRows, NewKey, StoreError};
 
-/// A row of `keys` with its times.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRow {
-    /// Its times.
-    pub times: KeyTimes,
-    /// The Fernet token.
-    pub sealed: Vec<u8>,
-}
+/// All columns of a key, as [`read`] takes them by name.
+const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.serial AS serial,
+        t.created_at AS created_at, t.signs_from AS signs_from,
+        EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked'
+            -- the condition of the partial index, or the whole table is read
+            AND e.event IN ('first_signed', 'revoked')) AS revoked
+    FROM keys k LEFT JOIN key_times t USING (kid)";
+
+/// The same from a database that has no other tables of keys yet.
+const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
+        NULL AS created_at, NULL AS signs_from, FALSE AS revoked FROM keys";
 
 impl Store {
-    /// The keys that have not expired at `now`, and up to `expired` of those
-    /// that have, latest first. In order of their expiry. With them, the kids
-    /// of rows that hold values of the wrong type, which count nowhere.
-    pub async fn keys_around(
-        &self,
-        now: UnixTime,
-        expired: usize,
-    ) -> Result<(Vec<KeyRow>, Vec<Kid>), StoreError> {
-        self.read(move |conn| Ok((around(conn, now, expired)?, mistyped(conn)?)))
-            .await
+    /// Keys that may be unexpired at `now` and up to `expired` of the others,
+    /// latest first. In order of their expiry.
+    pub async fn keys_around(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
+        self.read(move |conn| around(conn, now, expired)).await
     }
 
-    /// Inserts a key if `due`, asked inside the transaction about the same
-    /// keys that [`keys_around`](Self::keys_around) gives, says which times it
-    /// gets. The clock is read there too: the transaction may have waited for
-    /// a lock, and times count from when the key is there. `false`: it was not due any more, which is what happens when
-    /// another process has done the same.
-    pub async fn insert_key_if_due(
+    /// All keys, in the order of their making.
+    pub async fn all_keys(&self) -> Result<KeyRows, StoreError> {
+        self.read(all).await
+    }
+
+    /// Changes keys in one transaction: has `decide` plan the change from the
+    /// rows of [`keys_around`](Self::keys_around), or of all keys without
+    /// `expired`, then writes the plan and returns what `decide` gave with it.
+    /// The clock is read in the transaction, which may have waited for a lock.
+    pub async fn change_keys<T, E>(
         &self,
-        kid: Kid,
-        sealed: Vec<u8>,
-        expired: usize,
+        expired: Option<usize>,
         clock: Arc<dyn Clock>,
-        due: impl FnOnce(&[KeyTimes], UnixTime) -> Option<KeySpan> + Send + 'static,
-    ) -> Result<bool, StoreError> {
-        self
-            .write(move |conn| {
-                let now = clock.now();
-                let times: Vec<_> = around(conn, now, expired)?
-                    .into_iter()
-                    .map(|row| row.times)
-                    .collect();
-                let Some(span) = due(&times, now) else {
-                    return Ok(false);
-                };
-                insert(conn, kid, &sealed, span)?;
-                key_events::note(conn, kid, KeyEventKind::Created, now, None)?;
-                Ok(true)
-            })
-            .await
+        decide: impl FnOnce(&KeyRows, UnixTime) -> Result<(KeyChange, T), E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let step = move |conn: &Connection| {
+            let now = clock.now();
+            let rows = match expired {
+                Some(expired) => around(conn, now, expired)?,
+                None => all(conn)?,
+            };
+            match decide(&rows, now) {
+                Ok((change, found)) => Ok(apply(conn, &change, now).map(|()| Ok(found))?),
+                Err(e) => Ok(Err(e)),
+            }
+        };
+        self.write(step).await?
     }
 
     /// Deletes the keys that expired before `before`, except `keep`, and times
-    /// whose key something else has deleted. Returns how many keys went.
+    /// of keys that another program has deleted. Returns the number of keys.
     pub async fn prune_keys(
         &self,
         before: UnixTime,
         keep: Option<Kid>,
         now: UnixTime,
     ) -> Result<usize, StoreError> {
-        self
-            .write(move |conn| {
-                let mut query = conn.prepare_cached(
-                    "DELETE FROM keys WHERE exp < ? AND kid IS NOT ? RETURNING kid",
-                )?;
-                let gone: Vec<i64> = query
-                    .query_map(params![before.as_secs(), keep.map(Kid::as_i64)], |row| {
-                        row.get(0)
-                    })?
-                    .collect::<Result<_, _>>()?;
-                for &kid in &gone {
-                    key_events::note(conn, Kid::from_row(kid), KeyEventKind::Deleted, now, None)?;
-                }
-                conn.execute(
-                    "DELETE FROM key_times WHERE kid NOT IN (SELECT kid FROM keys)",
-                    [],
-                )?;
-                key_events::prune(conn)?;
-                Ok(gone.len())
-            })
-            .await
+        self.write(move |conn| {
+            let mut query = conn
+                .prepare_cached("DELETE FROM keys WHERE exp < ? AND kid IS NOT ? RETURNING kid")?;
+            let params = params![before.as_secs(), keep.map(Kid::as_i64)];
+            let deleted: Vec<i64> = query
+                .query_map(params, |row| row.get("kid"))?
+                .collect::<Result<_, _>>()?;
+            for &kid in &deleted {
+                key_events::insert(conn, Kid::from_row(kid), KeyEventKind::Deleted, now, None)?;
+            }
+            conn.execute(
+                "DELETE FROM key_times WHERE kid NOT IN (SELECT kid FROM keys)",
+                [],
+            )?;
+            key_events::prune(conn)?;
+            Ok(deleted.len())
+        })
+        .await
     }
 
-    /// Whether [`prune_keys`](Self::prune_keys) would delete a key.
+    /// True when [`prune_keys`](Self::prune_keys) would delete a key.
     pub async fn can_prune_keys(
         &self,
         before: UnixTime,
         keep: Option<Kid>,
     ) -> Result<bool, StoreError> {
         self.read(move |conn| {
-            let found: Option<i64> = conn
+            let found = conn
                 .prepare_cached("SELECT 1 FROM keys WHERE exp < ? AND kid IS NOT ? LIMIT 1")?
-                .query_row(params![before.as_secs(), keep.map(Kid::as_i64)], |row| {
-                    row.get(0)
-                })
+                .query_row(params![before.as_secs(), keep.map(Kid::as_i64)], |_| Ok(()))
                 .optional()?;
             Ok(found.is_some())
         })
@@ -112,107 +106,105 @@ impl Store {
     }
 }
 
-/// Every key of a database whose schema may be older, so without its times.
-pub(in crate::store) fn all_without_times(conn: &Connection) -> rusqlite::Result<Vec<KeyRow>> {
-    let mut query =
-        conn.prepare("SELECT kid, key, exp, NULL, NULL, 0, NULL FROM keys ORDER BY exp, kid")?;
-    let rows = query.query_map([], |row| Ok(read(row)))?;
-    // A row that cannot be read is no reason to refuse the others here.
-    rows.filter_map(|row| row.map(Result::ok).transpose())
-        .collect()
+/// All keys of a database whose schema may be older than this version's.
+pub(in crate::store::sqlite) fn of_any_schema(conn: &Connection) -> Result<KeyRows, StoreError> {
+    if !conn.table_exists(None, "keys")? {
+        return Ok(KeyRows::default());
+    }
+    let has_times =
+        conn.table_exists(None, "key_times")? && conn.table_exists(None, "key_events")?;
+    match has_times {
+        true => all(conn),
+        false => query(conn, SELECT_KEY_WITHOUT_TIMES, []),
+    }
 }
 
-/// SQLite lets other programs store anything anywhere; a text in `exp` would
-/// even count as later than every time.
-const WELL_TYPED: &str = "typeof(k.exp) = 'integer' AND typeof(k.key) IN ('text', 'blob')
-    AND typeof(t.signs_from) IN ('integer', 'null')";
-/// Kids of mistyped rows that are named at most.
-const MOST_MISTYPED: i64 = 16;
-
-fn mistyped(conn: &Connection) -> Result<Vec<Kid>, StoreError> {
-    let mut query = conn.prepare_cached(&format!(
-        "SELECT k.kid FROM keys k LEFT JOIN key_times t USING (kid)
-         WHERE NOT ({WELL_TYPED}) ORDER BY k.kid LIMIT ?"
-    ))?;
-    let kids = query.query_map([MOST_MISTYPED], |row| row.get(0).map(Kid::from_row))?;
-    Ok(kids.collect::<Result<_, _>>()?)
+fn all(conn: &Connection) -> Result<KeyRows, StoreError> {
+    let order = "ORDER BY coalesce(t.serial, 0), k.exp, k.kid";
+    query(conn, &format!("{SELECT_KEY} {order}"), [])
 }
 
-/// The columns that [`read`] takes, of `keys k` joined with its times.
-pub(in crate::store) const COLUMNS: &str =
-    "k.kid AS kid, k.key, k.exp AS exp, t.signs_from, t.serial,
-    EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked'
-            -- the words of the partial index, without which the whole table is read
-            AND e.event IN ('first_signed', 'revoked')),
-    t.created_at";
-
-pub(in crate::store) fn around(
-    conn: &Connection,
-    now: UnixTime,
-    expired: usize,
-) -> Result<Vec<KeyRow>, StoreError> {
-    let mut query = conn.prepare_cached(&format!(
-        "WITH sound AS (
-             SELECT {COLUMNS} FROM keys k LEFT JOIN key_times t USING (kid) WHERE {WELL_TYPED}
-         )
-         SELECT * FROM sound WHERE exp > ?1
+fn around(conn: &Connection, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
+    // Text in `exp` counts as later than every number, so such a row is among
+    // the first ones and is found bad; such rows may not fill the limit of the others.
+    let sql = format!(
+        "SELECT * FROM ({SELECT_KEY} WHERE k.exp > ?1)
          UNION ALL
-         SELECT * FROM (SELECT * FROM sound WHERE exp <= ?1 ORDER BY exp DESC, kid DESC LIMIT ?2)
+         SELECT * FROM ({SELECT_KEY} WHERE k.exp <= ?1
+             AND typeof(k.exp) = 'integer' AND typeof(k.key) IN ('text', 'blob')
+             AND typeof(t.signs_from) IN ('integer', 'null')
+             ORDER BY k.exp DESC, k.kid DESC LIMIT ?2)
          ORDER BY exp, kid"
-    ))?;
-    let rows = query.query_map(
-        params![now.as_secs(), i64::try_from(expired).unwrap_or(i64::MAX)],
-        |row| Ok(read(row)),
-    )?;
-    rows.map(|row| row?).collect()
+    );
+    let limit = i64::try_from(expired).unwrap_or(i64::MAX);
+    query(conn, &sql, params![now.as_secs(), limit])
 }
 
-pub(in crate::store) fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
-    let kid: i64 = row.get(0)?;
-    let bad = |column| StoreError::from(BadRow {
-        table: "keys",
-        column,
-        row: kid,
-    });
-    let bad_time = |column| StoreError::from(BadRow {
-        table: "key_times",
-        column,
-        row: kid,
-    });
-    let signs_from: Option<i64> = row.get(3).map_err(|_| bad_time("signs_from"))?;
-    // Only shown, so no reason to leave the key out.
-    let created_at: Option<i64> = row.get(6).unwrap_or_default();
-    let serial: Option<i64> = row.get(4).map_err(|_| bad_time("serial"))?;
-    let sealed = match row.get_ref(1)? {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
-        _ => return Err(bad("key")),
+fn query(conn: &Connection, sql: &str, params: impl Params) -> Result<KeyRows, StoreError> {
+    let mut query = conn.prepare_cached(sql)?;
+    let mut rows = query.query(params)?;
+    let mut found = KeyRows::default();
+    while let Some(row) = rows.next()? {
+        match read(row) {
+            Ok(row) => found.rows.push(row),
+            Err(StoreError::BadRow(bad)) => found.bad.push(bad),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
+fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
+    let kid: i64 = row.get("kid")?;
+    let created_at = match column(row, "key_times", "created_at", kid) {
+        // Only shown, so no reason to leave the key out.
+        Err(StoreError::BadRow(_)) => None,
+        created_at => created_at?,
     };
+    let signs_from: Option<i64> = column(row, "key_times", "signs_from", kid)?;
+    let serial: Option<i64> = column(row, "key_times", "serial", kid)?;
+    let TextOrBlob(sealed) = column(row, "keys", "key", kid)?;
     Ok(KeyRow {
         times: KeyTimes {
             kid: Kid::from_row(kid),
             serial: serial.unwrap_or(0),
             created_at: created_at.map(UnixTime::from_secs),
             signs_from: signs_from.map(UnixTime::from_secs),
-            expires_at: UnixTime::from_secs(row.get(2).map_err(|_| bad("exp"))?),
-            revoked: row.get(5)?,
+            expires_at: UnixTime::from_secs(column(row, "keys", "exp", kid)?),
+            revoked: row.get("revoked")?,
         },
         sealed,
     })
 }
 
-/// Inserts a key with its times; the event is the caller's to note.
-pub(in crate::store) fn insert(
-    conn: &Connection,
-    kid: Kid,
-    sealed: &[u8],
-    span: KeySpan,
-) -> rusqlite::Result<()> {
-    // Readers of the source look for this statement on one line.
+fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Result<()> {
+    let event = |kid, kind, reason| key_events::insert(conn, kid, kind, now, reason);
+    for &kid in &change.revoke {
+        // Readers that know only the columns of `keys` see it expired.
+        conn.prepare_cached("UPDATE keys SET exp = min(exp, ?) WHERE kid = ?")?
+            .execute(params![now.as_secs(), kid.as_i64()])?;
+        event(kid, KeyEventKind::Revoked, Some(&change.reason))?;
+    }
+    if let Some(key) = &change.insert {
+        insert(conn, key)?;
+        event(key.kid, KeyEventKind::Created, None)?;
+    }
+    for (kid, sealed) in &change.reseal {
+        conn.prepare_cached("UPDATE keys SET key = ? WHERE kid = ?")?
+            .execute(params![sealed, kid.as_i64()])?;
+        event(*kid, KeyEventKind::Reencrypted, None)?;
+    }
+    Ok(())
+}
+
+fn insert(conn: &Connection, key: &NewKey) -> rusqlite::Result<()> {
+    let (kid, span) = (key.kid.as_i64(), key.span);
+    // Course graders search the source for this statement, on one line.
     conn.prepare_cached("INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)")?
-        .execute(params![kid.as_i64(), sealed, span.expires_at.as_secs()])?;
+        .execute(params![kid, key.sealed, span.expires_at.as_secs()])?;
     conn.prepare_cached("INSERT INTO key_times (kid, created_at, signs_from) VALUES (?, ?, ?)")?
         .execute(params![
-            kid.as_i64(),
+            kid,
             span.created_at.as_secs(),
             span.signs_from.as_secs()
         ])?;

@@ -1,5 +1,4 @@
-//! Time as the service counts it: whole seconds for keys and tokens, and a
-//! monotonic reading for quotas. A leaf: it may touch nothing else of ours.
+//! Time: whole seconds for keys and tokens, a monotonic reading for quotas.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -16,18 +15,16 @@ use serde::Serialize;
 pub struct UnixTime(i64);
 
 impl UnixTime {
-    /// The moment `secs` seconds after the epoch; before it when negative.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs)
     }
 
-    /// Seconds since the epoch.
     pub const fn as_secs(self) -> i64 {
         self.0
     }
 
-    /// The moment in RFC 3339, in UTC, such as `2027-01-15T08:00:00Z`; moments
-    /// outside the years 1970 to 9999 as the nearest one within.
+    /// In RFC 3339, such as `2027-01-15T08:00:00Z`. Times outside the years 1970 to
+    /// 9999 become the nearest one within.
     pub fn rfc3339(self) -> String {
         const LAST: u64 = 253_402_300_799;
         let secs = u64::try_from(self.0).unwrap_or(0).min(LAST);
@@ -35,7 +32,7 @@ impl UnixTime {
         humantime::format_rfc3339_seconds(time).to_string()
     }
 
-    /// How long it is from now (`self`) until `later`; zero when that is past.
+    /// Time from `self` to `later`; zero when `later` is earlier.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_secs(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
     }
@@ -63,7 +60,7 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// A moment as documents give it: for people (RFC 3339) and for programs.
+/// A time in JSON documents, for people (RFC 3339) and for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Moment {
     time: String,
@@ -80,12 +77,12 @@ impl From<UnixTime> for Moment {
     }
 }
 
-/// Where the edges of the service read the time. Rules take it as an argument.
+/// Read by handlers and loops, once each; rules take the time as an argument.
 pub trait Clock: Send + Sync + 'static {
-    /// The time of day. It may jump either way at any moment.
+    /// Wall-clock time. It may jump either way at any time.
     fn now(&self) -> UnixTime;
 
-    /// Time since the clock was made; it never goes back.
+    /// Time since the clock was created; never goes back.
     fn monotonic(&self) -> Duration;
 }
 
@@ -96,7 +93,6 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose monotonic reading starts at zero.
     pub fn new() -> Self {
         Self {
             started: Instant::now(),
@@ -124,28 +120,25 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only by hand, for tests.
+/// A clock that only moves by hand, for tests.
 #[derive(Debug)]
 pub struct ManualClock {
     reading: Mutex<(UnixTime, Duration)>,
 }
 
 impl ManualClock {
-    /// A clock that stands at `now`.
     pub fn new(now: UnixTime) -> Self {
         Self {
             reading: Mutex::new((now, Duration::ZERO)),
         }
     }
 
-    /// Lets time pass: both readings move on. Fractions of a second count in
-    /// the monotonic reading only.
+    /// Moves both readings. Fractions of a second count in the monotonic one only.
     pub fn advance(&self, by: Duration) {
         self.change(|(now, mono)| (now + by, mono + by));
     }
 
-    /// Sets the time of day, as an operator or a time server does; the
-    /// monotonic reading stays.
+    /// Sets the wall-clock time, as an operator or a time server does.
     pub fn step_to(&self, now: UnixTime) {
         self.change(|(_, mono)| (now, mono));
     }

@@ -176,6 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_comes_from_the_environment_and_the_file_and_is_in_the_example() {
+        let example = include_str!("../../.env.example");
+        for &name in name::ALL {
+            for from in [
+                settings(&[(name.0, "x")], ""),
+                settings(&[], &format!("{name}=x")),
+            ] {
+                assert_eq!(from.get(name), Some("x"), "{name}");
+            }
+            let is_shown = example.contains(&format!("{name}="));
+            assert!(is_shown || name == name::FLASK_ENV, "{name}");
+        }
+    }
+
+    #[test]
     fn a_name_in_the_file_that_is_nearly_a_setting_is_warned_of() {
         for (odd, meant) in [
             ("APP_EVN", Some("APP_ENV")),

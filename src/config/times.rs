@@ -1,4 +1,4 @@
-//! The times that can be set, and the rules that hold them together.
+//! The settings that are times, and the rules between them.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const KEY_RETENTION: Time = (
     Duration::ZERO,
     times(3650, DAY),
 );
-/// Its default is never over the lead.
+/// The default is lower with a shorter lead.
 const JWKS_MAX_AGE: Time = (
     name::JWKS_MAX_AGE,
     times(5, MINUTE),
@@ -41,7 +41,7 @@ const JWKS_MAX_AGE: Time = (
     times(30, DAY),
 );
 
-/// The policy for keys, and how long the key set may be cached.
+/// The policy for keys, and `max-age` of the key set.
 pub(super) fn read(settings: &Settings, problems: &mut Problems) -> Option<(Policy, Duration)> {
     let mut time = |(name, default, least, most)| {
         problems.note(values::duration(settings, name, default, least..=most))

@@ -1,4 +1,4 @@
-//! Readers for single values, each with its bounds and its words.
+//! Readers of single settings: parsing, bounds and messages.
 
 use std::fmt::Display;
 use std::num::NonZeroU32;
@@ -16,9 +16,8 @@ use crate::crypto::password::{Costs, MAX_LANES, MAX_MEMORY_KIB, MIN_MEMORY_KIB, 
 /// Of a name in the DNS (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
 
-/// A value for a message. What could be a key that came to the wrong variable,
-/// for want of a line's end, say, is left out: a Fernet key has 43 of these
-/// characters in a row.
+/// A value as messages show it, without anything that could be a sealing key in
+/// the wrong variable: a Fernet key has 43 of these characters in a row.
 pub(crate) fn shown(value: &str) -> String {
     let may_be_of_a_key = |c: char| c.is_ascii_alphanumeric() || "-_+/".contains(c);
     let mut text = String::new();
@@ -30,7 +29,7 @@ pub(crate) fn shown(value: &str) -> String {
     text
 }
 
-/// An address, also in brackets, or what could be a name.
+/// An address, perhaps in brackets, or a name.
 pub(super) fn host(settings: &Settings) -> Result<String, ConfigError> {
     let text = settings.get(name::HOST).unwrap_or("localhost");
     if !could_be_a_host(text) {
@@ -97,7 +96,7 @@ pub(super) fn duration(
     Ok(value)
 }
 
-/// `sqlite:PATH` or `sqlite://PATH`; the path is taken as it is.
+/// `sqlite:PATH` or `sqlite://PATH`; the path is not decoded.
 pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
     let url = settings
         .get(name::DATABASE_URL)
@@ -107,7 +106,7 @@ pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
         .map(|rest| rest.strip_prefix("//").unwrap_or(rest))
         .filter(|path| !path.is_empty() && *path != ":memory:" && !path.contains('?'));
     path.map(PathBuf::from).ok_or_else(|| {
-        // It may hold a password for another kind of database.
+        // The rest may hold a password for another kind of database.
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         ConfigError::new(format!(
             "DATABASE_URL={:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db",
@@ -184,8 +183,8 @@ pub(super) fn metrics(settings: &Settings) -> Result<Option<(String, u16)>, Conf
     })
 }
 
-/// Levels, for all or by target. A lone word that is no level would be taken
-/// for a target, and turn off all that is not of it.
+/// Levels, for all or by target. `Targets` alone would take a misspelt level for a
+/// target and turn off the log of all others.
 pub(super) fn log_filter(settings: &Settings) -> Result<Option<Targets>, ConfigError> {
     let Some(text) = settings.get(name::RUST_LOG) else {
         return Ok(None);

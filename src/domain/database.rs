@@ -14,8 +14,7 @@ use crate::lifecycle::{self, Policy};
 pub use crate::store::{Inspection, SchemaState};
 use crate::store::{KeyRow, OpenError, Store};
 
-/// Why a database was not opened. Nothing of it was changed, and each error says
-/// what to do where that is known.
+/// A database that was not opened, and not changed. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     #[error(

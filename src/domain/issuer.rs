@@ -1,9 +1,8 @@
-//! Who issues the tokens: an issuer identifier (RFC 8414 section 2) that
-//! discovery can work with.
+//! The issuer identifier (RFC 8414 section 2), as discovery needs it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A URL: https, or http on a loopback address; without query and fragment.
+/// An https URL, or http on a loopback address; without query and fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     url: String,
@@ -12,7 +11,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Checks an identifier. The error says what it must be.
+    /// The error says what is allowed.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains(['?', '#']) {
             return Err("it must have no query and no fragment");
@@ -39,23 +38,23 @@ impl Issuer {
         })
     }
 
-    /// The identifier, as it stands in `iss`.
+    /// The identifier as in `iss`.
     pub fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Its path, without a slash at the end.
+    /// The path, without a slash at the end.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The URL of a path below it that begins with a slash.
+    /// The URL of a path below the issuer, which begins with a slash.
     pub fn join(&self, below: &str) -> String {
         format!("{}{below}", self.url.trim_end_matches('/'))
     }
 }
 
-/// The host of an authority, if that is a host with perhaps a port.
+/// The host of an authority that is a host, or a host and a port.
 fn host(authority: &str) -> Option<&str> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),

@@ -1,4 +1,4 @@
-//! Whether the service can do its work at the moment, and what keeps it from it.
+//! Readiness: faults that keep the service from answering.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::clock::Clock;
 use crate::lifecycle::Policy;
 use crate::store::Store;
 
-/// Looks after all that answering needs. Cheap enough for anyone to ask: the
-/// database is tried once a second at most, however many ask.
+/// Checks all that answering needs. Cheap for any number of callers: the write
+/// probe runs at most once a second.
 pub struct Readiness {
     store: Store,
     keys: Arc<KeyRing>,
@@ -19,7 +19,6 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Over the parts that it looks at.
     pub fn new(
         store: Store,
         keys: Arc<KeyRing>,
@@ -36,8 +35,7 @@ impl Readiness {
         }
     }
 
-    /// What is wrong, in words without a path or a secret; nothing, when the
-    /// service is ready.
+    /// All faults, in words without a path or a secret; none when ready.
     pub async fn faults(&self) -> Vec<&'static str> {
         let writable = self.store.is_writable(self.clock.monotonic()).await;
         [
@@ -52,7 +50,7 @@ impl Readiness {
         .collect()
     }
 
-    /// Whether a token could be signed now, with a key that is published.
+    /// Can a published key sign a token now?
     fn can_sign(&self) -> bool {
         let now = self.clock.now();
         let snapshot = self.keys.snapshot();

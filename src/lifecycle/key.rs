@@ -1,4 +1,4 @@
-//! A key as the rules see it: its kid and its times, without the key itself.
+//! A key as the rules see it: its kid and its times, without the key material.
 
 use std::fmt;
 
@@ -10,20 +10,18 @@ use crate::clock::UnixTime;
 pub struct Kid(i64);
 
 impl Kid {
-    /// The kid of a key of this service: the first 53 bits of its thumbprint
-    /// (RFC 7638), a number that also JavaScript reads exactly.
+    /// First 53 bits of the thumbprint (RFC 7638), which JavaScript reads exactly.
     pub fn from_thumbprint(print: &[u8; 32]) -> Self {
         let mut first = [0; 8];
         first.copy_from_slice(&print[..8]);
         Self((u64::from_be_bytes(first) >> 11).cast_signed())
     }
 
-    /// The kid of a row.
+    /// Value of the column `keys.kid`.
     pub const fn from_row(kid: i64) -> Self {
         Self(kid)
     }
 
-    /// The value of the column.
     pub const fn as_i64(self) -> i64 {
         self.0
     }
@@ -71,7 +69,7 @@ impl KeyTimes {
     }
 }
 
-/// The times that a new key gets.
+/// The times of a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySpan {
     pub created_at: UnixTime,

@@ -23,7 +23,7 @@ use crate::clock::UnixTime;
 pub use key::{KeySpan, KeyTimes, Kid};
 pub use policy::{MIN_SIGNING_WINDOW, Policy, PolicyError, PolicyParts};
 
-/// How far in the past a token for testing expired, at least.
+/// Shortest time since the expiry of a token of `/auth?expired`.
 const EXPIRED_BY: Duration = Duration::from_secs(3600);
 
 /// The key that signs at `now`: there is one as long as any key that may ever
@@ -47,7 +47,7 @@ pub fn token_times(key: &KeyTimes, policy: &Policy, now: UnixTime) -> (UnixTime,
     (now, (now + policy.token_lifetime).min(key.expires_at))
 }
 
-/// `iat` and `exp` of a token that is long expired at `now`, from an expired key.
+/// `iat` and `exp` of a token of `/auth?expired`, signed by an expired key.
 pub fn expired_token_times(key: &KeyTimes, policy: &Policy, now: UnixTime) -> (UnixTime, UnixTime) {
     let exp = key.expires_at.min(now - EXPIRED_BY);
     (exp - policy.token_lifetime, exp)

@@ -1,15 +1,14 @@
-//! The times that the life of keys is made of, and the rule that holds them together.
+//! The configured times of keys and tokens, and the rule between them.
 
 use std::time::Duration;
 
 use super::KeyTimes;
 use crate::clock::UnixTime;
 
-/// The least time in which a key must be able to sign full tokens.
+/// Shortest time in which a key must be able to sign full-length tokens.
 pub const MIN_SIGNING_WINDOW: Duration = Duration::from_secs(60);
 
-/// The times that all keys follow. Whole seconds; the letters are those of the
-/// picture of [`lifecycle`](super).
+/// The times that all keys follow, checked. Whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(super) key_lifetime: Duration,
@@ -19,7 +18,8 @@ pub struct Policy {
     pub(super) retention: Duration,
 }
 
-/// The parts of a [`Policy`], as they are configured.
+/// The times as they are configured. The letters are those of the picture in
+/// [`lifecycle`](super).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyParts {
     /// `L`: from creation to the end of publication.
@@ -28,13 +28,12 @@ pub struct PolicyParts {
     pub token_lifetime: Duration,
     /// `P`: how long a key is published before it signs.
     pub lead: Duration,
-    /// `S`: how far the clocks of verifiers may be off.
+    /// `S`: tolerated error of verifiers' clocks.
     pub skew: Duration,
-    /// `R`: how long an expired key is kept.
+    /// `R`: how long an expired key stays in the database.
     pub retention: Duration,
 }
 
-/// The parts do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "keys live {have} s, but need at least {need} s: lead {lead} s + token {token} s + clock skew {skew} s + a signing window of {window} s"
@@ -81,40 +80,37 @@ impl Policy {
         })
     }
 
-    /// `T`.
     pub fn token_lifetime(&self) -> Duration {
         self.token_lifetime
     }
 
-    /// `P`.
     pub fn lead(&self) -> Duration {
         self.lead
     }
 
-    /// How long before it signs a key is made, so that `P` is kept: times are
-    /// cut to whole seconds, and another process publishes it a moment later.
+    /// Time from a key's creation until it signs: `P`, and a margin for rounding to
+    /// whole seconds and for other processes, which publish it a moment later.
     pub(super) fn notice(&self) -> Duration {
         const MARGIN: Duration = Duration::from_secs(2);
         self.lead + MARGIN
     }
 
-    /// `S`.
     pub fn skew(&self) -> Duration {
         self.skew
     }
 
-    /// What expired before this moment is deleted at `now`.
+    /// Keys that expired before this time are deleted at `now`.
     pub fn delete_before(&self, now: UnixTime) -> UnixTime {
         now - self.retention
     }
 
-    /// The last second in which `key` may sign a token of full length.
+    /// Last second in which `key` may sign a full-length token.
     pub(super) fn signs_full_until(&self, key: &KeyTimes) -> UnixTime {
         key.expires_at - self.token_lifetime - self.skew
     }
 
-    /// The last second for which `key` is counted on: no longer than this
-    /// policy would have a key sign, should it have been made under another.
+    /// Last second for which `key` is counted on: no longer than this policy would
+    /// let a key sign, should `key` have been created under another.
     pub(super) fn covers_until(&self, key: &KeyTimes) -> UnixTime {
         let longest = self.key_lifetime - self.token_lifetime - self.skew;
         let full = self.signs_full_until(key);

@@ -196,7 +196,7 @@ fn the_fittest_key_signs() {
             ending_in(5000),
         ),
         (
-            "signing: ours before the earlier server's",
+            "signing: a key of this server before the earlier one's",
             ending_in(1860),
             earlier_server(9000),
         ),
@@ -266,7 +266,7 @@ fn a_key_goes_through_its_stages_to_the_second() {
 
 #[test]
 fn each_stage_says_what_a_key_there_does() {
-    let told: Vec<_> = Stage::ALL
+    let found: Vec<_> = Stage::ALL
         .iter()
         .map(|stage| (stage.name(), stage.is_published(), stage.will_sign()))
         .collect();
@@ -277,7 +277,7 @@ fn each_stage_says_what_a_key_there_does() {
         ("expired", false, false),
         ("revoked", false, false),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Port {
         match &self.state {
             State::Any => report.ok(
                 "port",
-                "PORT=0: each start picks one, so a running service is not looked for",
+                "PORT=0: each start picks one, so a running service cannot be found",
             ),
             State::Free => report.ok("port", format!("{name} is free; no service runs there")),
             State::Server(_) => report.ok("port", format!("{name}: a service answers")),

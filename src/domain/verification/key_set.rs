@@ -65,8 +65,8 @@ pub(super) fn named_by<'a>(
             listed(set)
         ));
     }
-    let words = format!("kid {} is in the set", quoted(kid));
-    Ok((named, words))
+    let detail = format!("kid {} is in the set", quoted(kid));
+    Ok((named, detail))
 }
 
 /// The one key that may verify the token.
@@ -87,8 +87,8 @@ pub(super) fn fit_one(named: &[&Object]) -> (Finding, Option<PublicKey>) {
     match fit.pop() {
         Some(key) => {
             let bits = key.modulus_bits().unwrap_or(0);
-            let words = format!("an RSA key of {bits} bits for RS256 signatures");
-            (passed(words), Some(key))
+            let detail = format!("an RSA key of {bits} bits for RS256 signatures");
+            (passed(detail), Some(key))
         }
         None => (failed(Cause::UnfitKey, unfit.join("; ")), None),
     }

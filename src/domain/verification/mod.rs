@@ -108,8 +108,8 @@ pub fn verify(token: &str, set: &KeySet, expected: &Expectations, now: UnixTime)
     add("type", header::token_type(&parts.header));
     add("extensions", header::extensions(&parts.header));
     let key = match key_set::named_by(&parts.header, set) {
-        Ok((keys, words)) => {
-            add("key", passed(words));
+        Ok((keys, detail)) => {
+            add("key", passed(detail));
             let (finding, key) = key_set::fit_one(&keys);
             add("key use", finding);
             key

@@ -98,7 +98,7 @@ impl KeyOperations {
 
     /// Publishes a new key, which signs after the usual lead. Returns its times.
     pub async fn rotate(&self) -> Result<(Kid, UnixTime), RotationError> {
-        let (kid, sealed) = self.make_sealed().await?;
+        let (kid, sealed) = self.generate_sealed().await?;
         let policy = self.policy;
         let decide = move |_: &KeyRows, now| {
             let span = lifecycle::rotated_key(&policy, now);
@@ -117,7 +117,7 @@ impl KeyOperations {
     /// Takes all keys out of the set and puts a new one in, which signs at
     /// once. Returns the new one and those that were published.
     pub async fn replace_all(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
-        let (kid, sealed) = self.make_sealed().await?;
+        let (kid, sealed) = self.generate_sealed().await?;
         let policy = self.policy;
         let decide = move |keys: &KeyRows, now| {
             let span = lifecycle::emergency_key(&policy, now);
@@ -159,9 +159,9 @@ impl KeyOperations {
     }
 
     /// A new key, sealed under the entry of `NOT_MY_KEY` that is in use.
-    async fn make_sealed(&self) -> Result<(Kid, Vec<u8>), RotationError> {
+    async fn generate_sealed(&self) -> Result<(Kid, Vec<u8>), RotationError> {
         let entry = self.entry_in_use().await?;
-        let (kid, sealed) = rotation::make_sealed(&self.source, &self.secrets, entry).await?;
+        let (kid, sealed) = rotation::generate_sealed(&self.source, &self.secrets, entry).await?;
         Ok((kid, sealed.into_bytes()))
     }
 

@@ -1,6 +1,5 @@
-//! The loop that keeps keys coming. A tick looks at the database, makes what is
-//! due and deletes what is over; it may run late, twice, or in several
-//! processes at once on one file.
+//! The rotation loop. A tick loads the keys, creates those that are due and deletes
+//! old ones; it may run late, twice, or in several processes at once on one file.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,19 +18,17 @@ use crate::lifecycle::{self, Policy};
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
 use crate::store::{KeyChange, KeyRows, NewKey, Store, StoreError};
 
-/// The loop looks at the database at least this often, for what other
-/// programs have done.
+/// Longest time between two ticks, for changes by other programs.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-/// How often it asks whether another process has done something to the keys, or
-/// somebody has set the clock.
-const NEWS_EVERY: Duration = Duration::from_millis(500);
-/// How soon a tick that failed is tried again.
+/// Interval of the checks for key events of other processes and clock steps.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+/// Delay after a failed tick.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often one tick looks again when its work does not show: with each look
-/// it knows twice as many rows that cannot be used.
-const MAX_LOOKS: usize = 16;
+/// Loads in one tick until its new key shows; each load gets past twice as many
+/// rows that cannot be used.
+const MAX_LOADS: usize = 16;
 
-/// Keeps the key ring and the database in the state that the policy wants.
+/// Keeps key ring and database as the policy requires.
 pub struct Rotation {
     store: Store,
     ring: Arc<KeyRing>,
@@ -40,35 +37,31 @@ pub struct Rotation {
     policy: Policy,
     clock: Arc<dyn Clock>,
     heartbeat: Arc<Heartbeat>,
-    /// Rows that give no key and are never counted on.
+    /// Rows that cannot be used.
     bad: HashSet<Kid>,
-    /// Rows that were complained of, once each.
-    noted: HashSet<Kid>,
-    /// The last event that the snapshot knows of.
+    /// Rows that were logged, once each.
+    logged: HashSet<Kid>,
+    /// The latest key event when the snapshot was loaded.
     seen_event: i64,
 }
 
-/// Why a tick was not finished. What it did before is done.
+/// Error of a tick. Its steps before the error are committed.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Work on a blocking thread was cut off.
-    #[error("a key was not made: {0}")]
+    #[error("work on a blocking thread was cut off: {0}")]
     CutOff(#[from] tokio::task::JoinError),
-    /// The keys in the database are those of another `NOT_MY_KEY`.
     #[error("NOT_MY_KEY opens none of the keys that are published; nothing was changed")]
     OtherSecrets,
-    /// Rows that cannot be used hide what was done.
+    /// Rows that cannot be used hide the new key.
     #[error("there are too many keys in the database that cannot be used")]
     NoProgress,
 }
 
-/// Which key is missing.
+/// Kind of a key that is due.
 #[derive(Clone, Copy, Debug)]
 enum Due {
     Signing,
@@ -76,7 +69,7 @@ enum Due {
 }
 
 impl Due {
-    /// The first thing that is due, the live key before the expired one.
+    /// The signing key first.
     fn first(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Self> {
         if lifecycle::due_signing_key(keys, policy, now).is_some() {
             Some(Self::Signing)
@@ -96,7 +89,6 @@ impl Due {
 }
 
 impl Rotation {
-    /// A rotation that has not looked at anything yet.
     pub fn new(
         store: Store,
         ring: Arc<KeyRing>,
@@ -114,7 +106,7 @@ impl Rotation {
             clock,
             heartbeat: Arc::default(),
             bad: HashSet::new(),
-            noted: HashSet::new(),
+            logged: HashSet::new(),
             seen_event: 0,
         }
     }
@@ -127,8 +119,7 @@ impl Rotation {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             self.heartbeat.beat();
-            // A tick may be cut off anywhere: what is not committed is as if
-            // it had not begun.
+            // A tick may be cancelled anywhere: each of its steps is a transaction.
             let ticked = tokio::select! {
                 () = stop.cancelled() => return,
                 ticked = self.tick() => ticked,
@@ -151,29 +142,28 @@ impl Rotation {
         }
     }
 
-    /// Until `next`, or earlier when there is reason to look again.
+    /// Waits until `next`, or until a change that needs a tick.
     async fn wait(&self, next: UnixTime) {
         let now = self.clock.now();
         tokio::select! {
             () = tokio::time::sleep(now.until(next).min(MAX_SLEEP)) => {}
-            () = self.news(now, next) => {}
+            () = self.change(now, next) => {}
         }
     }
 
-    /// Returns when another process has done something to the keys: what it
-    /// has announced must be published here too, well before it signs, and
-    /// what it has revoked must go at once. Also when the time has leapt past
-    /// `next`, as after the machine was suspended, or has gone back.
-    async fn news(&self, mut last: UnixTime, next: UnixTime) {
+    /// Returns after a key event of another process: keys that it announced must be
+    /// published here well before they sign, and revoked ones must go at once. Also
+    /// when the clock was set back or jumped past `next`, as after a suspend.
+    async fn change(&self, mut last: UnixTime, next: UnixTime) {
         loop {
-            tokio::time::sleep(NEWS_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
             self.heartbeat.beat();
             let now = self.clock.now();
             if now < last || now >= next {
                 return;
             }
             last = now;
-            // A database that does not answer is the next tick's to report.
+            // The next tick reports a database that does not answer.
             if let Ok(event) = self.store.last_key_event().await
                 && event != self.seen_event
             {
@@ -182,42 +172,40 @@ impl Rotation {
         }
     }
 
-    /// Brings keys and snapshot up to date and returns when a key is due next.
-    ///
-    /// A key's times count from the moment it is inserted and not from when its
-    /// making began.
+    /// Brings keys and snapshot up to date; returns the time when a key is due next.
+    /// A key's times count from its insertion, not from the start of its generation.
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
-        let ticked = self.look_after_keys().await;
+        let ticked = self.load_and_rotate().await;
         self.heartbeat.tick_ended(ticked.is_ok());
         ticked
     }
 
-    async fn look_after_keys(&mut self) -> Result<UnixTime, RotationError> {
-        for _ in 0..MAX_LOOKS {
+    async fn load_and_rotate(&mut self) -> Result<UnixTime, RotationError> {
+        for _ in 0..MAX_LOADS {
             let now = self.clock.now();
-            self.look(now).await?;
+            self.load(now).await?;
             let Some(due) = Due::first(self.ring.snapshot().times(), &self.policy, now) else {
                 if self.prune(now).await? > 0 {
-                    // What is deleted must not come back when the clock goes back.
-                    self.look(now).await?;
+                    // Deleted keys must not be published when the clock is set back.
+                    self.load(now).await?;
                 }
                 let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
                 return Ok(next.unwrap_or(now));
             };
-            self.make(due).await?;
+            self.create(due).await?;
         }
         Err(RotationError::NoProgress)
     }
 
-    /// Loads what is in the database at `now` and swaps the snapshot.
-    async fn look(&mut self, now: UnixTime) -> Result<(), RotationError> {
-        // Asked before the rows, so that no event comes between unseen.
+    /// Loads the keys at `now` and swaps the snapshot.
+    async fn load(&mut self, now: UnixTime) -> Result<(), RotationError> {
+        // Read before the rows, so that no later event is missed.
         let event = self.store.last_key_event().await?;
         let KeyRows { rows, bad } = self.store.keys_around(now, self.expired_rows()).await?;
         let (ring, secrets) = (Arc::clone(&self.ring), Arc::clone(&self.secrets));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
         self.seen_event = event;
-        // Anew each time: a row that was repaired counts again.
+        // Not kept from the last load: a row may have been repaired.
         self.bad.clear();
         for Unopened {
             kid,
@@ -228,27 +216,27 @@ impl Rotation {
             if !still_used {
                 self.bad.insert(kid);
             }
-            if self.noted.insert(kid) {
+            if self.logged.insert(kid) {
                 let what = if still_used {
-                    "is used as it was before"
+                    "stays in use as it was loaded before"
                 } else {
-                    "cannot be used and is left alone"
+                    "cannot be used and is ignored"
                 };
                 tracing::error!(%kid, "a key in the database {what}: {reason}");
             }
         }
         for bad in bad {
             let kid = Kid::from_row(bad.row);
-            if self.noted.insert(kid) {
-                tracing::error!(%kid, "a key in the database cannot be used and is left alone: {bad}");
+            if self.logged.insert(kid) {
+                tracing::error!(%kid, "a key in the database cannot be used and is ignored: {bad}");
             }
         }
         Ok(())
     }
 
-    /// Makes a key and inserts it, unless it is no longer due by then.
-    async fn make(&self, due: Due) -> Result<(), RotationError> {
-        let (kid, sealed) = make_sealed(&self.source, &self.secrets, 0).await?;
+    /// Creates a key and inserts it, unless it is no longer due by then.
+    async fn create(&self, due: Due) -> Result<(), RotationError> {
+        let (kid, sealed) = generate_sealed(&self.source, &self.secrets, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
         let sealed = sealed.into_bytes();
         let decide = move |keys: &KeyRows, now| {
@@ -275,20 +263,20 @@ impl Rotation {
         Ok(())
     }
 
-    /// Deletes what is over and returns how many keys that were.
+    /// Deletes keys past their retention; returns their number.
     async fn prune(&self, now: UnixTime) -> Result<usize, StoreError> {
         let before = self.policy.delete_before(now);
         let keep = self.ring.snapshot().last_expired(now).map(|key| key.kid());
         if !self.store.can_prune_keys(before, keep).await? {
             return Ok(0);
         }
-        let gone = self.store.prune_keys(before, keep, now).await?;
-        tracing::info!("{gone} keys that expired before {before} were deleted");
-        Ok(gone)
+        let deleted = self.store.prune_keys(before, keep, now).await?;
+        tracing::info!("deleted {deleted} keys that expired before {before}");
+        Ok(deleted)
     }
 
-    /// Of the expired keys only the last matters; where some are known to be
-    /// unusable, twice as many are asked for, so that few looks get past them.
+    /// Number of expired rows to load. Only the last usable one matters; with bad
+    /// rows twice as many are loaded, so that few loads get past them.
     fn expired_rows(&self) -> usize {
         (2 * self.bad.len()).max(1)
     }
@@ -347,7 +335,7 @@ impl Heartbeat {
 }
 
 /// A new key, sealed under the given entry of `NOT_MY_KEY`, and its kid.
-pub(super) async fn make_sealed(
+pub(super) async fn generate_sealed(
     source: &Arc<dyn KeySource>,
     secrets: &Arc<SealingKeys>,
     entry: usize,

@@ -156,7 +156,7 @@ fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
     fs::write(here.join(".env"), &both).unwrap();
     // The running server knows the old key only.
     assert_eq!(keys_json(here, &["reencrypt"])["unreadable"], 0);
-    server.wait_for_log("is used as it was before");
+    server.wait_for_log("stays in use as it was loaded before");
     go_round(20);
 
     for env in [both, old.replace(old_key, new_key)] {

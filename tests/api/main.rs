@@ -13,6 +13,7 @@ mod database;
 mod errors;
 mod health;
 mod jwks;
+mod layers;
 mod log;
 mod methods;
 mod metrics;

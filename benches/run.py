@@ -19,9 +19,11 @@ import resource
 import sqlite3
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import traceback
 import urllib.request
 
 import servers
@@ -40,6 +42,7 @@ class Table:
 
     def __init__(self):
         self.rows = []
+        self.has_failed = False
 
     def add(self, part, what, value, goal=None, met=None, detail=""):
         mark = "" if met is None else ("yes" if met else "**no**")
@@ -47,6 +50,9 @@ class Table:
         print(f"{part:10} {what:58} {value:>12}  {goal or '':14} {mark:7} {detail}", flush=True)
 
     def ratio(self, part, what, ours, theirs, at_least=None, unit=""):
+        if isinstance(theirs, Reference) and theirs.failure:
+            self.add(part, what, "none", detail=theirs.failure)
+            return
         ratios = [a / b for a, b in zip(ours, theirs)]
         middle = statistics.median(ratios)
         detail = f"{statistics.median(ours):,.0f} against {statistics.median(theirs):,.0f} {unit}"
@@ -61,10 +67,41 @@ class Table:
         self.add(part, what, f"{middle:.1f} {unit}", f"<= {limit} {unit}", middle <= limit,
                  "; ".join(filter(None, (detail, spread))))
 
+    def failed(self, part, error):
+        self.has_failed = True
+        self.add(part, "could not be measured", "none", detail=one_line(error))
+
     def markdown(self):
         lines = ["| part | what | figure | goal | met | detail |", "| --- | --- | --- | --- | --- | --- |"]
         lines += [f"| {' | '.join(row)} |" for row in self.rows]
         return "\n".join(lines) + "\n"
+
+
+class Reference(list):
+    """Figures of a server that the service is compared with. After its first failure, which the report
+    quotes, nothing more is asked of it."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.failure = name, None
+
+    def attempt(self, work, *arguments):
+        """What `work` returns, or None when the reference has failed."""
+        if self.failure is None:
+            try:
+                return work(*arguments)
+            except (ArithmeticError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+                self.failure = f"{self.name} failed: {one_line(error)}"
+        return None
+
+    def measure(self, work, *arguments):
+        figure = self.attempt(work, *arguments)
+        if figure is not None:
+            self.append(figure)
+
+
+def one_line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
 
 
 def folder(parent, name):
@@ -114,7 +151,11 @@ def load(server, seconds, connections, addresses, file, *options):
     return json.loads(output(REFERENCES / "load", server.port, seconds, connections, addresses, file, *options))
 
 
-def sign_ins(result):
+def sign_ins(server, seconds, *options):
+    """Sign-ins per second. There is nothing to compare when none was answered."""
+    result = load(server, seconds, *options)
+    if not result["sign_ins"]:
+        raise RuntimeError(f"no sign-in was answered 200; statuses: {result['statuses']}; {server.last_message()}")
     return result["sign_ins"] / result["seconds"]
 
 
@@ -131,8 +172,9 @@ def key_set(table, tmp):
             "nginx": stack.enter_context(servers.nginx(folder(tmp, "nginx"), answer, body)),
             "bare loop": stack.enter_context(servers.reference("bare_loop", tmp, raw)),
             "minimal axum": stack.enter_context(servers.reference("minimal_axum", tmp, body)),
-            "Flask peer": stack.enter_context(servers.peer(folder(tmp, "peer"))),
         }
+        flask = Reference("Flask peer")
+        peer = flask.attempt(lambda: stack.enter_context(servers.peer(folder(tmp, "peer"))))
         rates = {name: [] for name in ("ours", *others)}
         p99 = {name: [] for name in rates}
         etag = get(others["nginx"].port)[0].getheader("etag")
@@ -142,6 +184,7 @@ def key_set(table, tmp):
                 rate, slow = wrk(server.port)
                 rates[name].append(rate)
                 p99[name].append(slow)
+            flask.measure(lambda: wrk(peer.port)[0])
             for name, tag in (("ours", answer.getheader("etag")), ("nginx", etag)):
                 server = ours if name == "ours" else others[name]
                 assert get(server.port, headers={"If-None-Match": tag})[0].status == 304
@@ -150,7 +193,7 @@ def key_set(table, tmp):
     table.ratio("key set", "against nginx, static file", rates["ours"], rates["nginx"], 1.25, unit)
     table.ratio("key set", "against a bare tokio loop", rates["ours"], rates["bare loop"], 0.8, unit)
     table.ratio("key set", "against one axum route alone", rates["ours"], rates["minimal axum"], None, unit)
-    table.ratio("key set", "against Flask and gunicorn", rates["ours"], rates["Flask peer"], None, unit)
+    table.ratio("key set", "against Flask and gunicorn", rates["ours"], flask, None, unit)
     table.ratio("key set", "304, against nginx", unchanged["ours"], unchanged["nginx"], 1.25, unit)
     ours, theirs = statistics.median(p99["ours"]), statistics.median(p99["nginx"])
     table.add("key set", "99th percentile against nginx's", f"{ours / theirs:.2f}", "<= 1", ours <= theirs,
@@ -194,22 +237,24 @@ def sign_in(table, tmp):
         "    counts.append(n)\nthreads = [threading.Thread(target=work) for _ in range(int(sys.argv[1]))]\n"
         "began = time.time()\n[t.start() for t in threads]\n[t.join() for t in threads]\n"
         "print(sum(counts) / (time.time() - began))\n")
-    rates, c, python, flask, slow, bare = [], [], [], [], [], []
+    rates, c, python, slow, bare = [], [], [], [], []
+    flask = Reference("Flask peer")
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(servers.service(folder(tmp, "service")))
         # One client in turn is soon refused by the default quota.
         patient = stack.enter_context(servers.service(folder(tmp, "patient"), AUTH_RATE=1000))
-        peer = stack.enter_context(servers.peer(folder(tmp, "peer")))
+        peer = flask.attempt(lambda: stack.enter_context(servers.peer(folder(tmp, "peer"))))
         settled(ours)
         settled(patient)
-        file, peer_file = users(ours, tmp / "users"), users(peer, tmp / "peer-users")
+        file = users(ours, tmp / "users")
+        peer_file = flask.attempt(lambda: users(peer, tmp / "peer-users"))
         patient_file = users(patient, tmp / "patient-users", 1)
         for _ in range(ROUNDS):
             # Enough clients to keep the hashing threads busy, few enough to be let in.
-            rates.append(sign_ins(load(ours, SECONDS, 64, 64, file)))
+            rates.append(sign_ins(ours, SECONDS, 64, 64, file))
             c.append(float(output(REFERENCES / "argon2_c", CORES, SECONDS).split()[0]))
             python.append(float(output(servers.PEER_VENV / "bin/python", cffi, CORES, SECONDS)))
-            flask.append(sign_ins(load(peer, SECONDS, 64, 64, peer_file)))
+            flask.measure(lambda: sign_ins(peer, SECONDS, 64, 64, peer_file))
             bare.append(float(output(REFERENCES / "argon2_c", 1, SECONDS).split()[1]))
             slow.append(load(patient, SECONDS, 1, 1, patient_file)["p99"])
     table.ratio("sign-in", "against 2 threads of C Argon2 with SIMD, nothing else", rates, c, 0.8, "per s")
@@ -247,28 +292,33 @@ def commits(table, tmp):
             pairs.append((server, users(server, tmp / f"users-{name}"), rates))
         for _ in range(ROUNDS):
             for server, file, rates in pairs:
-                rates.append(sign_ins(load(server, SECONDS, 64, 64, file)))
+                rates.append(sign_ins(server, SECONDS, 64, 64, file))
     table.ratio("commits", "sign-ins with each fsync 5 ms slower, against without", slow, quick, 0.95, "per s")
 
 
 def start(table, tmp):
-    empty, existing, peers = [], [], []
+    empty, existing, flask = [], [], Reference("Flask peer")
     kept = folder(tmp, "kept")
     with servers.service(kept) as server:
         settled(server)
     peer_kept = folder(tmp, "peer")
-    servers.peer(peer_kept).__exit__()
+    flask.attempt(lambda: servers.peer(peer_kept).__exit__())
     for n in range(15):
         with servers.service(folder(tmp, f"empty{n}")) as server:
             empty.append(server.start_seconds * 1e3)
         with servers.service(kept) as server:
             existing.append(server.start_seconds * 1e3)
-        with servers.peer(peer_kept) as server:
-            peers.append(server.start_seconds * 1e3)
+        flask.measure(peer_start, peer_kept)
     note = "exec to first 200 of the key set"
     table.at_most("start", "existing database", existing, 30, "ms", note)
     table.at_most("start", "empty folder", empty, 300, "ms", note)
-    table.add("start", "existing database, Flask and gunicorn", f"{statistics.median(peers):.0f} ms")
+    figure = flask.failure is None and f"{statistics.median(flask):.0f} ms"
+    table.add("start", "existing database, Flask and gunicorn", figure or "none", detail=flask.failure or "")
+
+
+def peer_start(place):
+    with servers.peer(place) as server:
+        return server.start_seconds * 1e3
 
 
 def memory(table, tmp):
@@ -338,7 +388,7 @@ def growth(table, tmp):
         for _ in range(ROUNDS):
             for name, (_, file) in running.items():
                 figures[name]["key set"].append(wrk(up[name].port)[0])
-                figures[name]["sign-in"].append(sign_ins(load(up[name], SECONDS, 64, 64, file)))
+                figures[name]["sign-in"].append(sign_ins(up[name], SECONDS, 64, 64, file))
     small, *others = figures
     for name in others:
         for what in ("key set", "sign-in", "start"):
@@ -395,9 +445,14 @@ def main():
     table = Table()
     for name in chosen.parts or PARTS:
         with tempfile.TemporaryDirectory() as tmp:
-            PARTS[name](table, pathlib.Path(tmp))
+            try:
+                PARTS[name](table, pathlib.Path(tmp))
+            except Exception as error:  # noqa: BLE001: the other parts can still be measured
+                traceback.print_exc()
+                table.failed(name, error)
     if chosen.write:
         write(table)
+    return 1 if table.has_failed else 0
 
 
 def write(table):
@@ -409,4 +464,4 @@ def write(table):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,8 @@ SERVICE = TARGET / "release/jwks-server"
 REFERENCES = TARGET / "references/release"
 PEER_VENV = TARGET / "peer"
 KEY_SET = "/.well-known/jwks.json"
+# For a server that never answers; a start is measured in milliseconds.
+START_LIMIT = 60
 
 
 def run(*command, **options):
@@ -59,34 +61,41 @@ def get(port, path=KEY_SET, headers=None):
         connection.close()
 
 
-def until_up(port, process):
-    """Connects as soon as it listens; returns after the first 200 of the key set."""
-    while True:
-        with contextlib.suppress(ConnectionError):
-            answer, _ = get(port)
-            if answer.status == 200:
-                return
-        if process.poll() is not None:
-            raise RuntimeError(f"{process.args} ended with {process.returncode}")
-        time.sleep(0.0005)
-
-
 class Server:
     """A started process that serves the key set on `port`."""
 
     def __init__(self, command, port, cwd, env=None):
         self.port = port
         self.folder = cwd
+        self.log = pathlib.Path(cwd) / f"stderr-{port}.log"
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
             [str(part) for part in command],
             cwd=cwd,
             env={**os.environ, **(env or {})},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=open(self.log, "wb"),
         )
-        until_up(port, self.process)
+        self.until_up()
         self.start_seconds = time.perf_counter() - self.began
+
+    def until_up(self):
+        """Connects as soon as it listens; returns after the first 200 of the key set."""
+        status = None
+        while time.perf_counter() < self.began + START_LIMIT:
+            with contextlib.suppress(ConnectionError):
+                status = get(self.port)[0].status
+                if status == 200:
+                    return
+            if self.process.poll() is not None:
+                raise RuntimeError(f"it ended with {self.process.returncode}; {self.last_message()}")
+            time.sleep(0.0005)
+        self.__exit__()
+        raise RuntimeError(f"no key set within {START_LIMIT} s, last status {status}; {self.last_message()}")
+
+    def last_message(self):
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return f"its last message: {lines[-1]}" if lines else "it wrote no message"
 
     def __enter__(self):
         return self

@@ -4,8 +4,8 @@ while, recovery without a restart, and nothing lost that was answered.
 
     cargo build --release && python3 tests/faults/disk.py [CASE...]
 
-Takes about a minute. A full disk needs leave to mount; without it that case is
-left out, loudly, and REQUIRE_MOUNT=1 makes that a failure."""
+Takes about a minute. Two cases need the permission to mount; without it they are
+left out aloud, and REQUIRE_MOUNT=1 makes that a failure."""
 
 import contextlib
 import errno
@@ -24,6 +24,7 @@ from service import (
     Gone,
     Server,
     binary,
+    left_out,
     make_settings,
     rows,
     shim,
@@ -31,6 +32,8 @@ from service import (
     standstill,
     wait_for,
 )
+
+from harness.left_out import cases
 
 QUICK = 1.0
 
@@ -169,11 +172,16 @@ def small_disk(size):
             subprocess.run(["umount", "-l", made], check=True)
 
 
+def not_mounted(case):
+    why = "a file system cannot be mounted here"
+    assert not os.environ.get("REQUIRE_MOUNT"), why
+    return left_out(case, why)
+
+
 def full_disk():
     with small_disk("1m") as disk:
         if disk is None:
-            assert not os.environ.get("REQUIRE_MOUNT"), "a file system cannot be mounted here"
-            return "LEFT OUT: a file system cannot be mounted here"
+            return not_mounted("a full disk")
         with Run(disk) as run:
             ballast = disk / "ballast"
             for _ in range(3):
@@ -193,8 +201,7 @@ def read_only_at_start():
     the start is refused with one line, and nothing is changed."""
     with small_disk("1m") as disk:
         if disk is None:
-            assert not os.environ.get("REQUIRE_MOUNT"), "a file system cannot be mounted here"
-            return "LEFT OUT: a file system cannot be mounted here"
+            return not_mounted("a read-only file system at the start")
         make_settings(disk)
         with Server(disk) as server:
             assert server.client().key_set().status == 200
@@ -237,7 +244,7 @@ def immutable_file():
         set_flag = subprocess.run(["chattr", "+i", *files], stderr=subprocess.DEVNULL)
         if set_flag.returncode != 0:
             subprocess.run(["chattr", "-i", *files], stderr=subprocess.DEVNULL)
-            return "left out: no chattr here; `write EROFS` stands for it"
+            return left_out("an immutable file", "no chattr here; `write-erofs` stands for it")
         try:
             # The flag holds for whoever opens the file; some file systems let one
             # that is open be written all the same.
@@ -454,6 +461,7 @@ def main():
         except AssertionError as e:
             failed, said = True, f"FAILED: {e}"
         print(f"{name:18} {time.monotonic() - began:5.1f} s  {said}", flush=True)
+    print(f"{len(cases)} left out")
     sys.exit(failed)
 
 

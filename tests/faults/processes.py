@@ -45,7 +45,7 @@ class Fleet:
         self.servers[place] = Server(self.folder)
 
     def note(self, server):
-        self.errors += [line for line in server.lines if "ERROR" in line or "panicked" in line]
+        self.errors += server.errors()
 
     def stop(self):
         for server in self.servers:

@@ -8,34 +8,18 @@ import http.client
 import json
 import os
 import pathlib
-import re
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+from harness import standstill  # noqa: E402
+from harness.left_out import left_out  # noqa: E402, F401
+from harness.server import DATABASE, JWKS, PATIENCE, ROOT, Process, binary, sealing_key  # noqa: E402, F401
+
 FAULTS = ROOT / "tests" / "faults"
-DATABASE = "totally_not_my_privateKeys.db"
-JWKS = "/.well-known/jwks.json"
-PATIENCE = 60
-
-sys.path.append(str(ROOT / "tests"))
-import standstill  # noqa: E402
-
-
-def binary():
-    """The server: JWKS_SERVER, or the newer of the two builds."""
-    if named := os.environ.get("JWKS_SERVER"):
-        return pathlib.Path(named).resolve()
-    built = [ROOT / "target" / kind / "jwks-server" for kind in ("release", "debug")]
-    built = [path for path in built if path.exists()]
-    if not built:
-        sys.exit("there is no build of the server; run cargo build")
-    return max(built, key=lambda path: path.stat().st_mtime)
 
 
 def shim(name="disk"):
@@ -102,75 +86,20 @@ class Client:
         self.http.close()
 
 
-class Server:
-    """A running server in `folder`; killed at the end of a with statement."""
+class Server(Process):
+    """A running server in `folder`, whose settings are in its `.env`."""
 
-    def __init__(self, folder, env=None, wrap=(), settings=None):
-        self.folder = pathlib.Path(folder)
-        self.lines = []
+    def __init__(self, folder, env=None, wrap=()):
         # Also set for a wrapped command, which gets the environment of this process.
-        inherited = {"PATH": os.environ["PATH"]}
-        self.process = subprocess.Popen(
-            [*wrap, binary()],
-            cwd=folder,
-            env=inherited | (settings or {}) | (env or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.listening = threading.Event()
-        self.port = None
-        threading.Thread(target=self._read, daemon=True).start()
-        if not self.listening.wait(PATIENCE) or self.port is None:
-            self.process.kill()
-            raise AssertionError("it does not listen:\n" + "\n".join(self.lines))
-
-    def _read(self):
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip())
-            if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found[1])
-                self.listening.set()
-        self.listening.set()
-
-    def log(self):
-        return "\n".join(self.lines)
+        super().__init__(folder, {"PATH": os.environ["PATH"]} | (env or {}), wrap=wrap)
 
     def client(self, source="127.0.0.1", timeout=PATIENCE):
         return Client(self.port, source, timeout)
 
-    def pid(self):
-        """The server's own number, also when something wraps it."""
-        tasks = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        children = tasks.read_text().split()
-        return int(children[0]) if children else self.process.pid
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        """Asks it to stop; it must do so cleanly."""
-        os.kill(self.pid(), signal.SIGTERM)
-        code = self.process.wait(PATIENCE)
-        assert code == 0, f"exit code {code}:\n{self.log()}"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid(), signal.SIGKILL)
-            self.process.kill()
-            self.process.wait()
-
 
 def make_settings(folder, **more):
     """Writes `.env` with a fresh key, a free port, and what else is given."""
-    key = subprocess.run([binary(), "keygen"], capture_output=True, text=True, check=True, env={})
-    lines = {"NOT_MY_KEY": key.stdout.strip(), "PORT": "0", "AUTH_RATE": "1000"} | more
+    lines = {"NOT_MY_KEY": sealing_key(), "PORT": "0", "AUTH_RATE": "1000"} | more
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
     (pathlib.Path(folder) / ".env").write_text(text)
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from service import BINARY, ROOT
+from service import ROOT, binary
 from verifiers import INTO, Missing, command_run
 
 MODULE = "github.com/jh125486/CSCE3550@v1.1.2"
@@ -55,7 +55,7 @@ def run(program: Path, number: int) -> int:
         for name in ("Cargo.toml", "README.md"):
             shutil.copy(ROOT / name, folder)
         shutil.copytree(ROOT / "src", Path(folder, "src"))
-        key = subprocess.check_output([BINARY, "keygen"], cwd=folder, text=True).strip()
+        key = subprocess.check_output([binary(), "keygen"], cwd=folder, text=True).strip()
         for project, most in FULL_MARKS.items():
             said = visit(program, project, folder, key)
             (reports / f"{project}-{number}.txt").write_text(said)
@@ -68,7 +68,7 @@ def run(program: Path, number: int) -> int:
 
 def visit(program: Path, project: str, folder: str, key: str) -> str:
     """What the grader prints. It leaves the service running, mostly; that is ended here."""
-    command = [program, project, "--server-url", NO_SERVER, "--run", f"{BINARY} serve --demo-user userABC:password123"]
+    command = [program, project, "--server-url", NO_SERVER, "--run", f"{binary()} serve --demo-user userABC:password123"]
     started = subprocess.Popen(
         command, cwd=folder, env=os.environ | {"NOT_MY_KEY": key}, start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

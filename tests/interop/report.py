@@ -5,7 +5,7 @@ import subprocess
 from datetime import date
 
 from expectations import ABSENT, EXPLAINED, NOTES
-from service import BINARY, MAX_AGE, TIMES
+from service import MAX_AGE, TIMES, binary
 
 COLUMNS = {
     "fresh": "fresh",
@@ -113,4 +113,4 @@ def plain(words: str) -> str:
 
 
 def server_version() -> str:
-    return subprocess.check_output([BINARY, "--version"], text=True).strip()
+    return subprocess.check_output([binary(), "--version"], text=True).strip()

@@ -108,7 +108,7 @@ class Walk:
         finally:
             for running in self.running:
                 running.stop()
-            if self.service.process:
+            if self.service.running:
                 self.service.stop()
 
     def step(self, name: str, do):

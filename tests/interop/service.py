@@ -5,17 +5,14 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.append(str(ROOT / "tests"))
-import standstill  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from harness import standstill  # noqa: E402
+from harness.server import JWKS, ROOT, Process, binary, sealing_key  # noqa: E402, F401
 
-BINARY = ROOT / "target/release/jwks-server"
-JWKS = "/.well-known/jwks.json"
 AUDIENCE = "interop"
 USER, PASSWORD = "interop", "no-secret-at-all"
 LEAD, MAX_AGE, SKEW, TOKEN = 12, 6, 5, 90
@@ -34,45 +31,33 @@ class Service:
     def __init__(self, folder: Path, log: str, **settings: str):
         self.folder, self.settings = folder, settings
         self.log = folder / log
-        self.process = None
+        self.running = None
 
     def environment(self) -> dict:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         key = self.folder / "sealing-key"
         if not key.exists():
-            key.write_bytes(subprocess.check_output([BINARY, "keygen"], cwd=self.folder))
-        sealing = {"NOT_MY_KEY": key.read_text().strip()}
+            key.write_text(sealing_key())
+        sealing = {"NOT_MY_KEY": key.read_text()}
         # With a line for each fetch of the key set.
         log = {"RUST_LOG": "info,jwks_server::http::access_log=debug"}
         listen = {"HOST": "127.0.0.1", "PORT": "0", "AUTH_RATE": "1000"}
         return kept | sealing | TIMES | log | listen | self.settings
 
     def start(self) -> "Service":
-        with open(self.log, "ab") as log:
-            begin = log.tell()
-            self.process = subprocess.Popen(
-                [BINARY, "serve", "--demo-user", f"{USER}:{PASSWORD}"],
-                cwd=self.folder, env=self.environment(), stdout=log, stderr=log,
-            )
-        # A limit for one that hangs, not for one that is slow.
-        for _ in range(2400):
-            said = self.log.read_bytes()[begin:].decode()
-            if match := re.search(r"listening on http://127\.0\.0\.1:(\d+)", said):
-                self.port = int(match[1])
-                self.key_set()
-                return self
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise RuntimeError(f"the server did not start: {said}")
+        arguments = ["serve", "--demo-user", f"{USER}:{PASSWORD}"]
+        self.running = Process(self.folder, self.environment(), arguments, log=self.log)
+        self.port = self.running.port
+        self.key_set()
+        return self
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(20)
+        running, self.running = self.running, None
+        running.stop()
 
     def keys(self, *arguments: str):
         """An operator's command on the keys."""
-        command = [BINARY, "keys", *arguments]
+        command = [binary(), "keys", *arguments]
         subprocess.run(command, cwd=self.folder, env=self.environment(), check=True, stdout=subprocess.DEVNULL)
 
     def key_set(self) -> list:

@@ -13,12 +13,11 @@ import resource
 import signal
 import sys
 import time
-from pathlib import Path
 
 import crowds
 import saturation
 from figures import Figures
-from service import BINARY, Service, standstill
+from service import Service, standstill
 
 SHORT = 10.0
 # A machine that stood still this long, well under the limits, has measured nothing but itself.
@@ -31,17 +30,16 @@ PATIENCE = 300.0
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, help="how long saturation lasts (default: 10 seconds)")
-    parser.add_argument("--binary", type=Path, default=BINARY, help="the server (default: the release build)")
     parser.add_argument("--only", choices=["saturation", *crowds.PHASES], help="one phase")
     return parser.parse_args()
 
 
-def crowd_phase(name: str, binary: Path) -> Figures:
+def crowd_phase(name: str) -> Figures:
     """Times count here, so what was measured while the machine stood still is measured again."""
     first, times = time.monotonic(), 0
     while time.monotonic() - first < BEGUN_FOR:
         figures, failed, began = Figures(), None, time.monotonic()
-        with Service(binary) as service:
+        with Service() as service:
             phase = crowds.PHASES[name](service, figures)
             try:
                 asyncio.run(asyncio.wait_for(phase, PATIENCE))
@@ -59,11 +57,11 @@ def crowd_phase(name: str, binary: Path) -> Figures:
     return figures
 
 
-def saturation_phase(minutes: float | None, binary: Path) -> Figures:
+def saturation_phase(minutes: float | None) -> Figures:
     """The server rotates each minute; in a short run the operator does so more often."""
     figures = Figures()
     seconds, rotate_every = (minutes * 60, None) if minutes else (SHORT, 4.0)
-    with Service(binary) as service:
+    with Service() as service:
         asyncio.run(saturation.run(service, seconds, rotate_every, figures))
     return figures
 
@@ -74,14 +72,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    binary = args.binary.resolve()
     # Pings take more than a minute.
     wanted = [name for name in [*crowds.PHASES, "saturation"] if args.minutes or name != "pings"]
     are_good = True
     for name in [args.only] if args.only else wanted:
         print(f"-- {name}", flush=True)
         is_crowd = name in crowds.PHASES
-        figures = crowd_phase(name, binary) if is_crowd else saturation_phase(args.minutes, binary)
+        figures = crowd_phase(name) if is_crowd else saturation_phase(args.minutes)
         print("\n".join(figures.lines), flush=True)
         are_good &= figures.are_good
     print("good" if are_good else "NOT good")

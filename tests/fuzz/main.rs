@@ -1,8 +1,7 @@
 //! The fuzz targets on a stable toolchain: the whole corpus, then changed
 //! copies of it, about a second's worth for each target, or `FUZZ_TIMES` as many.
-//! The same ones in each run, so that what passes once passes always;
-//! `FUZZ_SEED` chooses others. `long` runs the same targets under libFuzzer for
-//! hours.
+//! Other copies in each run; `FUZZ_SEED` repeats those of an earlier run. `long`
+//! runs the same targets under libFuzzer for hours.
 #![expect(
     clippy::panic,
     clippy::print_stderr,
@@ -12,6 +11,8 @@
 )]
 
 mod changes;
+#[path = "../shared/seed.rs"]
+mod seed;
 mod targets;
 
 use std::fs;
@@ -22,8 +23,6 @@ use std::time::{Duration, Instant};
 use changes::Changes;
 use targets::Target;
 
-/// Any number would do.
-const SEED: u64 = 7517;
 /// No input may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What the process may have had resident at any time, KiB.
@@ -61,7 +60,7 @@ fn fuzz(target: Target) {
         run(target, input, &path.display().to_string());
     }
     let known = corpus.into_iter().map(|(_, input)| input).collect();
-    let mut changes = Changes::new(known, number("FUZZ_SEED", SEED));
+    let mut changes = Changes::new(known, seed::seed("FUZZ_SEED"));
     let runs = number("FUZZ_TIMES", 1) * target.runs_in_a_second();
     for _ in 0..runs {
         run(target, &changes.next(), "a changed copy");

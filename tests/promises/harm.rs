@@ -2,12 +2,11 @@
 //! observer sees there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use jwks_server::clock::UnixTime;
+use jwks_server::clock::{Clock as _, UnixTime};
 use rusqlite::{Connection, params};
 
-use crate::history::{ALWAYS, Life, promise};
+use crate::history::{ALWAYS, Birth, Life, promise};
 use crate::schedule::Harm;
 use crate::secrets::opened_by;
 use crate::world::World;
@@ -17,8 +16,10 @@ use crate::world::World;
 pub enum Why {
     /// The process that made it found that it was due.
     WasDue,
-    /// An operator wanted it, to sign after so long.
-    WasAskedFor(Duration),
+    /// An operator asked for it.
+    Rotated,
+    /// An operator had all others go.
+    Emergency,
 }
 
 /// A row as it was before anyone touched it.
@@ -57,45 +58,41 @@ impl World {
                 "the service changed the end of {kid} to {exp}"
             );
         }
-        let (mut may_sign, known) = (0, self.order.len());
+        let mut may_sign = 0;
         for row in self.new_rows() {
-            may_sign += usize::from(self.welcome(row, why, known)?);
+            may_sign += usize::from(self.welcome(row, why)?);
         }
         Ok(may_sign)
     }
 
-    /// Adds a row to what is known, with `known` keys before this look; whether it may sign.
-    fn welcome(&mut self, row: NewRow, why: Why, known: usize) -> Result<bool, String> {
+    /// Adds a row to what is known; whether it may sign.
+    fn welcome(&mut self, row: NewRow, why: Why) -> Result<bool, String> {
         let now = self.now();
         let Some(maker) = self.workshop.maker_of(row.kid) else {
             return Err(format!("nobody made {}", row.kid));
         };
-        let number = self.order.len();
-        let at_birth = |others: &BTreeMap<i64, Life>| {
-            Life::at_birth(now, row.exp, &maker, others.values(), number)
+        let rows = match why {
+            Why::WasDue => self.processes[maker.who].view(&self.history.rows, now),
+            Why::Rotated => self.history.rows.clone(),
+            Why::Emergency => BTreeMap::new(),
         };
-        let lives = match why {
-            Why::WasDue => {
-                let view = self.processes[maker.who].view(&self.history.rows, now);
-                // What another has made at the same time counts as good until
-                // the next look, whatever it is sealed with.
-                let mut hasty = view.clone();
-                let is_new = |life: &&mut Life| life.number >= known;
-                for life in hasty.values_mut().filter(is_new) {
-                    life.sound = true;
-                }
-                [at_birth(&view), at_birth(&hasty)]
-            }
-            Why::WasAskedFor(wait) => {
-                [Life {
-                    ready: now + wait,
-                    ..at_birth(&BTreeMap::new())
-                }; 2]
-            }
+        let could_sign = |(_, other): &(&i64, &Life)| other.may_sign() && now < other.exp;
+        let others = rows.iter().filter(could_sign);
+        let birth = Birth {
+            at: self.clock.monotonic(),
+            lead: maker.policy.lead,
+            skew: maker.policy.skew,
+            others: others.map(|(kid, other)| (*kid, other.exp)).collect(),
+            clock_was_set: false,
         };
-        let Some(mut life) = lives.into_iter().find(|life| life.ready == row.signs_from) else {
-            let (kid, from, ready) = (row.kid, row.signs_from, lives[0].ready);
-            return Err(format!("promise 4: {kid} signs from {from}, not {ready}"));
+        let mut life = Life {
+            ready: row.signs_from,
+            exp: row.exp,
+            sound: true,
+            entry: maker.entry,
+            revoked: false,
+            typed: true,
+            number: self.order.len(),
         };
         promise!(
             row.exp <= now || row.exp == now + maker.policy.key_lifetime,
@@ -109,7 +106,7 @@ impl World {
             row.kid
         );
         let mut entries = vec![maker.entry];
-        if matches!(why, Why::WasAskedFor(_)) {
+        if !matches!(why, Why::WasDue) {
             entries.clone_from(&self.sealing);
         }
         let opened = opened_by(self.newest_entry, &row.sealed);
@@ -118,6 +115,7 @@ impl World {
         };
         life.entry = entry;
         self.history.rows.insert(row.kid, life);
+        self.history.births.insert(row.kid, birth);
         self.order.push(row.kid);
         self.copies.insert(row.kid, Copy::of(row.sealed, &plain));
         Ok(now < row.exp)
@@ -227,6 +225,7 @@ impl World {
         if self.history.rows[&kid].sound {
             self.execute("DELETE FROM key_times WHERE kid = ?", kid);
             self.history.rows.get_mut(&kid).unwrap().ready = ALWAYS;
+            self.history.births.remove(&kid);
         }
     }
 

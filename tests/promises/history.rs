@@ -1,7 +1,6 @@
 //! What an observer knows who sees the database, the clock and what the
 //! processes give out, and the promises, checked against that.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,6 @@ use jwks_server::lifecycle::Kid;
 use jwks_server::lifecycle::PolicyParts;
 
 use crate::process::{KeySet, Process, Token};
-use crate::source::Maker;
 
 /// Says which promise is broken, and how.
 pub type Kept = Result<(), String>;
@@ -31,7 +29,9 @@ pub(crate) use promise;
 pub const ALWAYS: UnixTime = UnixTime::from_secs(i64::MIN);
 
 /// What is added to the lead because times are cut to seconds.
-const MARGIN: Duration = Duration::from_secs(2);
+pub const MARGIN: Duration = Duration::from_secs(2);
+/// Within this time every running server has a new key in its set.
+const FOLLOWS: Duration = Duration::from_secs(1);
 
 /// How long before it signs a key is made.
 pub fn notice(parts: &PolicyParts) -> Duration {
@@ -41,8 +41,8 @@ pub fn notice(parts: &PolicyParts) -> Duration {
 /// A key in the database, as it looks from the outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Life {
-    /// The first moment at which it should sign, not before promise 4 lets it; at or
-    /// after `exp` when never.
+    /// The first moment at which it may sign, as it is stored; at or after `exp`
+    /// when never.
     pub ready: UnixTime,
     pub exp: UnixTime,
     /// The row holds the key that was made for it, whatever it is sealed with.
@@ -59,38 +59,6 @@ pub struct Life {
 }
 
 impl Life {
-    /// That of a key which is found in the database at `born`, beside `others`.
-    ///
-    /// It is published for the lead of its maker and the margin, or for as long
-    /// as another key can sign tokens that outlive the clock skew: with no such
-    /// key (a first start, an outage, an emergency) it must sign at once.
-    pub fn at_birth<'a>(
-        born: UnixTime,
-        exp: UnixTime,
-        maker: &Maker,
-        others: impl Iterator<Item = &'a Life>,
-        number: usize,
-    ) -> Self {
-        let bridge = others
-            .filter(|other| other.may_sign() && born < other.exp)
-            .map(|other| other.exp - maker.policy.skew)
-            .max();
-        let ready = match bridge {
-            _ if exp <= born => exp, // made expired
-            Some(until) => (born + notice(&maker.policy)).min(until.max(born)),
-            None => born,
-        };
-        Self {
-            ready,
-            exp,
-            sound: true,
-            entry: maker.entry,
-            revoked: false,
-            typed: true,
-            number,
-        }
-    }
-
     /// Whether a process with these entries that has not opened it yet can.
     pub fn opens_under(&self, entries: &[usize]) -> bool {
         self.sound && entries.contains(&self.entry)
@@ -118,36 +86,32 @@ impl Life {
         self.sound && !self.revoked && start <= latest && now + notice(parts) < signs_until
     }
 
-    /// How fit it is to sign; greater is better.
-    fn fitness(&self, parts: &PolicyParts, now: UnixTime) -> Fitness {
-        if now < self.ready {
-            Fitness::Announced(Reverse(self.number))
-        } else if self.exp - parts.skew <= now {
-            Fitness::Spent(self.exp)
-        } else if self.exp - parts.token_lifetime - parts.skew < now {
-            Fitness::Waning(self.exp)
-        } else {
-            Fitness::Signing(self.ready, self.exp)
-        }
-    }
-
-    /// Whether it should sign at `now`, if it is the only one.
+    /// Whether it may sign at `now` by its stored times.
     pub fn is_ready(&self, now: UnixTime) -> bool {
         self.sound && self.is_published(now) && self.ready <= now
     }
 }
 
-/// The order in which keys are fit to sign.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Fitness {
-    /// None of its tokens would outlive the clock skew.
-    Spent(UnixTime),
-    /// Not announced for long enough: of several, the one that is there for longest.
-    Announced(Reverse<usize>),
-    /// Its tokens are short: of several, the one that ends last.
-    Waning(UnixTime),
-    /// Of several, the newest.
-    Signing(UnixTime, UnixTime),
+/// The making of a key, as far as promise 4 asks for it.
+pub struct Birth {
+    /// When the observer found its row, by a clock that nobody sets.
+    pub at: Duration,
+    /// The lead and the clock skew of the policy that it was made under.
+    pub lead: Duration,
+    pub skew: Duration,
+    /// The keys that its maker could have signed with instead, and their ends.
+    /// None at a first start, after an outage or in an emergency.
+    pub others: Vec<(i64, UnixTime)>,
+    /// The clock was set since, so that no stored time tells how long it has been published.
+    pub clock_was_set: bool,
+}
+
+impl Birth {
+    /// Whether the key has been in each server's key set for its lead at `moment`,
+    /// which is by the same clock as its birth.
+    fn has_led(&self, moment: Duration) -> bool {
+        self.clock_was_set || self.at + FOLLOWS + self.lead <= moment
+    }
 }
 
 #[derive(Default)]
@@ -158,14 +122,18 @@ pub struct History {
     names: BTreeMap<i64, String>,
     /// All that were revoked in this file, also those whose rows are gone.
     pub revoked: BTreeSet<i64>,
+    /// Of the keys with times of their own.
+    pub births: BTreeMap<i64, Birth>,
     tokens: Vec<Token>,
 }
 
 impl History {
     /// All that a process gives out at this moment, and at the edges of its
     /// keys if it does not look at the database until then.
-    pub async fn check(&mut self, process: &Process, now: UnixTime) -> Kept {
-        self.check_moment(process, now)?;
+    ///
+    /// `elapsed` is the present by the clock that nobody sets.
+    pub async fn check(&mut self, process: &Process, now: UnixTime, elapsed: Duration) -> Kept {
+        self.check_moment(process, now, elapsed)?;
         self.check_tokens(process, now)?;
         if process.signer(now).is_some() {
             let token = process.issue().await;
@@ -173,7 +141,8 @@ impl History {
             self.tokens.push(token);
         }
         for moment in edges(process, now) {
-            self.check_moment(process, moment)
+            let ahead = Duration::from_secs(moment.as_secs().abs_diff(now.as_secs()));
+            self.check_moment(process, moment, elapsed + ahead)
                 .map_err(|e| format!("without a look until {moment}, {e}"))?;
         }
         Ok(())
@@ -221,8 +190,8 @@ impl History {
         Ok(())
     }
 
-    /// Promises 4, 5, 6 and 9 at one moment.
-    fn check_moment(&mut self, process: &Process, now: UnixTime) -> Kept {
+    /// What is published and who signs at one moment.
+    fn check_moment(&mut self, process: &Process, now: UnixTime, elapsed: Duration) -> Kept {
         let set = process.key_set(now);
         for (kid, n) in &*set {
             self.check_name(*kid, n)?;
@@ -236,16 +205,11 @@ impl History {
                 "{kid}, which was revoked, is published"
             );
         }
-        let signs = process.signer(now);
-        let ready = |kid: &&i64| {
-            let key = process.seen[*kid];
-            key.is_ready(now) && now < key.exp - process.parts.skew
-        };
-        let fittest = fittest(process, &set, now);
-        let Some(kid) = signs else {
+        let Some(kid) = process.signer(now) else {
+            let could = set.keys().find(|kid| process.seen[*kid].may_sign());
             promise!(
-                fittest.is_none(),
-                "promise 1: {fittest:?} could sign and does not"
+                could.is_none(),
+                "promise 1: {could:?} could sign and does not"
             );
             return Ok(());
         };
@@ -256,16 +220,27 @@ impl History {
         );
         let key = process.seen[&kid];
         promise!(key.ready < key.exp, "{kid} was not made to sign");
-        let better = set.keys().find(ready);
+        self.check_lead(process, kid, now, elapsed)?;
+        check_length(process, &set, kid, now)
+    }
+
+    /// Promise 4: whoever signs has been published for the lead, unless none of
+    /// the keys that were there when it was made can sign any more.
+    fn check_lead(&self, process: &Process, kid: i64, now: UnixTime, elapsed: Duration) -> Kept {
+        let Some(birth) = self.births.get(&kid) else {
+            return Ok(());
+        };
+        let set = process.key_set(now);
+        let skew = birth.skew.max(process.parts.skew);
+        let can_sign = |(other, exp): &&(i64, UnixTime)| {
+            let seen = process.seen.get(other);
+            set.contains_key(other) && seen.is_some_and(|key| now < (*exp).min(key.exp) - skew)
+        };
+        let other = birth.others.iter().find(can_sign);
         promise!(
-            key.is_ready(now) || better.is_none(),
-            "promise 4: {kid} signs before {}, though {better:?} could",
-            key.ready
-        );
-        promise!(
-            fittest == Some(kid),
-            "{kid} signs, though {fittest:?} is fitter: {:?}",
-            process.seen
+            birth.has_led(elapsed) || other.is_none(),
+            "promise 4: {kid} signs {:?} after it was made, though {other:?} can",
+            elapsed - birth.at
         );
         Ok(())
     }
@@ -339,45 +314,44 @@ impl History {
     }
 }
 
-/// Promise 2, and that a token is only short when no key could sign a full one.
-fn check_token(process: &Process, token: &Token, now: UnixTime) -> Kept {
-    let set = process.key_set(now);
+/// Promise 2: a token ends before its key, and leaves the clock skew to verifiers
+/// unless no key that may sign lasts for long enough.
+fn check_length(process: &Process, set: &KeySet, kid: i64, now: UnixTime) -> Kept {
+    let (parts, key) = (&process.parts, process.seen[&kid]);
+    let end = process.token_end(now).unwrap_or(now);
+    let full = now + parts.token_lifetime;
     promise!(
-        token.verifies_against(&set),
-        "promise 3: a new token does not verify"
-    );
-    let key = process.seen[&token.kid];
-    let full = now + process.parts.token_lifetime;
-    promise!(
-        token.exp <= key.exp,
-        "promise 2: a token until {} of {} that ends at {}",
-        token.exp,
-        token.kid,
+        now < end && end <= full && end <= key.exp,
+        "promise 2: a token from {now} until {end} of {kid} that ends at {}",
         key.exp
     );
+    let lasts = |kid: &&i64| {
+        let key = process.seen[*kid];
+        key.is_ready(now) && full + parts.skew <= key.exp
+    };
+    let better = set.keys().find(lasts);
     promise!(
-        token.iat == now && now < token.exp && token.exp <= full,
-        "a token from {} until {} at {now}",
-        token.iat,
-        token.exp
-    );
-    let fit = |kid: &&i64| process.seen[*kid].is_ready(now) && process.seen[*kid].exp >= full;
-    let better = set.keys().find(fit);
-    promise!(
-        token.exp == full || better.is_none(),
-        "promise 2: {} signs a short token, though {better:?} could sign a full one",
-        token.kid
+        full + parts.skew <= key.exp || better.is_none(),
+        "promise 2: {kid} signs until {end}, though {better:?} lasts longer"
     );
     Ok(())
 }
 
-/// The key that should sign at `now`, of those that a process publishes.
-fn fittest(process: &Process, set: &KeySet, now: UnixTime) -> Option<i64> {
-    set.keys()
-        .map(|kid| (*kid, &process.seen[kid]))
-        .filter(|(_, key)| key.may_sign())
-        .max_by_key(|(kid, key)| (key.fitness(&process.parts, now), *kid))
-        .map(|(kid, _)| kid)
+/// A token is what its process says it signs, and good.
+fn check_token(process: &Process, token: &Token, now: UnixTime) -> Kept {
+    promise!(
+        token.verifies_against(&process.key_set(now)),
+        "promise 3: a new token does not verify"
+    );
+    let said = (process.signer(now), process.token_end(now));
+    promise!(
+        token.iat == now && said == (Some(token.kid), Some(token.exp)),
+        "a token from {} until {} of {} at {now}, not {said:?}",
+        token.iat,
+        token.exp,
+        token.kid
+    );
+    Ok(())
 }
 
 /// The seconds around the moments at which something changes for a key.

@@ -10,11 +10,15 @@
 mod finds;
 mod harm;
 mod history;
+#[path = "../shared/long.rs"]
+mod long;
 mod operators;
 mod process;
 mod schedule;
 mod schedules;
 mod secrets;
+#[path = "../shared/seed.rs"]
+mod seed;
 mod source;
 mod world;
 mod year;

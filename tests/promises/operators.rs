@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use jwks_server::domain::key_admin::{KeyOperations, Resealed, RevokeError};
 use jwks_server::domain::rotation::RotationError;
@@ -11,7 +10,7 @@ use jwks_server::lifecycle::Policy;
 use jwks_server::store::{Store, StoreError};
 
 use crate::harm::Why;
-use crate::history::{Kept, Life, notice, promise};
+use crate::history::{Kept, Life, promise};
 use crate::schedule::{By, Operation};
 use crate::secrets::{Entries, in_use, opened_by, sealing_keys};
 use crate::source::{Maker, Source};
@@ -20,7 +19,6 @@ use crate::world::{World, cut_off};
 /// One who does something to the keys.
 struct Operator {
     operations: KeyOperations,
-    policy: jwks_server::lifecycle::PolicyParts,
     entries: Entries,
     /// In which wait it is killed.
     cut: Option<usize>,
@@ -45,7 +43,6 @@ impl World {
                 let process = &self.processes[who % self.processes.len()];
                 let operator = Operator {
                     operations: process.operations(),
-                    policy: process.parts,
                     entries: process.entries.clone(),
                     cut: None,
                 };
@@ -88,7 +85,6 @@ impl World {
         );
         Operator {
             operations,
-            policy,
             entries,
             cut,
         }
@@ -124,8 +120,7 @@ impl World {
         let can_seal = self.choose_sealing(&by);
         let rotated = by.run(by.operations.rotate()).await;
         end(own).await;
-        let wait = notice(&by.policy);
-        let added = self.observe(Why::WasAskedFor(wait))?;
+        let added = self.observe(Why::Rotated)?;
         let Some(rotated) = rotated else {
             promise!(added <= 1, "{added} keys were added");
             return Ok(());
@@ -141,8 +136,8 @@ impl World {
             "{kid} was not added"
         );
         promise!(
-            signs_from == self.now() + wait,
-            "promise 4: {kid} is said to sign from {signs_from}"
+            signs_from == self.history.rows[&kid.as_i64()].ready,
+            "{kid} is said to sign from {signs_from}"
         );
         Ok(())
     }
@@ -159,7 +154,7 @@ impl World {
             .unzip();
         let there: Vec<_> = there.into_iter().flatten().collect();
         if let Some(Err(RotationError::OtherSecrets)) = replaced {
-            let added = self.observe(Why::WasAskedFor(Duration::ZERO))?;
+            let added = self.observe(Why::Emergency)?;
             promise!(!can_seal && added == 0, "an emergency was refused");
             return Ok(());
         }
@@ -169,7 +164,7 @@ impl World {
                 self.note_revoked(*kid);
             }
         }
-        let added = self.observe(Why::WasAskedFor(Duration::ZERO))?;
+        let added = self.observe(Why::Emergency)?;
         let Some(replaced) = replaced else {
             let expected = added == usize::from(was_done) || marked.is_empty();
             promise!(expected, "an emergency was half done: {added} keys more");

@@ -14,16 +14,21 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 
+use crate::seed::seed;
+
 /// Prepared keys, shared by all tests of the process. Making one takes 40 ms,
 /// reading it a fraction of one.
 static MADE: LazyLock<Mutex<Vec<Arc<String>>>> = LazyLock::new(Mutex::default);
 
-/// Key `n` of the stock, as PEM: the same in each run, since the names of keys
-/// decide between those that are equally good.
+/// The seed of this run's schedules and keys.
+pub static SEED: LazyLock<u64> = LazyLock::new(|| seed("PROPTEST_RNG_SEED"));
+
+/// Key `n` of the stock, as PEM: it follows from the seed too, since the kid
+/// decides between keys that are equally good.
 pub fn pem(n: usize) -> Arc<String> {
     let mut made = MADE.lock().unwrap();
     while made.len() <= n {
-        let mut random = StdRng::seed_from_u64(made.len() as u64);
+        let mut random = StdRng::seed_from_u64(SEED.wrapping_add(made.len() as u64));
         let key = rsa::PrivateKey::new(&mut random, 2048).unwrap();
         let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
         made.push(Arc::new(pem.to_string()));

@@ -1,4 +1,5 @@
-//! SIGKILL at any moment: what was answered is kept.
+//! SIGKILL at any moment: what was answered is kept. The moments are drawn anew in
+//! each run; where in its work they meet the server is not repeatable.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +11,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::long::times;
+use crate::seed::seed;
 use crate::support::{Connection, Server, command, credentials, folder, number, sql};
 
 /// What clients were told before the server was gone.
@@ -61,14 +64,14 @@ fn integrity(dir: &Path) -> String {
 }
 
 #[test]
-fn nothing_that_was_answered_is_lost_by_two_hundred_kills() {
-    const ROUNDS: usize = 200;
+fn nothing_that_was_answered_is_lost_by_any_of_many_kills() {
     const CLIENTS: u8 = 4;
+    let rounds = times(50, 200);
     let dir = folder("");
-    let mut random = StdRng::seed_from_u64(1);
+    let mut random = StdRng::seed_from_u64(seed("KILL_SEED"));
     let mut passwords = HashMap::new();
     let mut sign_ins: HashMap<String, i64> = HashMap::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let mut server = Server::start(dir.path(), &[]);
         let addr = server.addr;
         let (tell, told) = mpsc::channel();
@@ -97,7 +100,7 @@ fn nothing_that_was_answered_is_lost_by_two_hundred_kills() {
     }
     // Seven rounds of eight wait for an answer. Three wait for five or more, of
     // which the four clients cannot all have had a sign-up only.
-    assert!(passwords.len() >= ROUNDS / 2 && sign_ins.len() >= ROUNDS / 4);
+    assert!(passwords.len() >= rounds / 2 && sign_ins.len() >= rounds / 4);
     assert_eq!(integrity(dir.path()), "ok");
     let server = Server::start(dir.path(), &[]);
     assert_eq!(server.key_set().json()["keys"].as_array().unwrap().len(), 1);
@@ -142,8 +145,8 @@ fn assert_all_sign_in(addr: SocketAddr, passwords: &HashMap<String, String>) {
 
 #[test]
 fn a_start_that_is_killed_at_any_moment_leaves_what_the_next_can_use() {
-    let mut random = StdRng::seed_from_u64(2);
-    for round in 0..10 {
+    let mut random = StdRng::seed_from_u64(seed("KILL_SEED"));
+    for round in 0..times(5, 20) {
         let dir = folder("");
         for _ in 0..5 {
             let mut command = command(dir.path());
@@ -165,8 +168,8 @@ fn a_start_that_is_killed_at_any_moment_leaves_what_the_next_can_use() {
 
 #[test]
 fn a_start_that_is_killed_while_it_makes_the_schema_leaves_what_the_next_can_use() {
-    let mut random = StdRng::seed_from_u64(3);
-    for _ in 0..60 {
+    let mut random = StdRng::seed_from_u64(seed("KILL_SEED"));
+    for _ in 0..times(20, 60) {
         let dir = folder("");
         let mut command = command(dir.path());
         command.env("RUST_LOG", "jwks_server=info,refinery_core=debug");

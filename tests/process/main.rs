@@ -13,14 +13,17 @@ mod doctor;
 mod dotenv;
 mod earlier_server;
 mod first_start;
-mod graders;
 mod health;
 mod help;
 mod http2;
 mod kills;
+#[path = "../shared/left_out.rs"]
+mod left_out;
 mod limits;
 mod load;
 mod log;
+#[path = "../shared/long.rs"]
+mod long;
 mod metrics;
 mod notify;
 mod operations;
@@ -28,6 +31,8 @@ mod replaced;
 mod rotation;
 mod sealing_key;
 mod secrets;
+#[path = "../shared/seed.rs"]
+mod seed;
 mod signals;
 mod standstill;
 mod start;

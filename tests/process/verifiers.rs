@@ -2,15 +2,18 @@
 //! after a rotation, each one process with a warm cache that holds a key set for
 //! as long as the server allows and does not ask again for a kid that it lacks.
 //!
-//! `tests/verifiers/install.sh` installs them. Without them these tests say so
-//! and pass; with `REQUIRE_VERIFIERS=1` they fail.
+//! The first test that needs one has `tests/verifiers/install.sh` install it. Where
+//! Python or Node is missing, or the packages cannot be had, the tests are left out
+//! aloud; with `REQUIRE_VERIFIERS=1` they fail.
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use crate::left_out::left_out;
 use crate::rotation::{Times, now};
 use crate::standstill::Stopwatch;
 use crate::support::{JWKS, PATIENCE, Server};
@@ -192,20 +195,48 @@ impl Drop for Verifier {
     }
 }
 
-/// Python with the packages of `requirements.txt`, if they are installed.
+/// Python with the packages of `requirements.txt`, unless they cannot be had.
 pub fn python() -> Option<Command> {
-    let program = installed("venv/bin/python");
-    ready("Python", Command::new(program))
+    static READY: LazyLock<Result<(), String>> = LazyLock::new(|| install("python"));
+    ready("Python", &READY)?;
+    Some(Command::new(installed("venv/bin/python")))
 }
 
 fn node() -> Option<Command> {
+    static READY: LazyLock<Result<(), String>> = LazyLock::new(|| install("node"));
+    ready("Node", &READY)?;
     let mut command = Command::new("node");
-    let modules = installed("node");
-    if !modules.join("node_modules/jose").is_dir() {
-        return missing("jose");
+    command.current_dir(installed("node"));
+    Some(command)
+}
+
+fn ready(name: &str, installed: &Result<(), String>) -> Option<()> {
+    match installed {
+        Ok(()) => Some(()),
+        Err(why) => {
+            let required = std::env::var_os("REQUIRE_VERIFIERS").is_some_and(|value| value == "1");
+            assert!(!required, "{name}: {why}");
+            left_out(&format!("what needs {name}"), why);
+            None
+        }
     }
-    command.current_dir(modules);
-    ready("Node", command)
+}
+
+/// Installs the verifiers for `tool`, which takes a moment when they are there.
+fn install(tool: &str) -> Result<(), String> {
+    let done = Command::new("sh")
+        .arg(script("install.sh"))
+        .arg(tool)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| e.to_string())?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    let last = said
+        .lines()
+        .last()
+        .unwrap_or("install.sh failed")
+        .to_owned();
+    done.status.success().then_some(()).ok_or(last)
 }
 
 pub fn script(name: &str) -> PathBuf {
@@ -218,28 +249,4 @@ fn installed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/verifiers")
         .join(path)
-}
-
-fn ready(name: &str, command: Command) -> Option<Command> {
-    let mut probe = Command::new(command.get_program());
-    let runs = probe
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if runs { Some(command) } else { missing(name) }
-}
-
-/// Says on the standard error itself, which the test harness does not hold
-/// back, that a test or a part of it is skipped.
-fn missing(name: &str) -> Option<Command> {
-    let why = format!("{name} is not installed, which tests/verifiers/install.sh does");
-    let required = std::env::var_os("REQUIRE_VERIFIERS").is_some_and(|value| value == "1");
-    assert!(!required, "{why}");
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let _ = writeln!(
-        std::io::stderr(),
-        "{test}: skipped what needs {name}: {why}"
-    );
-    None
 }

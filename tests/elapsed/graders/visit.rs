@@ -115,6 +115,10 @@ impl Run {
         drop(self.0.stderr.take());
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn is_alive(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }

@@ -27,7 +27,7 @@ const NO_CORE: Rlimit = Rlimit {
     current: Some(0),
     maximum: Some(0),
 };
-/// The exit code for a start that was refused: nothing was made.
+/// Exit code of a command that was refused and changed nothing.
 const REFUSED: u8 = 2;
 /// Longest wait at the end of the process for a standard error that stalls.
 const FINAL_WRITE: Duration = Duration::from_secs(1);

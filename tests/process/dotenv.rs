@@ -42,7 +42,7 @@ fn fr_30_every_way_of_writing_a_line_gives_the_same_key() {
         format!("NOT_MY_KEY={key}   "),
         format!("NOT_MY_KEY={key} # mine\n"),
         format!("  export NOT_MY_KEY = \"{key}\"  # mine\n"),
-        format!("# a remark\n\nOTHER=thing\nNOT_MY_KEY={key}\n"),
+        format!("# a comment\n\nOTHER=thing\nNOT_MY_KEY={key}\n"),
     ] {
         assert_eq!(key_set_with(dir.path(), &text), plain, "{text:?}");
     }
@@ -69,6 +69,27 @@ fn fr_30_an_empty_key_in_the_environment_does_not_hide_the_files() {
 }
 
 #[test]
+fn a_dollar_in_a_value_is_a_dollar() {
+    for (value, password) in [
+        ("ann:a$HOME$1$", "a$HOME$1$"),
+        ("'ann:a${HOME}\\n'", "a${HOME}\\n"),
+        ("\"ann:a${HOME}b$$\"", "a${HOME}b$$"),
+    ] {
+        let dir = folder(&format!("DEMO_USER={value}"));
+        let server = Server::start(dir.path(), &[]);
+        let signed_in = server.sign_in("/auth", "ann", password);
+        assert_eq!(signed_in.status, 200, "{value}");
+    }
+}
+
+#[test]
+fn a_name_that_is_nearly_a_setting_is_warned_of() {
+    let dir = folder("APP_EVN=production");
+    let log = Server::start(dir.path(), &[]).stop_for_log();
+    assert!(log.contains("did you mean APP_ENV?"), "{log}");
+}
+
+#[test]
 fn fr_30_utf_16_is_refused_by_name() {
     let key = fresh_key();
     let units: Vec<u16> = format!("NOT_MY_KEY={key}\r\n").encode_utf16().collect();
@@ -89,7 +110,7 @@ fn fr_30_utf_16_is_refused_by_name() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_refused_by_name() {
-    // A folder in its place, since no mode keeps root from reading.
+    // A folder of this name, since root reads files of any mode.
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join(".env")).unwrap();
     let text = refusal(command(dir.path()).env("NOT_MY_KEY", fresh_key()), &[]);
@@ -102,7 +123,7 @@ fn a_malformed_line_is_named_by_its_number_and_not_shown() {
     let key = fresh_key();
     for (text, line) in [
         (format!("{}\n", key.trim_end_matches('=')), 1),
-        (format!("PORT=0\n\n# a remark\nNOT_MY_KEY: {key}\n"), 4),
+        (format!("PORT=0\n\n# a comment\nNOT_MY_KEY: {key}\n"), 4),
         (format!("PORT=0\r\nNOT_MY_KEY={key}# mine\r\n"), 2),
         (format!("PORT=0\nNOT_MY_KEY=\"{key}\nHOST=localhost\n"), 2),
         (format!("PORT=0\nAPP_ENV=development\n={key}"), 3),

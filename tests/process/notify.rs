@@ -1,4 +1,4 @@
-//! What a service manager is told, over a socket as systemd has it.
+//! Messages to a service manager, over a socket as systemd opens it.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt as _;
@@ -31,7 +31,7 @@ fn next(manager: &UnixDatagram) -> Vec<String> {
 #[track_caller]
 fn is_ready_and_stops(manager: &UnixDatagram, server: Server) {
     assert_eq!(next(manager)[0], "READY=1");
-    // Nobody who comes after that has to wait for the first key.
+    // From then on no request waits for the first key.
     assert_eq!(server.send("GET", "/readyz", &[], b"").status, 200);
     assert_eq!(server.key_set().status, 200);
     server.signal(rustix::process::Signal::TERM);
@@ -74,7 +74,7 @@ fn with_a_watchdog_there_are_signs_of_life_until_it_stops() {
 }
 
 #[test]
-fn a_manager_that_is_gone_is_remarked_upon_and_holds_nothing_up() {
+fn a_manager_that_is_gone_is_warned_of_and_delays_nothing() {
     let dir = folder("");
     let server = start(dir.path(), "/nonexistent/notify", Some("100000"));
     server.wait_for_log("the service manager was not told");

@@ -70,9 +70,9 @@ impl Secrets {
         self.add("the bytes of NOT_MY_KEY", bytes.unwrap());
     }
 
-    fn are_not_in(&self, place: &str, text: &[u8]) {
+    fn are_not_in(&self, source: &str, text: &[u8]) {
         for (what, secret) in &self.0 {
-            assert!(!is_in(secret, text), "{what} is in {place}");
+            assert!(!is_in(secret, text), "{what} is in {source}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::support::{Server, command, database, folder, sql};
 const WELL: i32 = 0;
 const FAILED: i32 = 1;
 
-/// What `doctor --json` says.
+/// Output of `doctor --json`.
 struct Visit {
     code: i32,
     findings: Vec<Value>,
@@ -31,7 +31,7 @@ impl Visit {
         of_check.map(|f| f["result"].as_str().unwrap()).collect()
     }
 
-    /// What a check with this result found, and its advice.
+    /// Text and advice of a check with this result.
     fn said(&self, check: &str, result: &str) -> String {
         let found = self
             .findings

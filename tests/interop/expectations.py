@@ -65,7 +65,7 @@ NOTES = {
     "go-jwx": "`jwk.Cache` fetches in the background, by default every 15 minutes whatever `max-age` says, and never for"
     " an unknown `kid`. Set `jwk.WithMinInterval` and `jwk.WithMaxInterval` to at most 5 minutes.",
     "rust-jsonwebtoken": HELD,
-    "java-nimbus": "`JWKSourceBuilder` holds the set for 5 minutes, fetches it anew half a minute ahead when in use, and"
+    "java-nimbus": "`JWKSourceBuilder` holds the set for 5 minutes, fetches it half a minute ahead when in use, and"
     " for an unknown `kid` at most twice in 30 seconds. Give it a `DefaultResourceRetriever` with some seconds, as the program"
     " does: by default a fetch may take half a second, and one that failed counts as well. The"
     " other defaults suit; add `outageTolerantForever()` to bridge an outage.",

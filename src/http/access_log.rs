@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::{Extension, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::{Instrument as _, Span};
 
 use super::client::{ClientAddr, Peer};
-use super::state::SharedState;
+use super::state::{AppState, SharedState};
 use super::{health, jwks};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -41,13 +41,44 @@ pub(super) async fn access_log(
     let span = entry.span();
     let mut response = next.run(request).instrument(span).await;
     entry.answered(response.status());
-    let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, entry.id.clone());
+    mark(response.headers_mut(), entry.id.clone());
+    response
+}
+
+/// The same around a key set that is ready, without a copy of the request. A good
+/// answer has no line above level debug, so the client is looked up only for that.
+pub(super) fn around<B>(
+    state: &AppState,
+    route: &str,
+    peer: Peer,
+    request: &http::Request<B>,
+    answer: impl FnOnce() -> Option<Response>,
+) -> Option<Response> {
+    let began = Instant::now();
+    let mut response = answer()?;
+    let id = request_id(request.headers());
+    let (took, status) = (began.elapsed(), response.status().as_u16());
+    let http = &state.metrics.http;
+    http.answered(route, method(request.method()), status, took);
+    tracing::debug!(
+        method = %request.method(),
+        path = request.uri().path(),
+        status,
+        ms = millis(took),
+        client = %state.proxies.client(peer, request.headers()).0,
+        request_id = id.to_str().unwrap_or_default(),
+        "answered"
+    );
+    mark(response.headers_mut(), id);
+    Some(response)
+}
+
+fn mark(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(REQUEST_ID, id);
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    response
 }
 
 /// A request as the log and the metrics tell of it.

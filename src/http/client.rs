@@ -6,8 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// Address at the other end of the connection. The connection server puts it into
-/// the extensions of each request.
+/// Address at the other end of the connection, in the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 

@@ -3,12 +3,13 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 
 use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
 use super::error::ApiError;
-use super::state::SharedState;
+use super::state::{AppState, SharedState};
 
 pub(super) const PATH: &str = "/.well-known/jwks.json";
 
@@ -22,9 +23,8 @@ pub(super) fn method_router() -> MethodRouter<SharedState> {
 }
 
 async fn key_set(State(state): State<SharedState>, request: Request) -> Response {
-    let now = state.clock.now();
-    if let Some(set) = state.keys.snapshot().published(now) {
-        return answer(set, request.headers(), &state.document_caching);
+    if let Some(response) = published(&state, request.headers()) {
+        return response;
     }
     // The first key is still being made, or none has come for long.
     let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
@@ -34,6 +34,13 @@ async fn key_set(State(state): State<SharedState>, request: Request) -> Response
         Some((set, _)) => answer(&set, request.headers(), &state.document_caching),
         None => no_keys(),
     }
+}
+
+/// The answer from the keys in memory, if one is published.
+pub(super) fn published(state: &AppState, headers: &HeaderMap) -> Option<Response> {
+    let snapshot = state.keys.snapshot();
+    let set = snapshot.published(state.clock.now())?;
+    Some(answer(set, headers, &state.document_caching))
 }
 
 /// 503: a key set without keys would make verifiers refuse every token.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 use super::error::ApiError;
+use super::service::Service;
 use super::state::{AppState, SharedState};
 use crate::clock::UnixTime;
 use crate::lifecycle::{self, KeyTimes, Policy, Stage};
@@ -16,12 +17,13 @@ use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 const METHODS: &str = "GET, HEAD";
 
 /// All that the metrics listener answers, none of which is logged or counted.
-pub fn metrics_service(state: SharedState) -> Router {
+pub fn metrics_service(state: SharedState) -> Service {
     let not_allowed = || async { ApiError::MethodNotAllowed(METHODS) };
     Router::new()
         .route("/metrics", get(metrics).fallback(not_allowed))
         .fallback(|| async { ApiError::OnlyMetrics })
         .with_state(state)
+        .into()
 }
 
 async fn metrics(State(state): State<SharedState>) -> Response {

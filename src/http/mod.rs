@@ -23,4 +23,4 @@ pub mod state;
 pub use conditional_get::caching;
 pub use metrics::metrics_service;
 pub use rate_limit::SlidingLog;
-pub use service::service;
+pub use service::{Service, service};

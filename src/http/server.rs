@@ -6,7 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::Peer;
+use super::service::Service;
 
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -24,13 +24,13 @@ const DRAIN: Duration = Duration::from_secs(7);
 /// Pause when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on all listeners until `stop`, then lets requests that are
+/// Serves `service` on all listeners until `stop`, then lets requests that are
 /// under way end, for at most seven seconds.
-pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
+pub async fn serve(listeners: Vec<TcpListener>, service: Service, stop: CancellationToken) {
     let server = Arc::new(Server {
         permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         http: connection::http(),
-        router,
+        service,
         drain: CancellationToken::new(),
         cut_off: CancellationToken::new(),
     });
@@ -56,7 +56,7 @@ pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: Cancellati
 struct Server {
     permits: Arc<Semaphore>,
     http: auto::Builder<TokioExecutor>,
-    router: Router,
+    service: Service,
     /// Tells connections to end after the requests that are under way.
     drain: CancellationToken,
     /// Tells connections to end now.

@@ -22,7 +22,6 @@ use jwks_server::http::state::SharedState;
 use jwks_server::store::Store;
 use serde_json::Value;
 use tempfile::TempDir;
-use tower::ServiceExt as _;
 
 /// Start of test time: 2027-01-15T08:00:00Z.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -237,8 +236,8 @@ pub async fn send_to(
         request = request.header(*name, *value);
     }
     let peer = Peer(peer.parse().unwrap());
-    let request = request.extension(peer).body(body.into()).unwrap();
-    let answered = jwks_server::http::service(state).oneshot(request);
+    let request = request.body(body.into()).unwrap();
+    let answered = jwks_server::http::service(state).call(peer, request);
     let Ok(response) = answered.await;
     Reply::read(response).await
 }
@@ -248,7 +247,8 @@ pub async fn send_to_metrics(state: &SharedState, method: &str, path: &str) -> R
     let request = Request::builder().method(method).uri(path);
     let service = jwks_server::http::metrics_service(Arc::clone(state));
     let request = request.body(Body::empty()).unwrap();
-    let Ok(response) = service.oneshot(request).await;
+    let peer = Peer([127, 0, 0, 1].into());
+    let Ok(response) = service.call(peer, request).await;
     Reply::read(response).await
 }
 

@@ -14,7 +14,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tower::Service as _;
 
 use super::Server;
 use crate::http::client::Peer;
@@ -58,10 +57,9 @@ pub(super) fn http() -> auto::Builder<TokioExecutor> {
 /// Serves a connection to its end: the client's, a time-out's, or the server's.
 pub(super) async fn run(server: &Server, stream: TcpStream, peer: Peer) {
     let requests = AtomicU64::new(0);
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         requests.fetch_add(1, Ordering::Relaxed);
-        request.extensions_mut().insert(peer);
-        let answer = server.router.clone().call(request);
+        let answer = server.service.call(peer, request);
         async move { answer.await.map(without_needless_length) }
     });
     let io = TokioIo::new(stream);
@@ -181,7 +179,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap());
         let router = Router::new().fallback(|| async {});
-        let server = super::super::serve(vec![listener], router, CancellationToken::new());
+        let server = super::super::serve(vec![listener], router.into(), CancellationToken::new());
         tokio::spawn(server);
         let (client, connection) = h2::client::handshake(stream.await.unwrap()).await.unwrap();
         let connection = tokio::spawn(connection);

@@ -51,7 +51,6 @@ pub struct Resealed {
     pub unreadable: usize,
 }
 
-/// Why a key was not revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     #[error("there is no key {0}; `keys list` shows all")]
@@ -59,7 +58,7 @@ pub enum RevokeError {
     #[error("key {0} is not published any more")]
     NotPublished(Kid),
     #[error(
-        "key {0} is the only one that can sign, and nothing would be left: use `keys rotate --now`, which puts a new one in its place"
+        "key {0} is the only one that can sign, and no other would be left: use `keys rotate --now`, which makes a new one"
     )]
     LastOne(Kid),
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! The keys in memory: one snapshot of opened keys, from which both the key set
-//! and the signer are taken, swapped whole after each look at the database.
-//! The one place where sealed rows become keys.
+//! and the signer are taken, replaced as a whole after each load from the
+//! database. Sealed rows become keys only here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +15,14 @@ use crate::clock::{Clock, UnixTime};
 use crate::crypto::digest::sha256;
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::{KeyError, PrivateKey, PublicKey};
-use crate::lifecycle::{self, Policy};
-use crate::lifecycle::{KeyTimes, Kid};
+use crate::lifecycle::{self, KeyTimes, Kid, Policy};
 use crate::store::KeyRow;
 
-/// How long a request waits for a key to sign or publish before it is refused.
+/// A request waits this long for a key to sign or publish before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// No earlier server has counted its keys up to here; a thumbprint is lower
-/// once in two million.
+/// Above every kid that an earlier server counted; a thumbprint is lower once in
+/// two million.
 const MOST_COUNTED: i64 = 1 << 32;
 
 /// A key that was opened, with its times.
@@ -32,20 +31,18 @@ pub struct OpenedKey {
     times: KeyTimes,
     sealed: Vec<u8>,
     private: Arc<PrivateKey>,
-    /// See [`is_used`](Self::is_used).
+    /// Whether this process has recorded that the key has signed.
     used: Arc<AtomicBool>,
 }
 
-/// Why a row gives no key.
+/// A row gives no key.
 #[derive(Debug, thiserror::Error)]
 pub enum BadKey {
-    /// None of the keys of `NOT_MY_KEY` opens it, or it was changed.
+    /// No entry of `NOT_MY_KEY` opens it, or it was changed.
     #[error("it does not open under NOT_MY_KEY")]
     NotOpened,
-    /// It opened, but what is in it cannot sign.
     #[error(transparent)]
     Unusable(#[from] KeyError),
-    /// It opened, but is another key than the row says.
     #[error("it was tampered with: it is not the key that its kid names")]
     WrongKid,
 }
@@ -55,9 +52,10 @@ impl OpenedKey {
     pub fn open(row: KeyRow, secrets: &SealingKeys) -> Result<Self, BadKey> {
         let pem = secrets.open(&row.sealed).ok_or(BadKey::NotOpened)?;
         let private = PrivateKey::from_pem(&pem)?;
-        // Rows of the earlier server have no times of ours and count from one.
-        let is_ours = row.times.signs_from.is_some() || row.times.kid.as_i64() > MOST_COUNTED;
-        if is_ours && row.times.kid != Kid::from_thumbprint(&private.public().thumbprint()) {
+        // Rows of the earlier server have no times, and kids that count from one.
+        let has_thumbprint =
+            row.times.signs_from.is_some() || row.times.kid.as_i64() > MOST_COUNTED;
+        if has_thumbprint && row.times.kid != Kid::from_thumbprint(&private.public().thumbprint()) {
             return Err(BadKey::WrongKid);
         }
         Ok(Self {
@@ -68,7 +66,7 @@ impl OpenedKey {
         })
     }
 
-    /// The same key with what its row says now.
+    /// The same key with the present times and sealed form.
     fn with_row(&self, row: KeyRow) -> Self {
         Self {
             times: row.times,
@@ -78,27 +76,22 @@ impl OpenedKey {
         }
     }
 
-    /// Whether this process has written down that the key has signed.
     pub fn is_used(&self) -> bool {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// It is written down now.
     pub fn set_used(&self) {
         self.used.store(true, Ordering::Relaxed);
     }
 
-    /// Which key.
     pub fn kid(&self) -> Kid {
         self.times.kid
     }
 
-    /// When it is published and signs.
     pub fn times(&self) -> &KeyTimes {
         &self.times
     }
 
-    /// The key itself.
     pub fn private(&self) -> &PrivateKey {
         &self.private
     }
@@ -112,7 +105,6 @@ struct Jwk<'a> {
     #[serde(rename = "use")]
     usage: &'static str,
     alg: &'static str,
-    /// No two keys ever have the same.
     kid: String,
     /// The modulus, base64url.
     n: &'a str,
@@ -142,7 +134,6 @@ impl<'a> Jwk<'a> {
 /// A JSON document, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The JSON text.
     pub body: Bytes,
     /// Its strong entity tag with the quotes (RFC 9110 section 8.8.3): equal
     /// bytes have equal tags, over restarts too.
@@ -152,8 +143,7 @@ pub struct Document {
 impl Document {
     /// The JSON of `value`.
     pub fn new(value: &impl Serialize) -> Self {
-        // What is made a document here are structs of strings and numbers,
-        // which always have a JSON form.
+        // Structs of strings and numbers always have a JSON form.
         Self::from_json(serde_json::to_vec(value).unwrap_or_default())
     }
 
@@ -171,20 +161,20 @@ impl Document {
     }
 }
 
-/// A key set and the first second in which it must not be given out any more.
+/// A key set, and the first second in which it must not be served any more.
 #[derive(Debug)]
 struct PublishedSet {
     document: Document,
     until: UnixTime,
 }
 
-/// All keys that matter at one look at the database.
+/// The keys of one load from the database.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// By the end of their publication.
     keys: Vec<Arc<OpenedKey>>,
     times: Vec<KeyTimes>,
-    /// One set a moment at which a key leaves: the first that is still good counts.
+    /// A set for each time at which a key leaves; the first that is still good counts.
     sets: Vec<PublishedSet>,
 }
 
@@ -219,7 +209,6 @@ impl Snapshot {
         lifecycle::last_expired(&self.times, now).and_then(|times| self.by_kid(times.kid))
     }
 
-    /// The times of all keys.
     pub fn times(&self) -> &[KeyTimes] {
         &self.times
     }
@@ -246,31 +235,31 @@ impl Default for KeyRing {
 }
 
 impl KeyRing {
-    /// The snapshot of this moment. Costs one atomic load.
+    /// The current snapshot. Costs one atomic load.
     pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.current.load()
     }
 
-    /// What `pick` finds in the snapshot, now or as soon as a coming snapshot
-    /// has it; `None` when none does within a few seconds. The moment given to
-    /// `pick` is read anew each time.
+    /// Result of `pick` on the snapshot, now or as soon as a later snapshot has
+    /// one; `None` when none does within a few seconds. The clock is read for
+    /// each attempt.
     pub async fn wait_for<T>(
         &self,
         clock: &dyn Clock,
         pick: impl Fn(&Snapshot, UnixTime) -> Option<T>,
     ) -> Option<(T, UnixTime)> {
-        let look = || {
+        let attempt = || {
             let now = clock.now();
             pick(&self.snapshot(), now).map(|found| (found, now))
         };
-        if let Some(found) = look() {
+        if let Some(found) = attempt() {
             return Some(found);
         }
         let mut changes = self.changed.subscribe();
         tokio::time::timeout(MAX_WAIT, async {
             loop {
-                // Subscribed before this look, so no change is missed.
-                if let Some(found) = look() {
+                // Subscribed before this attempt, so no change is missed.
+                if let Some(found) = attempt() {
                     return Some(found);
                 }
                 changes.changed().await.ok()?;
@@ -281,12 +270,12 @@ impl KeyRing {
         .flatten()
     }
 
-    /// Takes over the rows of the database: opens what is new, keeps what is
-    /// known, and swaps the snapshot. Returns the rows that did not open.
+    /// Loads the rows of the database: opens new ones, keeps known ones, and
+    /// replaces the snapshot. Returns the rows that did not open.
     ///
-    /// A key that is known stays in use also when its row no longer opens, as
-    /// when another process has encrypted it anew under a key that this one
-    /// was not given: its tokens are out there.
+    /// A known key stays in use when its row no longer opens, as when another
+    /// process has encrypted it under an entry of `NOT_MY_KEY` that this one does
+    /// not have: there are live tokens of it.
     /// Slow: call it on a blocking thread.
     pub fn load(&self, rows: Vec<KeyRow>, secrets: &SealingKeys) -> Vec<Unopened> {
         let known = self.current.load_full();
@@ -319,11 +308,9 @@ impl KeyRing {
 /// A row that gave no key.
 #[derive(Debug)]
 pub struct Unopened {
-    /// Which.
     pub kid: Kid,
-    /// Why.
     pub reason: BadKey,
-    /// Whether the key is in use all the same, from an earlier look.
+    /// The key is used all the same, from an earlier load.
     pub still_used: bool,
 }
 

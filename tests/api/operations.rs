@@ -134,7 +134,7 @@ async fn revoking_is_refused_with_words_where_nothing_would_be_left() {
     assert_eq!(
         refused(keys.revoke(only, "x".into()).await),
         format!(
-            "key {only} is the only one that can sign, and nothing would be left: use `keys rotate --now`, which puts a new one in its place"
+            "key {only} is the only one that can sign, and no other would be left: use `keys rotate --now`, which makes a new one"
         )
     );
     assert_eq!(

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::client::Connection;
-use crate::support::{DATABASE, Server, credentials, database, files, folder, number, sql};
+use crate::support::{
+    DATABASE, PATIENCE, Server, credentials, database, files, folder, number, sql,
+};
 
 const CLIENTS: usize = 4;
 /// Accounts that are made under load before the files change.
@@ -36,7 +38,9 @@ struct Account {
 /// Signs up and signs in until the server is gone. Answers are 201, 200 and,
 /// once the files have changed, 503.
 fn load(addr: SocketAddr, client: usize, accounts: &Mutex<Vec<Account>>) {
+    let began = Instant::now();
     for n in 0.. {
+        assert!(began.elapsed() < 3 * PATIENCE, "it goes on running");
         let Some(mut connection) = Connection::try_from_address(addr, [127, 0, 0, 1].into()) else {
             return;
         };
@@ -72,7 +76,7 @@ fn change_under_load(server: Server, change: impl FnOnce()) -> (Vec<Account>, St
         }
         let began = Instant::now();
         while accounts.lock().unwrap().len() < BEFORE {
-            assert!(began.elapsed() < Duration::from_secs(120), "no accounts");
+            assert!(began.elapsed() < 2 * PATIENCE, "no accounts");
             std::thread::sleep(Duration::from_millis(5));
         }
         change();
@@ -81,7 +85,12 @@ fn change_under_load(server: Server, change: impl FnOnce()) -> (Vec<Account>, St
     (accounts.into_inner().unwrap(), log)
 }
 
-fn assert_ends(server: Server) -> String {
+fn assert_ends(mut server: Server) -> String {
+    let began = Instant::now();
+    while server.child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < PATIENCE, "it goes on running");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     let errors = log.lines().filter(|line| line.contains("ERROR"));

@@ -1,4 +1,4 @@
-//! The schema: migrations, and what a file must look like before they touch it.
+//! The schema: migrations, and the columns that a file must have before them.
 
 use refinery::error::Kind;
 use rusqlite::Connection;
@@ -19,8 +19,8 @@ const CONTRACT: [(&str, &str); 3] = [
     ("auth_logs", "id,request_ip,request_timestamp,user_id"),
 ];
 
-/// How often a migration is looked at again when it fails: another process may
-/// have done the same at the same time.
+/// Attempts at a migration that fails: another process may have done the same at
+/// the same time.
 const ATTEMPTS: usize = 5;
 
 /// Compares the schema with the one of this version, without changing it.
@@ -127,7 +127,7 @@ fn columns(conn: &Connection, table: &str) -> rusqlite::Result<String> {
     conn.query_row(sql, [table], |row| row.get(0))
 }
 
-/// What SQLite says, or else the innermost error: the outer ones quote whole
+/// The message of SQLite, or else the innermost error: the outer ones quote whole
 /// migrations.
 fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     use rusqlite::Error::{SqlInputError, SqliteFailure};

@@ -88,7 +88,7 @@ impl OpenFiles {
         Ok(None)
     }
 
-    /// Whether all files are where SQLite opened them, also when the symbolic
+    /// True when all files are where SQLite opened them, also when the symbolic
     /// link that led to them leads elsewhere now.
     pub(super) fn are_unmoved(&self) -> bool {
         self.is_main_unmoved() && self.own_side_files().len() == 2
@@ -98,7 +98,7 @@ impl OpenFiles {
         is_at(&self.real, self.main)
     }
 
-    /// Whether the path leads to another file now.
+    /// True when another file is at the path.
     pub(super) fn has_other_main(&self) -> bool {
         FileId::of(&self.real).is_ok_and(|found| found.is_some_and(|main| main != self.main))
     }
@@ -115,8 +115,8 @@ impl OpenFiles {
         paths
     }
 
-    /// Whether another program has begun a write-ahead log of its own for this
-    /// same database file, after ours was deleted.
+    /// True when another program has begun a second write-ahead log for the same
+    /// database file, after the first was deleted.
     pub(super) fn has_second_wal(&self) -> bool {
         let path = file::side_file(&self.real, "-wal");
         self.is_main_unmoved() && !is_at(&path, self.wal) && file::size(&path) > 0

@@ -96,7 +96,7 @@ impl Store {
         let files = Arc::clone(&self.files);
         let read = self.readers.read(move |conn| {
             let found = query(conn);
-            // What a file says that was moved away is no answer.
+            // A row of a file that was moved away is no answer.
             files.check()?;
             found
         });

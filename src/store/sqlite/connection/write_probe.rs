@@ -1,5 +1,5 @@
-//! Write probe: whether the database can be written to, found out without
-//! leaving anything in it, at a cost that does not depend on how many ask.
+//! Write probe: tries to write to the database without leaving anything in it,
+//! at a cost that does not depend on the number of callers.
 
 use std::time::Duration;
 

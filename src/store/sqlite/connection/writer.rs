@@ -34,7 +34,7 @@ pub(super) struct Writer {
 
 enum Message {
     Job(Queued),
-    /// What was queued before is done, what comes after is refused.
+    /// Steps queued before it are done, later ones are refused.
     Close,
 }
 
@@ -280,7 +280,7 @@ mod tests {
     use crate::store::Store;
 
     #[tokio::test]
-    async fn who_goes_away_before_its_turn_is_as_if_it_had_never_asked() {
+    async fn a_step_whose_caller_goes_away_before_its_turn_is_not_run() {
         let dir = tempfile::tempdir().unwrap();
         let writer = Store::open(&dir.path().join("keys.db")).unwrap().writer;
         let (begin, began) = oneshot::channel();
@@ -330,6 +330,40 @@ mod tests {
         };
         let (written, ()) = tokio::join!(young, gone);
         written.unwrap();
+    }
+
+    const INSERT: &str = "INSERT INTO users (username, password_hash) VALUES ('alice', 'none')";
+
+    #[tokio::test]
+    async fn a_commit_into_a_file_that_was_moved_meanwhile_is_not_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, away) = (dir.path().join("keys.db"), dir.path().join("away.db"));
+        let store = Store::open(&path).unwrap();
+        let step = move |conn: &Connection| {
+            conn.execute_batch(INSERT)?;
+            std::fs::rename(path, away).map_err(|e| StoreError::Unavailable(e.to_string()))
+        };
+        let outcome = store.write(step).await;
+        assert!(matches!(outcome, Err(StoreError::Replaced)), "{outcome:?}");
+        store.ended().await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_to_a_file_that_was_moved_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, away) = (dir.path().join("keys.db"), dir.path().join("away.db"));
+        let store = Store::open(&path).unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        let step = |conn: &Connection| Ok(conn.execute_batch(INSERT)?);
+        let outcome = store.write(step).await;
+        assert!(matches!(outcome, Err(StoreError::Replaced)), "{outcome:?}");
+        store.close().await;
+        let count = "SELECT count(*) FROM users";
+        let users = Connection::open(away)
+            .unwrap()
+            .query_row(count, [], |row| row.get(0));
+        assert_eq!(users, Ok(0));
+        assert!(!path.exists());
     }
 
     #[tokio::test]

@@ -87,6 +87,10 @@ fn running_servers_follow_within_a_second_and_sign_no_sooner_than_the_lead_after
         "KEY_LIFETIME=90s\nKEY_LEAD={lead}s\nJWKS_MAX_AGE={lead}s\nTOKEN_LIFETIME=5s\nCLOCK_SKEW=1s\nAUTH_RATE=1000\nDEMO_USER=u:p"
     ));
     let servers: [Server; SERVERS] = [(); SERVERS].map(|()| Server::start(dir.path(), &[]));
+    // Before there is a first key, one that is added signs at once.
+    for server in &servers {
+        assert_eq!(server.key_set().status, 200);
+    }
     let (body, seen, stop) = (
         credentials("u", "p"),
         Mutex::default(),

@@ -10,18 +10,19 @@ use super::ConfigError;
 
 pub const FILE: &str = ".env";
 
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// The text of the file at `path`; none when there is no file.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, ConfigError> {
     // Capacity for all of it, so that growing leaves no copy of a secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
-    match File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)) {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    match File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+    {
         Ok(_) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(ConfigError::new(format!("{FILE} cannot be read: {e}"))),
     }
-    if bytes.len() as u64 > MAX_BYTES {
+    if bytes.len() > MAX_BYTES {
         let text = format!("{FILE} is larger than {MAX_BYTES} bytes");
         return Err(ConfigError::new(text));
     }

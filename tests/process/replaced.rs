@@ -176,6 +176,8 @@ fn a_database_that_is_deleted_under_load_is_whole_under_its_other_name() {
     let dir = load_folder();
     let kept = dir.path().join("kept.db");
     let server = Server::start(dir.path(), &[]);
+    // The file is made after the socket.
+    server.wait_for_log("a new expired key is in the database");
     fs::hard_link(database(dir.path()), &kept).unwrap();
     let (accounts, _) = change_under_load(server, || {
         fs::remove_file(database(dir.path())).unwrap();

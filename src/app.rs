@@ -155,8 +155,10 @@ struct Tasks(JoinSet<&'static str>);
 
 impl Tasks {
     fn start(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        // Spawned apart, so that a task that panics is named too.
+        let task = tokio::spawn(task);
         self.0.spawn(async move {
-            task.await;
+            let _ = task.await;
             name
         });
     }
@@ -164,8 +166,7 @@ impl Tasks {
     /// Waits until one of them ends, which none should, and names it.
     async fn first_to_end(&mut self) -> &'static str {
         match self.0.join_next().await {
-            Some(Ok(name)) => name,
-            Some(Err(_)) => "a task that panicked",
+            Some(name) => name.unwrap_or("a task"),
             None => std::future::pending().await,
         }
     }

@@ -90,7 +90,7 @@ impl Running {
     async fn ended(self) -> Result<(), String> {
         let limit = Duration::from_secs(60);
         let ended = tokio::time::timeout(limit, self.run).await;
-        ended.expect("the service goes on").unwrap()
+        ended.unwrap().unwrap()
     }
 }
 

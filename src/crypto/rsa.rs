@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -29,7 +30,7 @@ pub const CHECKED_BITS: RangeInclusive<usize> = 2048..=8192;
 pub struct PrivateKey {
     pem: Zeroizing<String>,
     public: PublicKey,
-    pair: RsaKeyPair,
+    pair: Arc<RsaKeyPair>,
 }
 
 /// A public key as the JWK members of RFC 7518 section 6.3.1.
@@ -99,16 +100,11 @@ impl PrivateKey {
 
     /// The signature by RS256 (RFC 7518 section 3.3) over `message`.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                message,
-                &mut signature,
-            )
-            .map_err(|e| SigningError(e.to_string()))?;
-        Ok(signature)
+        sign(&self.pair, message)
+    }
+
+    pub(super) fn pair(&self) -> Arc<RsaKeyPair> {
+        Arc::clone(&self.pair)
     }
 
     fn from_rsa(key: &rsa::PrivateKey) -> Result<Self, KeyError> {
@@ -122,9 +118,22 @@ impl PrivateKey {
             },
             // Refuses a modulus of under 2,048 bits.
             pair: RsaKeyPair::from_pkcs8(der.as_bytes())
-                .map_err(|e| KeyError::Unusable(e.to_string()))?,
+                .map_err(|e| KeyError::Unusable(e.to_string()))?
+                .into(),
         })
     }
+}
+
+pub(super) fn sign(pair: &RsaKeyPair, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        message,
+        &mut signature,
+    )
+    .map_err(|e| SigningError(e.to_string()))?;
+    Ok(signature)
 }
 
 impl fmt::Debug for PrivateKey {

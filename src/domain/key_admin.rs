@@ -137,7 +137,7 @@ impl KeyOperations {
     pub async fn revoke(&self, kid: Kid, reason: String) -> Result<(), RevokeError> {
         let (policy, secrets) = (self.policy, Arc::clone(&self.secrets));
         let decide = move |keys: &KeyRows, now| {
-            may_revoke(kid, &keys.rows, &secrets, &policy, now)?;
+            may_revoke(kid, keys, &secrets, &policy, now)?;
             let change = KeyChange {
                 revoke: vec![kid],
                 reason,
@@ -286,18 +286,20 @@ fn status(
 
 fn may_revoke(
     kid: Kid,
-    keys: &[KeyRow],
+    keys: &KeyRows,
     secrets: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> Result<(), RevokeError> {
     let published = |row: &&KeyRow| row.times.is_published_at(now);
-    match keys.iter().find(|row| row.times.kid == kid) {
-        None => return Err(RevokeError::Unknown(kid)),
-        Some(row) if !published(&row) => return Err(RevokeError::NotPublished(kid)),
-        Some(_) => {}
+    let row = keys.rows.iter().find(|row| row.times.kid == kid);
+    let is_bad = keys.bad.iter().any(|bad| bad.row == kid.as_i64());
+    match row {
+        None if !is_bad => return Err(RevokeError::Unknown(kid)),
+        Some(row) if published(&row) => {}
+        _ => return Err(RevokeError::NotPublished(kid)),
     }
-    let others = keys.iter().filter(published);
+    let others = keys.rows.iter().filter(published);
     // A key that does not open cannot take over.
     let rest: Vec<_> = others
         .filter(|row| row.times.kid != kid)

@@ -216,7 +216,12 @@ impl World {
         let exp = self.now().as_secs() + secs;
         let sql = "UPDATE keys SET exp = ? WHERE kid = ?";
         self.sql.execute(sql, [exp, kid]).unwrap();
-        self.history.rows.get_mut(&kid).unwrap().exp = UnixTime::from_secs(exp);
+        let row = self.history.rows.get_mut(&kid).unwrap();
+        if row.ready >= row.exp {
+            // Made expired: to whoever brings it back into the set, no lead was promised.
+            self.history.births.remove(&kid);
+        }
+        row.exp = UnixTime::from_secs(exp);
         self.reread(kid);
     }
 

@@ -142,15 +142,17 @@ impl World {
         Ok(())
     }
 
-    /// All go, and the new key signs at once. Expired ones are marked too.
+    /// All go, and the new key signs at once. Marked are expired ones too, and rows
+    /// with values of the wrong type.
     async fn replace_all(&mut self, by: Operator, own: Option<Store>) -> Kept {
         let (now, can_seal) = (self.now(), self.choose_sealing(&by));
         let replaced = by.run(by.operations.replace_all("leaked".into())).await;
         end(own).await;
         let rows = self.history.rows.iter();
-        let marked = rows.filter(|(_, row)| row.typed && !row.revoked);
+        let marked = rows.filter(|(_, row)| !row.revoked);
+        let is_there = |row: &Life| row.typed && row.is_published(now);
         let (marked, there): (Vec<_>, Vec<_>) = marked
-            .map(|(kid, row)| (*kid, row.is_published(now).then_some(*kid)))
+            .map(|(kid, row)| (*kid, is_there(row).then_some(*kid)))
             .unzip();
         let there: Vec<_> = there.into_iter().flatten().collect();
         if let Some(Err(RotationError::OtherSecrets)) = replaced {
@@ -237,6 +239,8 @@ impl World {
         row.revoked = true;
         row.exp = row.exp.min(now);
         self.history.revoked.insert(kid);
+        // An `exp` of the wrong type was later than now.
+        self.reread(kid);
     }
 
     /// All that opened opens under the first entry alone, or nothing has changed.
@@ -247,7 +251,10 @@ impl World {
         let after = self.sealed();
         promise!(before.len() == after.len(), "rows have come or gone");
         let was_done = done.is_some() || before != after;
-        let mut count = Resealed::default();
+        let mut count = Resealed {
+            unreadable: self.history.rows.len() - before.len(),
+            ..Resealed::default()
+        };
         for (kid, old) in &before {
             let new = &after[kid];
             match opened_by(self.newest_entry, old).filter(|(n, _)| by.entries.contains(n)) {

@@ -10,7 +10,7 @@ mod ticker;
 mod visit;
 
 use std::fs;
-use std::time::Duration;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,12 +25,18 @@ use card::Card;
 use talk::{Talk, all_405};
 use visit::{Ask, NAME, PASSWORD, Run, Visit, free_port, source};
 
+/// Held for reading by what keeps a core busy, and for writing by the test of the
+/// limit: eighty milliseconds for a sign-in are enough on a machine that does nothing else.
+static BUSY: RwLock<()> = RwLock::new(());
+
+fn busy() -> RwLockReadGuard<'static, ()> {
+    BUSY.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The graders in each order, every other time on an empty file of theirs, with
-/// both kinds of headers that they send. All at once, for they mostly wait; each
-/// starts a moment after the one before, so that no two watch the limit at the same time.
+/// both kinds of headers that they send. All at once, for they mostly wait.
 #[test]
 fn graders_give_full_marks_in_all_orders() {
-    const STAGGER: Duration = Duration::from_millis(700);
     const ORDERS: [[u8; 3]; 6] = [
         [1, 2, 3],
         [1, 3, 2],
@@ -44,10 +50,7 @@ fn graders_give_full_marks_in_all_orders() {
         let graded: Vec<_> = ORDERS
             .iter()
             .enumerate()
-            .map(|(n, order)| {
-                std::thread::sleep(STAGGER * u32::from(n > 0));
-                (order, scope.spawn(move || grade_in_order(n, *order)))
-            })
+            .map(|(n, order)| (order, scope.spawn(move || grade_in_order(n, *order))))
             .collect();
         for (order, graded) in graded {
             assert!(graded.join().is_ok(), "in the order {order:?}");
@@ -74,11 +77,13 @@ fn grade_in_order(n: usize, order: [u8; 3]) {
 fn grade(visit: &Visit, projects: [u8; 3]) {
     let mut server: Option<Run> = None;
     for project in projects {
+        let busy = busy();
         let mut run = visit.start();
         match project {
             1 => project_1(visit).assert_full(65),
             2 => project_2(visit).assert_full(65),
             _ => {
+                drop(busy);
                 let answering = server.as_ref().unwrap_or(&run);
                 project_3(visit, answering.id()).assert_full(90);
             }
@@ -218,6 +223,7 @@ fn project_2(visit: &Visit) -> Card {
 
 fn project_3(visit: &Visit, server: u32) -> Card {
     let mut card = Card::new(3);
+    let busy = busy();
     let mut conn = visit.connect();
     let name = format!("user-{}", Uuid::new_v4());
     let email = format!("{name}@example.com");
@@ -302,6 +308,7 @@ fn project_3(visit: &Visit, server: u32) -> Card {
         (true, 0),
     );
 
+    drop(busy);
     let ticked = ticker::tick(visit, server, &ask);
     card.equal(
         10,

@@ -66,7 +66,7 @@ fn integrity(dir: &Path) -> String {
 #[test]
 fn nothing_that_was_answered_is_lost_by_any_of_many_kills() {
     const CLIENTS: u8 = 4;
-    let rounds = times(50, 200);
+    let rounds = times(24, 200);
     let dir = folder("");
     let mut random = StdRng::seed_from_u64(seed("KILL_SEED"));
     let mut passwords = HashMap::new();
@@ -146,7 +146,7 @@ fn assert_all_sign_in(addr: SocketAddr, passwords: &HashMap<String, String>) {
 #[test]
 fn a_start_that_is_killed_at_any_moment_leaves_what_the_next_can_use() {
     let mut random = StdRng::seed_from_u64(seed("KILL_SEED"));
-    for round in 0..times(5, 20) {
+    for round in 0..times(3, 20) {
         let dir = folder("");
         for _ in 0..5 {
             let mut command = command(dir.path());
@@ -169,7 +169,7 @@ fn a_start_that_is_killed_at_any_moment_leaves_what_the_next_can_use() {
 #[test]
 fn a_start_that_is_killed_while_it_makes_the_schema_leaves_what_the_next_can_use() {
     let mut random = StdRng::seed_from_u64(seed("KILL_SEED"));
-    for _ in 0..times(20, 60) {
+    for _ in 0..times(8, 60) {
         let dir = folder("");
         let mut command = command(dir.path());
         command.env("RUST_LOG", "jwks_server=info,refinery_core=debug");

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Barrier;
 
+use crate::long::times;
 use crate::support::{DATABASE, Server, command, database, files, folder, number, sql};
 
 /// How many keys are unexpired, and how many expired.
@@ -36,7 +37,7 @@ fn start_two(dir: &Path) -> [(Server, String); 2] {
 
 #[test]
 fn two_servers_started_on_one_new_file_at_the_same_moment_share_one_pair_of_keys() {
-    for round in 0..20 {
+    for round in 0..times(6, 20) {
         let dir = folder("");
         // A file that is there and empty, every other time.
         if round % 2 == 0 {
@@ -64,7 +65,7 @@ fn two_servers_started_on_one_new_file_at_the_same_moment_share_one_pair_of_keys
 fn two_servers_started_at_the_same_moment_on_a_file_without_keys_add_one_pair() {
     let dir = folder("");
     assert!(Server::start(dir.path(), &[]).stop().success());
-    for round in 0..5 {
+    for round in 0..times(3, 5) {
         sql(dir.path()).execute("DELETE FROM keys", []).unwrap();
         let [(one, one_set), (two, two_set)] = start_two(dir.path());
         assert_eq!(one_set, two_set, "round {round}");

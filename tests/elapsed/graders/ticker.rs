@@ -1,7 +1,7 @@
 //! The third grader's test of the limit: ten sign-ins on a ticker, and one more.
 
 use std::fs;
-use std::sync::mpsc;
+use std::sync::{PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::Reply;
 const TICK: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 /// When the eleventh call is sent at the latest, counted from the first.
-const LATEST: Duration = Duration::from_millis(950);
+const LATEST: Duration = Duration::from_millis(980);
 
 pub struct Ticked {
     /// The status of each of the ten.
@@ -31,6 +31,7 @@ pub fn tick(visit: &Visit, server: u32, ask: &Ask) -> Ticked {
     let (mut conn, mut spare) = (visit.connect(), visit.connect());
     // The grader's own pause, so that earlier calls do not count.
     thread::sleep(SECOND);
+    let _alone = super::BUSY.write().unwrap_or_else(PoisonError::into_inner);
     let (first, before) = (Instant::now(), Load::of(server));
     let mut ten = Vec::new();
     for n in 0..9 {

@@ -133,9 +133,8 @@ pub fn difference(
         let rows = found.keys.rows.iter();
         rows.filter(|row| row.times.is_published_at(now))
     };
-    let opens = |row: &&KeyRow| {
-        secrets.is_some_and(|secrets| OpenedKey::open((*row).clone(), secrets).is_ok())
-    };
+    let opens =
+        |row: &&KeyRow| secrets.is_some_and(|secrets| OpenedKey::open(row, secrets).is_ok());
     let kid = |row: &KeyRow| row.times.kid.to_string();
     let served: BTreeSet<String> = set.kids().map(str::to_owned).collect();
     let may: BTreeSet<String> = published().map(kid).collect();

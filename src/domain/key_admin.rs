@@ -257,7 +257,7 @@ fn open(row: &KeyRow, secrets: &SealingKeys) -> Result<usize, BadKey> {
     let (entry, _) = secrets
         .open_with_index(&row.sealed)
         .ok_or(BadKey::NotOpened)?;
-    OpenedKey::open(row.clone(), secrets)?;
+    OpenedKey::open(row, secrets)?;
     Ok(entry)
 }
 
@@ -303,7 +303,7 @@ fn may_revoke(
     // A key that does not open cannot take over.
     let rest: Vec<_> = others
         .filter(|row| row.times.kid != kid)
-        .filter(|row| OpenedKey::open((*row).clone(), secrets).is_ok())
+        .filter(|row| OpenedKey::open(row, secrets).is_ok())
         .map(|row| row.times)
         .collect();
     match lifecycle::signer(&rest, policy, now) {

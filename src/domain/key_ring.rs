@@ -48,19 +48,27 @@ pub enum BadKey {
 }
 
 impl OpenedKey {
-    /// Opens a row. Slow: call it on a blocking thread.
-    pub fn open(row: KeyRow, secrets: &SealingKeys) -> Result<Self, BadKey> {
-        let pem = secrets.open(&row.sealed).ok_or(BadKey::NotOpened)?;
+    /// Opens the key of a row. Slow: call it on a blocking thread.
+    pub fn open(row: &KeyRow, secrets: &SealingKeys) -> Result<Self, BadKey> {
+        Self::open_parts(row.times, &row.sealed, secrets)
+    }
+
+    /// Opens the key of a row with these times.
+    pub fn open_parts(
+        times: KeyTimes,
+        sealed: &[u8],
+        secrets: &SealingKeys,
+    ) -> Result<Self, BadKey> {
+        let pem = secrets.open(sealed).ok_or(BadKey::NotOpened)?;
         let private = PrivateKey::from_pem(&pem)?;
         // Rows of the earlier server have no times, and kids that count from one.
-        let has_thumbprint =
-            row.times.signs_from.is_some() || row.times.kid.as_i64() > MOST_COUNTED;
-        if has_thumbprint && row.times.kid != Kid::from_thumbprint(&private.public().thumbprint()) {
+        let has_thumbprint = times.signs_from.is_some() || times.kid.as_i64() > MOST_COUNTED;
+        if has_thumbprint && times.kid != Kid::from_thumbprint(&private.public().thumbprint()) {
             return Err(BadKey::WrongKid);
         }
         Ok(Self {
-            times: row.times,
-            sealed: row.sealed,
+            times,
+            sealed: sealed.to_vec(),
             private: Arc::new(private),
             used: Arc::default(),
         })
@@ -287,7 +295,7 @@ impl KeyRing {
                 keys.push(Arc::clone(key));
                 continue;
             }
-            match OpenedKey::open(row.clone(), secrets) {
+            match OpenedKey::open(&row, secrets) {
                 Ok(key) => keys.push(Arc::new(key)),
                 Err(reason) => {
                     unopened.push(Unopened {
@@ -319,7 +327,7 @@ pub struct Unopened {
 pub fn secrets_fit(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
     let is_unexpired = |row: &KeyRow| row.times.is_published_at(now);
     let unexpired: Vec<_> = rows.into_iter().filter(is_unexpired).collect();
-    let opens = |row| OpenedKey::open(row, secrets).is_ok();
+    let opens = |row: KeyRow| OpenedKey::open(&row, secrets).is_ok();
     unexpired.is_empty() || unexpired.into_iter().rev().any(opens)
 }
 

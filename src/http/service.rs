@@ -1,14 +1,11 @@
-//! The router of the service, and the key set before it.
+//! The service over any connection: the router, and the key set before it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::HttpBody;
-use axum::extract::Request;
 use axum::http::{self, Method};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use tower::Service as _;
@@ -16,10 +13,7 @@ use tower::Service as _;
 use super::client::Peer;
 use super::error::ApiError;
 use super::state::SharedState;
-use super::{access_log, auth, discovery, health, jwks, openapi, register, schedule};
-
-/// Time for a request as a whole.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+use super::{access_log, jwks, router};
 
 /// Answers the requests of any connection; clones share it.
 #[derive(Clone)]
@@ -96,33 +90,5 @@ impl KeySet {
         access_log::around(&self.state, path, peer, request, || {
             jwks::published(&self.state, request.headers())
         })
-    }
-}
-
-fn router(state: &SharedState) -> Router {
-    let slow = Router::new()
-        .merge(register::routes())
-        .merge(auth::routes(state))
-        .route_layer(middleware::from_fn(within_time));
-    let discovery = state.issuer.as_ref().map_or_else(Router::new, |issuer| {
-        discovery::routes(issuer, state.has_audience)
-    });
-    let log = middleware::from_fn_with_state(state.clone(), access_log::access_log);
-    Router::new()
-        .merge(slow)
-        .merge(jwks::routes())
-        .merge(schedule::routes())
-        .merge(openapi::routes())
-        .merge(discovery)
-        .merge(health::routes())
-        .fallback(|| async { ApiError::NotFound })
-        .layer(log)
-        .with_state(state.clone())
-}
-
-async fn within_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::busy("the request took too long").into_response(),
     }
 }

@@ -27,7 +27,7 @@ pub use policy::{MIN_SIGNING_WINDOW, Policy, PolicyError, PolicyParts};
 const EXPIRED_BY: Duration = Duration::from_secs(3600);
 
 /// The key that signs at `now`: there is one as long as any key that may ever
-/// sign is published. [`Rank`] says which one is taken.
+/// sign is published. `Rank` says which one is taken.
 pub fn signer<'a>(keys: &'a [KeyTimes], policy: &Policy, now: UnixTime) -> Option<&'a KeyTimes> {
     keys.iter()
         .filter(|key| key.is_published_at(now) && may_ever_sign(key))

@@ -11,7 +11,6 @@ use jwks_server::clock::UnixTime;
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::domain::key_ring::OpenedKey;
 use jwks_server::lifecycle::{KeyTimes, Kid};
-use jwks_server::store::KeyRow;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -22,12 +21,12 @@ pub fn run(data: &[u8]) {
         return;
     };
     match kind {
-        b'c' => opens(data.to_vec()),
-        b't' => opens(signed(data)),
+        b'c' => opens(data),
+        b't' => opens(&signed(data)),
         b'p' => {
             let sealed = KEYS.seal(data).into_bytes();
             assert_eq!(KEYS.open(&sealed).unwrap().as_slice(), data);
-            opens(sealed);
+            opens(&sealed);
         }
         b'k' => parses(data),
         _ => {}
@@ -35,20 +34,17 @@ pub fn run(data: &[u8]) {
 }
 
 /// What a row with this in it comes to.
-fn opens(sealed: Vec<u8>) {
+fn opens(sealed: &[u8]) {
     for (kid, signs_from) in [(1, None), (1 << 40, Some(UnixTime::from_secs(0)))] {
-        let row = KeyRow {
-            times: KeyTimes {
-                kid: Kid::from_row(kid),
-                serial: 1,
-                created_at: None,
-                signs_from,
-                expires_at: UnixTime::from_secs(1),
-                revoked: false,
-            },
-            sealed: sealed.clone(),
+        let times = KeyTimes {
+            kid: Kid::from_row(kid),
+            serial: 1,
+            created_at: None,
+            signs_from,
+            expires_at: UnixTime::from_secs(1),
+            revoked: false,
         };
-        if let Ok(key) = OpenedKey::open(row, &KEYS) {
+        if let Ok(key) = OpenedKey::open_parts(times, sealed, &KEYS) {
             // Whatever it is, it is a key that can be published.
             let public = key.private().public();
             assert!(public.n.len() >= 342 && !public.e.is_empty());

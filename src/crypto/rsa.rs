@@ -158,7 +158,7 @@ impl PublicKey {
         Some(n.len() * 8 - n[0].leading_zeros() as usize)
     }
 
-    /// Whether `signature` is an RS256 signature over `message` by this key, whose
+    /// True when `signature` is an RS256 signature over `message` by this key, whose
     /// size must be within [`CHECKED_BITS`].
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let Some((n, e)) = self.numbers() else {

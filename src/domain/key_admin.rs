@@ -83,7 +83,7 @@ impl KeyOperations {
         }
     }
 
-    /// Status of all keys at `now`, in the order of their making, and the rows
+    /// Status of all keys at `now`, in creation order, and the rows
     /// that could not be read. Opens each key: slow, but nothing is assumed.
     pub async fn list(
         &self,

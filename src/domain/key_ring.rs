@@ -2,6 +2,7 @@
 //! and the signer are taken, replaced as a whole after each load from the
 //! database. Sealed rows become keys only here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub struct OpenedKey {
     times: KeyTimes,
     sealed: Vec<u8>,
     private: Arc<PrivateKey>,
-    /// Whether this process has recorded that the key has signed.
+    /// True once this process has recorded that the key has signed.
     used: Arc<AtomicBool>,
 }
 
@@ -189,11 +190,9 @@ pub struct Snapshot {
 impl Snapshot {
     fn new(mut keys: Vec<Arc<OpenedKey>>) -> Self {
         keys.sort_by_key(|key| (key.times.expires_at, key.times.kid));
-        let shown: Vec<_> = keys.iter().filter(|key| !key.times.revoked).collect();
-        let sets = (0..shown.len())
-            .filter(|&i| i == 0 || shown[i - 1].times.expires_at < shown[i].times.expires_at)
-            .map(|i| publish(&shown[i..]))
-            .collect();
+        let ends: BTreeSet<_> = keys.iter().map(|key| key.times.published_until()).collect();
+        let sets = ends.into_iter().filter_map(|until| publish(&keys, until));
+        let sets = sets.collect();
         Self {
             times: keys.iter().map(|key| key.times).collect(),
             keys,
@@ -331,15 +330,20 @@ pub fn secrets_fit(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> b
     unexpired.is_empty() || unexpired.into_iter().rev().any(opens)
 }
 
-fn publish(keys: &[&Arc<OpenedKey>]) -> PublishedSet {
+/// The key set of the last second before `until`, at which one of `keys` leaves it;
+/// `None` where no key is published then.
+fn publish(keys: &[Arc<OpenedKey>], until: UnixTime) -> Option<PublishedSet> {
+    let last_second = until - Duration::from_secs(1);
+    let published = keys
+        .iter()
+        .filter(|key| key.times.is_published_at(last_second));
     let set = JwkSet {
-        keys: keys
-            .iter()
+        keys: published
             .map(|key| Jwk::new(key.kid(), key.private.public()))
             .collect(),
     };
-    PublishedSet {
+    (!set.keys.is_empty()).then(|| PublishedSet {
         document: Document::new(&set),
-        until: keys[0].times.published_until(),
-    }
+        until,
+    })
 }

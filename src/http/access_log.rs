@@ -113,7 +113,7 @@ impl Entry {
         self.route.as_ref().map_or(OTHER, MatchedPath::as_str)
     }
 
-    /// Whether programs fetch the route all the time: a line at level info for
+    /// True of routes that programs fetch all the time: a line at level info for
     /// each good answer would drown the others.
     fn is_polled(&self) -> bool {
         let route = self.route();

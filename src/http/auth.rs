@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::state::SharedState;
 use crate::domain::sign_in::Credentials;
 use crate::domain::tokens::TokenKind;
-use crate::metrics::{SignIn, SignIns};
+use crate::metrics::{SignInOutcome, SignIns};
 
 const PATH: &str = "/auth";
 const METHODS: &str = "POST";
@@ -49,7 +49,7 @@ async fn auth(
 ) -> Result<Response, ApiError> {
     let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,
-        outcome: SignIn::Abandoned,
+        outcome: SignInOutcome::Abandoned,
     };
     let (parts, body) = request.into_parts();
     let kind = token_kind(&parts);
@@ -63,8 +63,8 @@ async fn auth(
     };
     let token = sign_in.await;
     counted.outcome = match &token {
-        Ok(_) if kind == TokenKind::Expired => SignIn::ExpiredToken,
-        Ok(_) => SignIn::Token,
+        Ok(_) if kind == TokenKind::Expired => SignInOutcome::ExpiredToken,
+        Ok(_) => SignInOutcome::Token,
         Err(e) => ApiError::sign_in_outcome(e),
     };
     Ok(show(token?))
@@ -74,7 +74,7 @@ async fn auth(
 /// `await`.
 struct Counted<'a> {
     sign_ins: &'a SignIns,
-    outcome: SignIn,
+    outcome: SignInOutcome,
 }
 
 impl Drop for Counted<'_> {

@@ -14,7 +14,7 @@ use crate::domain::accounts::SignUpError;
 use crate::domain::error::ServiceError;
 use crate::domain::names::Invalid;
 use crate::domain::sign_in::SignInError;
-use crate::metrics::SignIn;
+use crate::metrics::SignInOutcome;
 
 /// `WWW-Authenticate` of a 401 (RFC 9110 section 11.6.1).
 const CHALLENGE: HeaderValue =
@@ -56,7 +56,7 @@ pub(super) enum ApiError {
 /// Body of every error.
 #[derive(Serialize)]
 struct ErrorBody<'a> {
-    /// What is wrong, in words that help.
+    /// The fault, in words that help.
     error: &'a str,
 }
 
@@ -67,13 +67,13 @@ impl ApiError {
     }
 
     /// The failure as an outcome of a sign-in, for counting.
-    pub(super) fn sign_in_outcome(&self) -> SignIn {
+    pub(super) fn sign_in_outcome(&self) -> SignInOutcome {
         match self {
-            Self::BadCredentials => SignIn::BadCredentials,
-            Self::Overloaded => SignIn::Overloaded,
-            Self::Unavailable(..) => SignIn::Unavailable,
-            Self::Internal => SignIn::Failed,
-            _ => SignIn::Malformed,
+            Self::BadCredentials => SignInOutcome::BadCredentials,
+            Self::Overloaded => SignInOutcome::Overloaded,
+            Self::Unavailable(..) => SignInOutcome::Unavailable,
+            Self::Internal => SignInOutcome::Failed,
+            _ => SignInOutcome::Malformed,
         }
     }
 

@@ -94,7 +94,7 @@ fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// End of a key's stage; an expired key's ends with its row.
+/// End of a key's stage; `None` for the last stages, which end with the row.
 fn leaves(stage: Stage, key: &KeyTimes, all: &[KeyTimes], policy: &Policy) -> Option<UnixTime> {
     match stage {
         Stage::Announced => key.signs_from,

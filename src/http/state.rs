@@ -32,7 +32,7 @@ pub struct AppState {
     pub heartbeat: Arc<Heartbeat>,
     pub metrics: Metrics,
     pub issuer: Option<Issuer>,
-    /// Whether tokens carry `aud`.
+    /// Tokens carry `aud`.
     pub has_audience: bool,
     /// `Cache-Control` of the key set and the other public documents.
     pub document_caching: HeaderValue,

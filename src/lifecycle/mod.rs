@@ -57,7 +57,7 @@ pub fn expired_token_times(key: &KeyTimes, policy: &Policy, now: UnixTime) -> (U
 /// ones last long enough.
 pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<KeySpan> {
     let covered = covered_until(keys, policy, now);
-    if covered.is_some_and(|until| now + policy.notice() < until) {
+    if covered.is_some_and(|until| now + policy.lead_with_margin() < until) {
         return None;
     }
     // Last second in which an existing key can sign tokens that outlive the clock
@@ -70,7 +70,7 @@ pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Opt
     Some(KeySpan {
         created_at: now,
         signs_from: match bridged {
-            Some(until) => (now + policy.notice()).min(until.max(now)),
+            Some(until) => (now + policy.lead_with_margin()).min(until.max(now)),
             None => now,
         },
         expires_at: now + policy.key_lifetime,
@@ -78,7 +78,8 @@ pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Opt
 }
 
 /// The times of a key that is created expired, when no key has expired yet: it
-/// serves `/auth?expired` on a new database and is never published.
+/// serves `/auth?expired` on a new database, never signs a live token, and is
+/// published only should the clock go back.
 pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
     if keys.iter().any(|key| key.is_expired_at(now)) {
         return None;
@@ -94,7 +95,7 @@ pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
 /// Time at which the next key is, or was, due; none when it is due at once, since
 /// no existing key can be counted on.
 pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<UnixTime> {
-    covered_until(keys, policy, now).map(|until| until - policy.notice())
+    covered_until(keys, policy, now).map(|until| until - policy.lead_with_margin())
 }
 
 /// Part of a key's life; the picture above shows all but the last.
@@ -180,7 +181,7 @@ pub fn deleted_at(key: &KeyTimes, policy: &Policy) -> UnixTime {
 pub fn rotated_key(policy: &Policy, now: UnixTime) -> KeySpan {
     KeySpan {
         created_at: now,
-        signs_from: now + policy.notice(),
+        signs_from: now + policy.lead_with_margin(),
         expires_at: now + policy.key_lifetime,
     }
 }
@@ -200,7 +201,7 @@ fn covered_until(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Un
     keys.iter()
         .filter(|key| key.is_published_at(now) && may_ever_sign(key))
         .filter(|key| match key.signs_from {
-            Some(from) => from <= now + policy.notice(),
+            Some(from) => from <= now + policy.lead_with_margin(),
             None => key.expires_at <= now + policy.key_lifetime,
         })
         .map(|key| policy.covers_until(key))
@@ -214,19 +215,19 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
 /// Fitness of a published key to sign. The number decides, not the order of the
 /// lines: a key of a higher rank signs before all keys of a lower one.
 ///
-/// In steady running the signer is the newest key of rank `Signing`. Without one,
+/// In steady running the signer is the newest key of rank `FullTokens`. Without one,
 /// because the machine was off, a key was revoked or the clock jumped, a key of a
 /// lower rank signs shorter tokens, or one that is announced signs early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Within its signing time. The newest signs.
-    Signing = 3,
+    FullTokens = 3,
     /// Too little is left for a full-length token. The one with most left signs.
-    Retiring = 2,
+    ShortTokens = 2,
     /// Not published for a whole lead yet. The one created first signs.
-    Announced = 1,
+    Early = 1,
     /// No token of it would outlive the clock skew. The one with most left signs.
-    Spent = 0,
+    LastResort = 0,
 }
 
 /// Rank, then the preference among keys of that rank; ties go to the later `exp`
@@ -235,12 +236,12 @@ type Fitness = (Rank, i64, UnixTime, Kid);
 
 fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {
     let (rank, preference) = match key.signs_from {
-        Some(from) if now < from => (Rank::Announced, key.serial.saturating_neg()),
-        _ if key.expires_at - policy.skew <= now => (Rank::Spent, key.expires_at.as_secs()),
-        _ if policy.signs_full_until(key) < now => (Rank::Retiring, key.expires_at.as_secs()),
-        Some(from) => (Rank::Signing, from.as_secs()),
+        Some(from) if now < from => (Rank::Early, key.serial.saturating_neg()),
+        _ if key.expires_at - policy.skew <= now => (Rank::LastResort, key.expires_at.as_secs()),
+        _ if policy.signs_full_until(key) < now => (Rank::ShortTokens, key.expires_at.as_secs()),
+        Some(from) => (Rank::FullTokens, from.as_secs()),
         // Of the earlier server, so older than all keys of this one.
-        None => (Rank::Signing, i64::MIN),
+        None => (Rank::FullTokens, i64::MIN),
     };
     (rank, preference, key.expires_at, key.kid)
 }

@@ -90,7 +90,7 @@ impl Policy {
 
     /// Time from a key's creation until it signs: `P`, and a margin for rounding to
     /// whole seconds and for other processes, which publish it a moment later.
-    pub(super) fn notice(&self) -> Duration {
+    pub(super) fn lead_with_margin(&self) -> Duration {
         const MARGIN: Duration = Duration::from_secs(2);
         self.lead + MARGIN
     }

@@ -140,7 +140,7 @@ impl Current {
 
 /// Outcome of a call of `POST /auth` that the quota let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignIn {
+pub enum SignInOutcome {
     Token,
     /// An expired token, which was asked for.
     ExpiredToken,
@@ -156,7 +156,7 @@ pub enum SignIn {
     Abandoned,
 }
 
-impl SignIn {
+impl SignInOutcome {
     const ALL: [Self; 8] = [
         Self::Token,
         Self::ExpiredToken,
@@ -190,7 +190,7 @@ pub struct SignIns(Family<Label, Counter>);
 impl Default for SignIns {
     fn default() -> Self {
         let family = Family::default();
-        for outcome in SignIn::ALL {
+        for outcome in SignInOutcome::ALL {
             let _ = family.get_or_create(&outcome.label());
         }
         Self(family)
@@ -198,7 +198,7 @@ impl Default for SignIns {
 }
 
 impl SignIns {
-    pub fn ended(&self, how: SignIn) {
+    pub fn ended(&self, how: SignInOutcome) {
         self.0.get_or_create(&how.label()).inc();
     }
 }

@@ -124,7 +124,8 @@ async fn a_corrupt_hash_lets_nobody_in_and_breaks_nothing() {
         String::new(),
         "password".to_owned(),
         "$argon2id$".to_owned(),
-        good[..good.len() - 8].to_owned(),
+        // 37 characters of base64 are never whole bytes.
+        good[..good.len() - 6].to_owned(),
         good.replace("argon2id", "argon2x"),
         good.replace("m=19456", "m=262145"),
         good.replace("m=19456", "m=4294967295"),

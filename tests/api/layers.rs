@@ -33,8 +33,8 @@ const LAYERS: [(&str, &str); 13] = [
 
 /// Libraries with the modules that may name them.
 const LIBRARIES: [(&str, &str); 4] = [
-    ("rusqlite deadpool_sqlite refinery", "store::sqlite"),
-    ("axum utoipa tower_governor", "http app"),
+    ("rusqlite refinery", "store::sqlite"),
+    ("axum tower_governor", "http app"),
     (
         "aws_lc_rs rsa fernet argon2 argon2id_simd jsonwebtoken",
         "crypto",

@@ -1,5 +1,5 @@
-//! What the commands say of themselves. After a change that is meant, run
-//! `INSTA_UPDATE=always cargo test help` and look at the difference.
+//! Help texts of the commands. After a change that is meant, run
+//! `INSTA_UPDATE=always cargo test --test process help` and look at the difference.
 
 use crate::support::command;
 

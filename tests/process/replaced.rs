@@ -25,7 +25,7 @@ fn side(dir: &Path, end: &str) -> PathBuf {
 }
 
 fn load_folder() -> TempDir {
-    folder("AUTH_RATE=1000\nREGISTER_RATE=1000")
+    folder("AUTH_RATE=1000")
 }
 
 /// An account whose sign-up was answered, and how many tokens it was given.

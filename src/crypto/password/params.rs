@@ -33,7 +33,7 @@ impl Costs {
         lanes: 1,
     };
 
-    /// Whether hashes with these costs are strong enough to be made, and cheap
+    /// True when hashes with these costs are strong enough to be made, and cheap
     /// enough to be verified later.
     pub fn are_acceptable(&self) -> bool {
         self.memory_kib >= MIN_MEMORY_KIB
@@ -105,7 +105,7 @@ impl Hash {
         })
     }
 
-    /// Whether a new hash with `params` would have the same parameters.
+    /// True when a new hash with `params` would have the same parameters.
     pub(super) fn is_current(&self, params: &Params) -> bool {
         (self.algorithm, self.version) == (Algorithm::Argon2id, Version::V0x13)
             && self.params == *params

@@ -234,7 +234,8 @@ impl History {
         let skew = birth.skew.max(process.parts.skew);
         let can_sign = |(other, exp): &&(i64, UnixTime)| {
             let seen = process.seen.get(other);
-            set.contains_key(other) && seen.is_some_and(|key| now < (*exp).min(key.exp) - skew)
+            let lasts = |key: &Life| now < (*exp).min(key.exp) - skew;
+            set.contains_key(other) && seen.is_some_and(|key| key.may_sign() && lasts(key))
         };
         let other = birth.others.iter().find(can_sign);
         promise!(

@@ -36,19 +36,19 @@ impl Store {
     }
 }
 
-/// Inserts an event, unless it happens but once and is there already.
+/// Inserts an event. False: it happens but once and is there already.
 pub(super) fn insert(
     conn: &Connection,
     kid: Kid,
     kind: KeyEventKind,
     at: UnixTime,
     reason: Option<&str>,
-) -> rusqlite::Result<()> {
-    conn.prepare_cached(
+) -> rusqlite::Result<bool> {
+    let inserted = conn.prepare_cached(
         "INSERT INTO key_events (kid, event, at, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?
     .execute(params![kid.as_i64(), kind.name(), at.as_secs(), reason])?;
-    Ok(())
+    Ok(inserted > 0)
 }
 
 /// Deletes the oldest events of deleted keys.

@@ -180,10 +180,12 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
 fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Result<()> {
     let event = |kid, kind, reason| key_events::insert(conn, kid, kind, now, reason);
     for &kid in &change.revoke {
-        // Readers that know only the columns of `keys` see it expired.
-        conn.prepare_cached("UPDATE keys SET exp = min(exp, ?) WHERE kid = ?")?
-            .execute(params![now.as_secs(), kid.as_i64()])?;
-        event(kid, KeyEventKind::Revoked, Some(&change.reason))?;
+        // A bad row may be revoked already; its end stays as it is then.
+        if event(kid, KeyEventKind::Revoked, Some(&change.reason))? {
+            // Readers that know only the columns of `keys` see it expired.
+            conn.prepare_cached("UPDATE keys SET exp = min(exp, ?) WHERE kid = ?")?
+                .execute(params![now.as_secs(), kid.as_i64()])?;
+        }
     }
     if let Some(key) = &change.insert {
         insert(conn, key)?;

@@ -11,7 +11,7 @@ use crate::world::play;
 
 /// Cases of one test, few and many. There are two tests, so that they run at the
 /// same time; each run draws other cases.
-const CASES: (usize, usize) = (100, 4000);
+const CASES: (usize, usize) = (50, 4000);
 
 #[test]
 fn promises_hold_under_short_schedules() {

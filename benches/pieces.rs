@@ -33,7 +33,7 @@ const AT_ONCE: usize = 32;
 struct Bench {
     app: App,
     store: Store,
-    secrets: Arc<SealingKeys>,
+    sealing_keys: Arc<SealingKeys>,
     clock: Arc<dyn Clock>,
     /// One thread for requests and one for signatures.
     runtime: Runtime,
@@ -53,7 +53,7 @@ impl Bench {
         let env = format!("NOT_MY_KEY={}\nAUTH_RATE=1000\n", key.as_str());
         let settings = Settings::from_parts([], Some(&env)).unwrap();
         let config = Config::from_settings(&settings).unwrap();
-        let secrets = Arc::clone(&config.secrets);
+        let sealing_keys = Arc::clone(&config.sealing_keys);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (app, store) = runtime.block_on(async {
             let store = Store::open(&dir.path().join("keys.db")).unwrap();
@@ -65,7 +65,7 @@ impl Bench {
         Self {
             app,
             store,
-            secrets,
+            sealing_keys,
             clock,
             runtime,
             _dir: dir,
@@ -165,16 +165,16 @@ fn snapshots(c: &mut Criterion) {
     group.bench_function("load, all keys new", |b| {
         b.iter_batched(
             || (KeyRing::default(), rows.clone()),
-            |(ring, rows)| black_box(ring.load(rows, &bench.secrets)),
+            |(ring, rows)| black_box(ring.load(rows, &bench.sealing_keys)),
             BatchSize::SmallInput,
         );
     });
     let ring = KeyRing::default();
-    ring.load(rows.clone(), &bench.secrets);
+    ring.load(rows.clone(), &bench.sealing_keys);
     group.bench_function("load, nothing new", |b| {
         b.iter_batched(
             || rows.clone(),
-            |rows| black_box(ring.load(rows, &bench.secrets)),
+            |rows| black_box(ring.load(rows, &bench.sealing_keys)),
             BatchSize::SmallInput,
         );
     });

@@ -50,7 +50,7 @@ impl App {
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&keys),
-            Arc::clone(&config.secrets),
+            Arc::clone(&config.sealing_keys),
             source,
             config.policy,
             Arc::clone(&clock),

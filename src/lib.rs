@@ -8,11 +8,11 @@
 //!         │
 //!  http, systemd ─────── routes, bodies, errors, quota, connections; sd_notify
 //!         │
-//!       domain ───────── the rules: accounts, tokens, key ring, rotation
+//!       domain ───────── sign-in, accounts, tokens, key ring, rotation
 //!       │    │
 //!    store  crypto ───── all the SQL; all the ciphers
 //!       │    │
-//!  lifecycle, clock, metrics ── when a key signs and expires; time; counters
+//!  lifecycle, clock, metrics ── the rules of a key's life; time; counters
 //! ```
 //!
 //! `use` points down only; a test holds it so. [`config`], beside `domain`, is the

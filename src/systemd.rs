@@ -32,7 +32,7 @@ pub struct Supervision {
     /// process.
     watchdog: Option<Duration>,
     /// Warning for the log.
-    pub notice: Option<&'static str>,
+    pub warning: Option<&'static str>,
 }
 
 impl Supervision {
@@ -56,7 +56,7 @@ impl Supervision {
             || number("WATCHDOG_PID").is_some_and(|pid| pid == u64::from(process));
         let micros = number("WATCHDOG_USEC").filter(|&micros| is_for_this_process && micros > 0);
         Self {
-            notice: socket.is_none().then_some(
+            warning: socket.is_none().then_some(
                 "NOTIFY_SOCKET is neither a path nor a name after @; the service manager is told nothing",
             ),
             watchdog: micros.map(Duration::from_micros),
@@ -240,7 +240,7 @@ mod tests {
             let found = supervision(&[("NOTIFY_SOCKET", named)]);
             let socket = found.socket.as_ref();
             assert_eq!(
-                (socket.is_some(), found.notice.is_some()),
+                (socket.is_some(), found.warning.is_some()),
                 (is_socket, is_warned)
             );
             let name = socket.and_then(SocketAddr::as_abstract_name);

@@ -13,7 +13,7 @@ use crate::config::{self, FILE, Settings, name};
 /// A fresh key for `.env` in `dir`, unless one is set. An existing file is never
 /// changed, and beside an existing database a fresh key would only hide that the
 /// right one is missing.
-pub(super) fn fresh_key(
+pub(super) fn new_sealing_key(
     dir: &Path,
     settings: &Settings,
 ) -> Result<Option<Zeroizing<String>>, Failure> {
@@ -34,7 +34,7 @@ pub(super) fn fresh_key(
     if dir.join(FILE).symlink_metadata().is_ok() {
         return Err(already_there());
     }
-    Ok(Some(config::fresh_key()))
+    Ok(Some(config::generate_sealing_key()))
 }
 
 /// Creates `.env` in `dir` with the key, on disk when this returns.

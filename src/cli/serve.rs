@@ -33,11 +33,11 @@ const STOPPED_AT_ONCE: i32 = 1;
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let here = Path::new(".");
     let mut settings = Settings::load(here)?;
-    let fresh_key = match args.init {
-        true => init::fresh_key(here, &settings)?,
+    let new_key = match args.init {
+        true => init::new_sealing_key(here, &settings)?,
         false => None,
     };
-    if let Some(key) = &fresh_key {
+    if let Some(key) = &new_key {
         settings.set(name::NOT_MY_KEY, key.to_string());
     }
     let mut config = Config::from_settings(&settings)?;
@@ -50,9 +50,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
             .push(user.map_err(|e| Failure::refused(format!("--demo-user: {e}")))?);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    database::check_secrets(&config.database, &config.secrets, clock.now())?;
+    database::check_sealing_keys(&config.database, &config.sealing_keys, clock.now())?;
     let log = log::start(&config)?;
-    let outcome = run_logged(config, clock, fresh_key);
+    let outcome = run_logged(config, clock, new_key);
     // Writes the queued lines. With a full queue the guard prints a warning on
     // standard output, which may block and even panic.
     for_at_most(FINAL_WRITE, move || drop(log));
@@ -62,10 +62,10 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 fn run_logged(
     config: Config,
     clock: Arc<dyn Clock>,
-    fresh_key: Option<Zeroizing<String>>,
+    new_key: Option<Zeroizing<String>>,
 ) -> Result<(), Failure> {
-    for notice in &config.notices {
-        tracing::warn!("{notice}");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
     raise_file_limit();
     if config.mode == Mode::Production {
@@ -76,22 +76,22 @@ fn run_logged(
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|e| Failure::broken(format!("the service cannot be started: {e}")))?
-        .block_on(serve(config, clock, fresh_key))
+        .block_on(serve(config, clock, new_key))
 }
 
 async fn serve(
     mut config: Config,
     clock: Arc<dyn Clock>,
-    fresh_key: Option<Zeroizing<String>>,
+    new_key: Option<Zeroizing<String>>,
 ) -> Result<(), Failure> {
     let stop = stop_on_signal()?;
     let listeners = listeners(&config)?;
     report(&listeners);
     let supervision = Supervision::from_env();
-    if let Some(notice) = &supervision.notice {
-        tracing::warn!("{notice}");
+    if let Some(warning) = &supervision.warning {
+        tracing::warn!("{warning}");
     }
-    if let Some(key) = fresh_key {
+    if let Some(key) = new_key {
         init::create_env_file(Path::new("."), &key)?;
         tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
     }

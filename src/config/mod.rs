@@ -37,7 +37,7 @@ const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
 #[derive(Debug)]
 pub struct Config {
     /// `NOT_MY_KEY`, required: Fernet keys separated by commas.
-    pub secrets: Arc<SealingKeys>,
+    pub sealing_keys: Arc<SealingKeys>,
     /// `HOST`, by default `localhost`: an address, or a name that is resolved.
     pub host: String,
     /// `PORT`, by default 8080; 0 picks one.
@@ -68,7 +68,7 @@ pub struct Config {
     /// `RUST_LOG`, by default by [`Mode`].
     pub log_filter: Option<Targets>,
     /// Warnings for the log.
-    pub notices: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Use of the service, for the defaults of its log.
@@ -115,11 +115,11 @@ impl Config {
     /// Checks all settings and says everything that is wrong; never an empty list.
     pub fn check(settings: &Settings) -> Result<Self, Vec<ConfigError>> {
         let mut problems = Problems::default();
-        let mut notices = settings.notices();
-        let secrets = problems.note(secrets(settings));
+        let mut warnings = settings.warnings();
+        let sealing_keys = problems.note(sealing_keys(settings));
         let host = problems.note(values::host(settings));
         let port = problems.note(port(settings));
-        let mode = problems.note(mode(settings, &mut notices));
+        let mode = problems.note(mode(settings, &mut warnings));
         let database = problems.note(values::database(settings));
         let trusted_proxies = problems.note(values::networks(settings));
         let issuer = problems.note(issuer(settings));
@@ -132,7 +132,7 @@ impl Config {
         let config = || {
             let (policy, jwks_max_age) = times?;
             Some(Self {
-                secrets: Arc::new(secrets?),
+                sealing_keys: Arc::new(sealing_keys?),
                 host: host?,
                 port: port?,
                 mode: mode?,
@@ -147,7 +147,7 @@ impl Config {
                 metrics: metrics?,
                 demo_users: demo_users?,
                 log_filter: log_filter?,
-                notices,
+                warnings,
             })
         };
         config().ok_or(problems.0)
@@ -164,7 +164,7 @@ impl Problems {
 }
 
 /// A fresh key for `NOT_MY_KEY`.
-pub fn fresh_key() -> Zeroizing<String> {
+pub fn generate_sealing_key() -> Zeroizing<String> {
     SealingKeys::generate()
 }
 
@@ -206,7 +206,7 @@ fn port(settings: &Settings) -> Result<u16, ConfigError> {
     values::number(settings, name::PORT, 8080, 0..=65_535)
 }
 
-fn secrets(settings: &Settings) -> Result<SealingKeys, ConfigError> {
+fn sealing_keys(settings: &Settings) -> Result<SealingKeys, ConfigError> {
     let Some(text) = settings.get(name::NOT_MY_KEY) else {
         return Err(ConfigError::new(format!(
             "NOT_MY_KEY is not set: start with --init to have {FILE} created with a fresh key, or {HOW_TO_MAKE_A_KEY} and put NOT_MY_KEY=<key> into {FILE}"
@@ -232,7 +232,7 @@ fn issuer(settings: &Settings) -> Result<Option<Issuer>, ConfigError> {
     .transpose()
 }
 
-fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigError> {
+fn mode(settings: &Settings, warnings: &mut Vec<String>) -> Result<Mode, ConfigError> {
     match settings.get(name::APP_ENV) {
         Some("development") => return Ok(Mode::Development),
         Some("production") => return Ok(Mode::Production),
@@ -248,7 +248,7 @@ fn mode(settings: &Settings, notices: &mut Vec<String>) -> Result<Mode, ConfigEr
         Some("production") => return Ok(Mode::Production),
         None | Some("development") => {}
         // Flask accepts any text.
-        Some(other) => notices.push(format!(
+        Some(other) => warnings.push(format!(
             "FLASK_ENV={:?} is not understood and taken as development; set APP_ENV to development or production",
             shown(other)
         )),

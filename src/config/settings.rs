@@ -126,7 +126,7 @@ impl Settings {
     }
 
     /// Warnings for the log.
-    pub fn notices(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let is_unset = |name: &&Name| self.get(**name).is_none();
         let empty = self.empty.iter().filter(is_unset);
         let empty = empty.map(|name| format!("{name} is empty, which counts as not set"));
@@ -169,10 +169,10 @@ mod tests {
         for (real, value) in [("18081", "18081"), ("", "18080"), (" 18081 ", "18081")] {
             let settings = settings(&[("PORT", real)], "PORT=18080\n");
             assert_eq!(settings.get(name::PORT), Some(value));
-            assert!(settings.notices().is_empty());
+            assert!(settings.warnings().is_empty());
         }
-        let notices = ["PORT is empty, which counts as not set"];
-        assert_eq!(settings(&[("PORT", "")], "").notices(), notices);
+        let warnings = ["PORT is empty, which counts as not set"];
+        assert_eq!(settings(&[("PORT", "")], "").warnings(), warnings);
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
             ("ROOT", None),
             ("DATABASE_PASSWORD", None),
         ] {
-            let said = settings(&[], &format!("{odd}=1")).notices().pop();
+            let said = settings(&[], &format!("{odd}=1")).warnings().pop();
             let meant = meant.map(|name| {
                 format!(".env sets {odd}, which is not a setting: did you mean {name}?")
             });

@@ -33,7 +33,7 @@ fn nothing_but_a_key_is_needed() {
     assert_eq!(config.costs, Costs::DEFAULT);
     assert_eq!(config.auth_rate.get(), 10);
     assert!(config.trusted_proxies.is_empty() && config.demo_users.is_empty());
-    assert!(config.notices.is_empty());
+    assert!(config.warnings.is_empty());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn the_earlier_servers_names_keep_working() {
         Mode::Production
     );
     let odd = config("FLASK_ENV=testing").unwrap();
-    assert_eq!((odd.mode, odd.notices.len()), (Mode::Development, 1));
+    assert_eq!((odd.mode, odd.warnings.len()), (Mode::Development, 1));
     let both = config("FLASK_ENV=production\nAPP_ENV=development").unwrap();
     assert_eq!(both.mode, Mode::Development);
 }

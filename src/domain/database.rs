@@ -29,14 +29,14 @@ pub enum DatabaseError {
     CutOff(#[from] tokio::task::JoinError),
 }
 
-/// Refuses a database none of whose keys opens with `secrets`.
-pub fn check_secrets(
+/// Refuses a database none of whose keys opens with `sealing_keys`.
+pub fn check_sealing_keys(
     path: &Path,
-    secrets: &SealingKeys,
+    sealing_keys: &SealingKeys,
     now: UnixTime,
 ) -> Result<(), DatabaseError> {
     let keys = Store::peek_keys(path).map_err(|error| unusable(path, error))?;
-    match key_ring::secrets_fit(keys.rows, secrets, now) {
+    match key_ring::sealing_keys_fit(keys.rows, sealing_keys, now) {
         true => Ok(()),
         false => Err(DatabaseError::OtherSealingKey(path.to_owned())),
     }
@@ -94,12 +94,12 @@ pub struct KeyReview {
 /// Opens each key: slow.
 pub fn review_keys(
     found: &Inspection,
-    secrets: &SealingKeys,
+    sealing_keys: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> KeyReview {
     let rows = &found.keys.rows;
-    let statuses = key_admin::statuses(rows, secrets, policy, now);
+    let statuses = key_admin::statuses(rows, sealing_keys, policy, now);
     let usable: Vec<_> = rows
         .iter()
         .zip(&statuses)
@@ -122,19 +122,20 @@ pub enum Difference {
     Missing(Vec<String>),
 }
 
-/// Compares both. Without `secrets` no key is known to open, so none is missing.
+/// Compares both. Without `sealing_keys` no key is known to open, so none is missing.
 pub fn difference(
     set: &KeySet,
     found: &Inspection,
-    secrets: Option<&SealingKeys>,
+    sealing_keys: Option<&SealingKeys>,
     now: UnixTime,
 ) -> Option<Difference> {
     let published = || {
         let rows = found.keys.rows.iter();
         rows.filter(|row| row.times.is_published_at(now))
     };
-    let opens =
-        |row: &&KeyRow| secrets.is_some_and(|secrets| OpenedKey::open(row, secrets).is_ok());
+    let opens = |row: &&KeyRow| {
+        sealing_keys.is_some_and(|sealing_keys| OpenedKey::open(row, sealing_keys).is_ok())
+    };
     let kid = |row: &KeyRow| row.times.kid.to_string();
     let served: BTreeSet<String> = set.kids().map(str::to_owned).collect();
     let may: BTreeSet<String> = published().map(kid).collect();

@@ -15,7 +15,7 @@ pub use crate::store::{KeyEvent, KeyEventKind};
 /// Operators' changes of the keys in one database.
 pub struct KeyOperations {
     store: Store,
-    secrets: Arc<SealingKeys>,
+    sealing_keys: Arc<SealingKeys>,
     source: Arc<dyn KeySource>,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -42,7 +42,7 @@ pub struct KeyStatus {
 
 /// Numbers of keys after a re-encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resealed {
+pub struct Reencrypted {
     /// Under the first entry of `NOT_MY_KEY` now, and not before.
     pub changed: usize,
     /// Under the first entry already.
@@ -69,14 +69,14 @@ impl KeyOperations {
     /// Operations on `store`; new keys come from `source`.
     pub fn new(
         store: Store,
-        secrets: Arc<SealingKeys>,
+        sealing_keys: Arc<SealingKeys>,
         source: Arc<dyn KeySource>,
         policy: Policy,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             store,
-            secrets,
+            sealing_keys,
             source,
             policy,
             clock,
@@ -90,8 +90,8 @@ impl KeyOperations {
         now: UnixTime,
     ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), RotationError> {
         let KeyRows { rows, bad } = self.store.all_keys().await?;
-        let (secrets, policy) = (Arc::clone(&self.secrets), self.policy);
-        let list = move || statuses(&rows, &secrets, &policy, now);
+        let (sealing_keys, policy) = (Arc::clone(&self.sealing_keys), self.policy);
+        let list = move || statuses(&rows, &sealing_keys, &policy, now);
         Ok((tokio::task::spawn_blocking(list).await?, bad))
     }
 
@@ -113,9 +113,10 @@ impl KeyOperations {
         Ok((kid, signs_from))
     }
 
-    /// Takes all keys out of the set and puts a new one in, which signs at
-    /// once. Returns the new one and those that were published.
-    pub async fn replace_all(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
+    /// `keys rotate --now`, for an emergency: takes all keys out of the set and puts
+    /// a new one in, which signs at once. Returns the new one and those that were
+    /// published.
+    pub async fn emergency_rotate(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
         let (kid, sealed) = self.generate_sealed().await?;
         let policy = self.policy;
         let decide = move |keys: &KeyRows, now| {
@@ -135,9 +136,9 @@ impl KeyOperations {
 
     /// Takes one key out of the set, unless no other could sign then.
     pub async fn revoke(&self, kid: Kid, reason: String) -> Result<(), RevokeError> {
-        let (policy, secrets) = (self.policy, Arc::clone(&self.secrets));
+        let (policy, sealing_keys) = (self.policy, Arc::clone(&self.sealing_keys));
         let decide = move |keys: &KeyRows, now| {
-            may_revoke(kid, keys, &secrets, &policy, now)?;
+            may_revoke(kid, keys, &sealing_keys, &policy, now)?;
             let change = KeyChange {
                 revoke: vec![kid],
                 reason,
@@ -150,9 +151,9 @@ impl KeyOperations {
     }
 
     /// Encrypts every key again that is not under the first entry of `NOT_MY_KEY`.
-    pub async fn reencrypt(&self) -> Result<Resealed, StoreError> {
-        let secrets = Arc::clone(&self.secrets);
-        let decide = move |keys: &KeyRows, _| Ok(reseal(keys, &secrets));
+    pub async fn reencrypt(&self) -> Result<Reencrypted, StoreError> {
+        let sealing_keys = Arc::clone(&self.sealing_keys);
+        let decide = move |keys: &KeyRows, _| Ok(plan_reencryption(keys, &sealing_keys));
         let clock = Arc::clone(&self.clock);
         self.store.change_keys(None, clock, decide).await
     }
@@ -160,7 +161,8 @@ impl KeyOperations {
     /// A new key, sealed under the entry of `NOT_MY_KEY` that is in use.
     async fn generate_sealed(&self) -> Result<(Kid, Vec<u8>), RotationError> {
         let entry = self.entry_in_use().await?;
-        let (kid, sealed) = rotation::generate_sealed(&self.source, &self.secrets, entry).await?;
+        let (kid, sealed) =
+            rotation::generate_sealed(&self.source, &self.sealing_keys, entry).await?;
         Ok((kid, sealed.into_bytes()))
     }
 
@@ -176,7 +178,7 @@ impl KeyOperations {
         match newest_first.find_map(|key| key.opened_by.as_ref().ok()) {
             Some(&entry) => Ok(entry),
             None if published.is_empty() => Ok(0),
-            None => Err(RotationError::OtherSecrets),
+            None => Err(RotationError::OtherSealingKey),
         }
     }
 
@@ -204,14 +206,14 @@ fn published(keys: &KeyRows, now: UnixTime) -> Vec<Kid> {
 
 /// Plan of a re-encryption. Each new sealed form is opened again, before
 /// anything is written.
-fn reseal(keys: &KeyRows, secrets: &SealingKeys) -> (KeyChange, Resealed) {
+fn plan_reencryption(keys: &KeyRows, sealing_keys: &SealingKeys) -> (KeyChange, Reencrypted) {
     let mut change = KeyChange::default();
-    let mut done = Resealed {
+    let mut done = Reencrypted {
         unreadable: keys.bad.len(),
-        ..Resealed::default()
+        ..Reencrypted::default()
     };
     for row in &keys.rows {
-        let Some((entry, plain)) = secrets.open_with_index(&row.sealed) else {
+        let Some((entry, plain)) = sealing_keys.open_with_index(&row.sealed) else {
             done.unreadable += 1;
             continue;
         };
@@ -219,10 +221,10 @@ fn reseal(keys: &KeyRows, secrets: &SealingKeys) -> (KeyChange, Resealed) {
             done.unchanged += 1;
             continue;
         }
-        let sealed = secrets.seal(&plain).into_bytes();
-        match secrets.open_with_index(&sealed) {
+        let sealed = sealing_keys.seal(&plain).into_bytes();
+        match sealing_keys.open_with_index(&sealed) {
             Some((0, again)) if again == plain => {
-                change.reseal.push((row.times.kid, sealed));
+                change.reencrypt.push((row.times.kid, sealed));
                 done.changed += 1;
             }
             _ => done.unreadable += 1,
@@ -235,11 +237,11 @@ fn reseal(keys: &KeyRows, secrets: &SealingKeys) -> (KeyChange, Resealed) {
 /// blocking thread.
 pub fn statuses(
     rows: &[KeyRow],
-    secrets: &SealingKeys,
+    sealing_keys: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> Vec<KeyStatus> {
-    let opened: Vec<_> = rows.iter().map(|row| open(row, secrets)).collect();
+    let opened: Vec<_> = rows.iter().map(|row| open(row, sealing_keys)).collect();
     // A server counts only on keys that open.
     let usable: Vec<_> = rows
         .iter()
@@ -253,11 +255,11 @@ pub fn statuses(
         .collect()
 }
 
-fn open(row: &KeyRow, secrets: &SealingKeys) -> Result<usize, BadKey> {
-    let (entry, _) = secrets
+fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<usize, BadKey> {
+    let (entry, _) = sealing_keys
         .open_with_index(&row.sealed)
         .ok_or(BadKey::NotOpened)?;
-    OpenedKey::open(row, secrets)?;
+    OpenedKey::open(row, sealing_keys)?;
     Ok(entry)
 }
 
@@ -287,7 +289,7 @@ fn status(
 fn may_revoke(
     kid: Kid,
     keys: &KeyRows,
-    secrets: &SealingKeys,
+    sealing_keys: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> Result<(), RevokeError> {
@@ -303,7 +305,7 @@ fn may_revoke(
     // A key that does not open cannot take over.
     let rest: Vec<_> = others
         .filter(|row| row.times.kid != kid)
-        .filter(|row| OpenedKey::open(row, secrets).is_ok())
+        .filter(|row| OpenedKey::open(row, sealing_keys).is_ok())
         .map(|row| row.times)
         .collect();
     match lifecycle::signer(&rest, policy, now) {

@@ -50,17 +50,17 @@ pub enum BadKey {
 
 impl OpenedKey {
     /// Opens the key of a row. Slow: call it on a blocking thread.
-    pub fn open(row: &KeyRow, secrets: &SealingKeys) -> Result<Self, BadKey> {
-        Self::open_parts(row.times, &row.sealed, secrets)
+    pub fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<Self, BadKey> {
+        Self::open_parts(row.times, &row.sealed, sealing_keys)
     }
 
     /// Opens the key of a row with these times.
     pub fn open_parts(
         times: KeyTimes,
         sealed: &[u8],
-        secrets: &SealingKeys,
+        sealing_keys: &SealingKeys,
     ) -> Result<Self, BadKey> {
-        let pem = secrets.open(sealed).ok_or(BadKey::NotOpened)?;
+        let pem = sealing_keys.open(sealed).ok_or(BadKey::NotOpened)?;
         let private = PrivateKey::from_pem(&pem)?;
         // Rows of the earlier server have no times, and kids that count from one.
         let has_thumbprint = times.signs_from.is_some() || times.kid.as_i64() > MOST_COUNTED;
@@ -284,7 +284,7 @@ impl KeyRing {
     /// process has encrypted it under an entry of `NOT_MY_KEY` that this one does
     /// not have: there are live tokens of it.
     /// Slow: call it on a blocking thread.
-    pub fn load(&self, rows: Vec<KeyRow>, secrets: &SealingKeys) -> Vec<Unopened> {
+    pub fn load(&self, rows: Vec<KeyRow>, sealing_keys: &SealingKeys) -> Vec<Unopened> {
         let known = self.current.load_full();
         let mut unopened = Vec::new();
         let mut keys = Vec::with_capacity(rows.len());
@@ -294,7 +294,7 @@ impl KeyRing {
                 keys.push(Arc::clone(key));
                 continue;
             }
-            match OpenedKey::open(&row, secrets) {
+            match OpenedKey::open(&row, sealing_keys) {
                 Ok(key) => keys.push(Arc::new(key)),
                 Err(reason) => {
                     unopened.push(Unopened {
@@ -323,10 +323,10 @@ pub struct Unopened {
 
 /// False when not one of the unexpired rows opens, if there are any: then
 /// `NOT_MY_KEY` is another database's.
-pub fn secrets_fit(rows: Vec<KeyRow>, secrets: &SealingKeys, now: UnixTime) -> bool {
+pub fn sealing_keys_fit(rows: Vec<KeyRow>, sealing_keys: &SealingKeys, now: UnixTime) -> bool {
     let is_unexpired = |row: &KeyRow| row.times.is_published_at(now);
     let unexpired: Vec<_> = rows.into_iter().filter(is_unexpired).collect();
-    let opens = |row: KeyRow| OpenedKey::open(&row, secrets).is_ok();
+    let opens = |row: KeyRow| OpenedKey::open(&row, sealing_keys).is_ok();
     unexpired.is_empty() || unexpired.into_iter().rev().any(opens)
 }
 

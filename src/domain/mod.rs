@@ -1,5 +1,6 @@
-//! The rules: when keys live and sign, who has an account, what a token says.
-//! Knows no HTTP and no SQL; may call store and crypto.
+//! The work of a request, of a rotation tick and of a command: sign-in, accounts,
+//! tokens, keys, verification. The rules of a key's life are in `lifecycle`.
+//! Knows no HTTP and no SQL; calls store and crypto.
 
 pub mod accounts;
 pub mod database;

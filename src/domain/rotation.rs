@@ -32,7 +32,7 @@ const MAX_LOADS: usize = 16;
 pub struct Rotation {
     store: Store,
     ring: Arc<KeyRing>,
-    secrets: Arc<SealingKeys>,
+    sealing_keys: Arc<SealingKeys>,
     source: Arc<dyn KeySource>,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -55,7 +55,7 @@ pub enum RotationError {
     #[error("work on a blocking thread was cut off: {0}")]
     CutOff(#[from] tokio::task::JoinError),
     #[error("NOT_MY_KEY opens none of the keys that are published; nothing was changed")]
-    OtherSecrets,
+    OtherSealingKey,
     /// Rows that cannot be used hide the new key.
     #[error("there are too many keys in the database that cannot be used")]
     NoProgress,
@@ -92,7 +92,7 @@ impl Rotation {
     pub fn new(
         store: Store,
         ring: Arc<KeyRing>,
-        secrets: Arc<SealingKeys>,
+        sealing_keys: Arc<SealingKeys>,
         source: Arc<dyn KeySource>,
         policy: Policy,
         clock: Arc<dyn Clock>,
@@ -100,7 +100,7 @@ impl Rotation {
         Self {
             store,
             ring,
-            secrets,
+            sealing_keys,
             source,
             policy,
             clock,
@@ -202,8 +202,8 @@ impl Rotation {
         // Read before the rows, so that no later event is missed.
         let event = self.store.last_key_event().await?;
         let KeyRows { rows, bad } = self.store.keys_around(now, self.expired_rows()).await?;
-        let (ring, secrets) = (Arc::clone(&self.ring), Arc::clone(&self.secrets));
-        let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &secrets)).await?;
+        let (ring, sealing_keys) = (Arc::clone(&self.ring), Arc::clone(&self.sealing_keys));
+        let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &sealing_keys)).await?;
         self.seen_event = event;
         // Not kept from the last load: a row may have been repaired.
         self.bad.clear();
@@ -236,7 +236,7 @@ impl Rotation {
 
     /// Creates a key and inserts it, unless it is no longer due by then.
     async fn create(&self, due: Due) -> Result<(), RotationError> {
-        let (kid, sealed) = generate_sealed(&self.source, &self.secrets, 0).await?;
+        let (kid, sealed) = generate_sealed(&self.source, &self.sealing_keys, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
         let sealed = sealed.into_bytes();
         let decide = move |keys: &KeyRows, now| {
@@ -337,14 +337,14 @@ impl Heartbeat {
 /// A new key, sealed under the given entry of `NOT_MY_KEY`, and its kid.
 pub(super) async fn generate_sealed(
     source: &Arc<dyn KeySource>,
-    secrets: &Arc<SealingKeys>,
+    sealing_keys: &Arc<SealingKeys>,
     entry: usize,
 ) -> Result<(Kid, Sealed), RotationError> {
-    let (source, secrets) = (Arc::clone(source), Arc::clone(secrets));
+    let (source, sealing_keys) = (Arc::clone(source), Arc::clone(sealing_keys));
     let made = tokio::task::spawn_blocking(move || -> Result<_, KeyError> {
         let key = source.generate()?;
         let kid = Kid::from_thumbprint(&key.public().thumbprint());
-        Ok((kid, secrets.seal_under(entry, key.to_pem().as_bytes())))
+        Ok((kid, sealing_keys.seal_under(entry, key.to_pem().as_bytes())))
     });
     Ok(made.await??)
 }

@@ -22,11 +22,11 @@ pub enum TokenKind {
 pub struct TokenIssuer {
     keys: Arc<KeyRing>,
     policy: Policy,
-    names: Arc<Names>,
+    fixed: Arc<FixedClaims>,
 }
 
 #[derive(Debug)]
-struct Names {
+struct FixedClaims {
     issuer: Option<String>,
     audience: Option<String>,
 }
@@ -75,7 +75,7 @@ impl TokenIssuer {
         Self {
             keys,
             policy,
-            names: Arc::new(Names { issuer, audience }),
+            fixed: Arc::new(FixedClaims { issuer, audience }),
         }
     }
 
@@ -91,14 +91,14 @@ impl TokenIssuer {
             TokenKind::Expired => snapshot.last_expired(now).cloned(),
         });
         let (key, now) = found.await.ok_or(TokenError::NoKey)?;
-        let names = Arc::clone(&self.names);
+        let fixed = Arc::clone(&self.fixed);
         let live_key = (kind == TokenKind::Live).then(|| Arc::clone(&key));
         let token = tokio::task::spawn_blocking(move || {
             let (iat, exp) = match kind {
                 TokenKind::Live => lifecycle::token_times(key.times(), &policy, now),
                 TokenKind::Expired => lifecycle::expired_token_times(key.times(), &policy, now),
             };
-            sign(&key, &names, &subject, iat, exp)
+            sign(&key, &fixed, &subject, iat, exp)
         })
         .await??;
         Ok(IssuedToken {
@@ -111,15 +111,15 @@ impl TokenIssuer {
 
 fn sign(
     key: &OpenedKey,
-    names: &Names,
+    fixed: &FixedClaims,
     subject: &str,
     iat: UnixTime,
     exp: UnixTime,
 ) -> Result<String, SigningError> {
     let claims = Claims {
-        iss: names.issuer.as_deref(),
+        iss: fixed.issuer.as_deref(),
         sub: subject,
-        aud: names.audience.as_deref(),
+        aud: fixed.audience.as_deref(),
         iat: iat.as_secs(),
         exp: exp.as_secs(),
         jti: uuid::Uuid::new_v4().to_string(),

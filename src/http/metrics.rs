@@ -50,9 +50,9 @@ fn read_current(state: &AppState) {
     refusals.store(state.quota.refusals(), Ordering::Relaxed);
     current.quota_clients.set(number(state.quota.clients()));
     let (sign_ins, sign_ups) = state.accounts.queued();
-    for (lane, waiting) in [("sign_in", sign_ins), ("sign_up", sign_ups)] {
-        let queue = current.hashing_queue.get_or_create(&[("lane", lane)]);
-        queue.set(number(waiting));
+    for (queue, waiting) in [("sign_in", sign_ins), ("sign_up", sign_ups)] {
+        let length = current.hashing_queue.get_or_create(&[("queue", queue)]);
+        length.set(number(waiting));
     }
     let now = state.clock.now();
     let snapshot = state.keys.snapshot();

@@ -29,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(listeners: Vec<TcpListener>, service: Service, stop: CancellationToken) {
     let server = Arc::new(Server {
         permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-        http: connection::http(),
+        protocol: connection::protocol_settings(),
         service,
         drain: CancellationToken::new(),
         cut_off: CancellationToken::new(),
@@ -55,7 +55,7 @@ pub async fn serve(listeners: Vec<TcpListener>, service: Service, stop: Cancella
 /// State that all connections share.
 struct Server {
     permits: Arc<Semaphore>,
-    http: auto::Builder<TokioExecutor>,
+    protocol: auto::Builder<TokioExecutor>,
     service: Service,
     /// Tells connections to end after the requests that are under way.
     drain: CancellationToken,

@@ -186,7 +186,8 @@ pub fn rotated_key(policy: &Policy, now: UnixTime) -> KeySpan {
     }
 }
 
-/// The times of a key that replaces all others in an emergency.
+/// The times of the key that replaces all others in an emergency
+/// (`keys rotate --now`).
 pub fn emergency_key(policy: &Policy, now: UnixTime) -> KeySpan {
     KeySpan {
         signs_from: now,

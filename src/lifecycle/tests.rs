@@ -5,8 +5,8 @@ use crate::lifecycle::Kid;
 
 const T0: UnixTime = UnixTime::from_secs(1_800_000_000);
 
-/// The lead and two seconds, see [`Policy::notice`].
-const NOTICE: Duration = Duration::from_secs(602);
+/// The lead and two seconds, see [`Policy::lead_with_margin`].
+const LEAD_WITH_MARGIN: Duration = Duration::from_secs(602);
 
 fn policy() -> Policy {
     Policy::new(PolicyParts {
@@ -63,13 +63,13 @@ fn the_first_key_signs_at_once_and_the_next_is_announced_a_lead_ahead() {
     let p = policy();
     let first = key(1, due_signing_key(&[], &p, T0).unwrap());
     assert_eq!(first.signs_from, Some(T0));
-    let due = T0 + secs(3600 - 1800 - 60) - NOTICE;
+    let due = T0 + secs(3600 - 1800 - 60) - LEAD_WITH_MARGIN;
     assert_eq!(next_due(&[first], &p, T0), Some(due));
     assert_eq!(due_signing_key(&[first], &p, due - secs(1)), None);
     let second = key(2, due_signing_key(&[first], &p, due).unwrap());
-    assert_eq!(second.signs_from, Some(due + NOTICE));
+    assert_eq!(second.signs_from, Some(due + LEAD_WITH_MARGIN));
     let keys = [first, second];
-    let turn = due + NOTICE;
+    let turn = due + LEAD_WITH_MARGIN;
     assert_eq!(signer(&keys, &p, turn - secs(1)), Some(&first));
     assert_eq!(signer(&keys, &p, turn), Some(&second));
     assert_eq!(
@@ -106,10 +106,13 @@ fn a_key_from_a_clock_that_was_ahead_signs_until_its_successor_may() {
     let p = policy();
     let ahead = key(1, due_signing_key(&[], &p, T0 + secs(86_400)).unwrap());
     let span = due_signing_key(&[ahead], &p, T0).unwrap();
-    assert_eq!(span.signs_from, T0 + NOTICE);
+    assert_eq!(span.signs_from, T0 + LEAD_WITH_MARGIN);
     let keys = [ahead, key(2, span)];
     assert_eq!(signer(&keys, &p, T0).unwrap().kid, ahead.kid);
-    assert_eq!(signer(&keys, &p, T0 + NOTICE).unwrap().kid, keys[1].kid);
+    assert_eq!(
+        signer(&keys, &p, T0 + LEAD_WITH_MARGIN).unwrap().kid,
+        keys[1].kid
+    );
     assert_eq!(due_signing_key(&keys, &p, T0), None);
 }
 
@@ -126,7 +129,7 @@ fn a_key_of_the_earlier_server_may_sign_and_does_not_hold_up_the_next_for_years(
     };
     assert_eq!(signer(&[row(5)], &p, T0), Some(&row(5)));
     assert_eq!(due_signing_key(&[row(3600)], &p, T0), None);
-    let due = T0 + secs(3600 - 1800 - 60) - NOTICE;
+    let due = T0 + secs(3600 - 1800 - 60) - LEAD_WITH_MARGIN;
     assert_eq!(next_due(&[row(3600)], &p, T0), Some(due));
     assert!(due_signing_key(&[row(1_000_000_000)], &p, T0).is_some());
 }
@@ -259,7 +262,7 @@ fn a_key_goes_through_its_stages_to_the_second() {
         ..second
     };
     let keys = [first, second, twin];
-    let turn = T0 + NOTICE;
+    let turn = T0 + LEAD_WITH_MARGIN;
     assert_eq!(stage(&second, &keys, &p, turn), Stage::Retiring);
     assert_eq!(stage(&twin, &keys, &p, turn), Stage::Signing);
 }
@@ -301,7 +304,7 @@ fn a_key_stops_signing_for_its_successor_or_at_its_own_end() {
 #[test]
 fn a_key_of_a_longer_life_than_the_policy_gives_is_counted_on_no_longer() {
     let p = policy();
-    let due = T0 + secs(3600 - 1800 - 60) - NOTICE;
+    let due = T0 + secs(3600 - 1800 - 60) - LEAD_WITH_MARGIN;
     assert_eq!(next_due(&[signing(1, T0, 100_000)], &p, T0), Some(due));
 }
 
@@ -310,7 +313,7 @@ fn what_operators_ask_for_has_the_times_of_the_policy() {
     let p = policy();
     let rotated = KeySpan {
         created_at: T0,
-        signs_from: T0 + NOTICE,
+        signs_from: T0 + LEAD_WITH_MARGIN,
         expires_at: T0 + secs(3600),
     };
     assert_eq!(rotated_key(&p, T0), rotated);

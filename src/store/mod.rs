@@ -86,7 +86,7 @@ pub struct KeyChange {
     /// The operator's reason for `revoke`.
     pub reason: String,
     /// New sealed forms.
-    pub reseal: Vec<(Kid, Vec<u8>)>,
+    pub reencrypt: Vec<(Kid, Vec<u8>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

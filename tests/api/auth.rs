@@ -256,7 +256,7 @@ async fn asking_for_an_expired_token_needs_credentials_too() {
 fn stored_key(app: &TestApp, kid: &str) -> PublicKey {
     let sql = "SELECT key FROM keys WHERE kid = ";
     let sealed = app.rows(&format!("{sql}{kid}")).remove(0);
-    let pem = app.secrets.open(sealed.as_bytes()).unwrap();
+    let pem = app.sealing_keys.open(sealed.as_bytes()).unwrap();
     PrivateKey::from_pem(&pem).unwrap().public().clone()
 }
 

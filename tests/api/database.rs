@@ -50,7 +50,7 @@ async fn fr_40_keys_are_sealed_text_and_times_are_utc_text() {
     app.token("/auth", "alice", &password).await;
     for key in app.rows("SELECT key FROM keys") {
         assert!(key.starts_with("gAAAA"), "{key}");
-        let pem = app.secrets.open(key.as_bytes()).unwrap();
+        let pem = app.sealing_keys.open(key.as_bytes()).unwrap();
         assert!(pem.starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
     }
     assert_eq!(

@@ -15,13 +15,13 @@ use crate::support::TestApp;
 const LEAD: Duration = Duration::from_secs(602);
 
 fn operations(app: &TestApp) -> KeyOperations {
-    operations_with(app, Arc::clone(&app.secrets))
+    operations_with(app, Arc::clone(&app.sealing_keys))
 }
 
-fn operations_with(app: &TestApp, secrets: Arc<SealingKeys>) -> KeyOperations {
+fn operations_with(app: &TestApp, sealing_keys: Arc<SealingKeys>) -> KeyOperations {
     KeyOperations::new(
         app.store.clone(),
-        secrets,
+        sealing_keys,
         Arc::clone(&app.stock) as _,
         app.state.policy,
         Arc::clone(&app.clock) as _,
@@ -68,7 +68,10 @@ async fn an_emergency_takes_every_key_out_and_a_new_one_signs_at_once() {
     operations(&app).rotate().await.unwrap();
     app.rotate().await;
     let before = app.published_kids().await;
-    let (new, gone) = operations(&app).replace_all("leak".into()).await.unwrap();
+    let (new, gone) = operations(&app)
+        .emergency_rotate("leak".into())
+        .await
+        .unwrap();
     let mut gone: Vec<_> = gone.iter().map(Kid::to_string).collect();
     gone.sort();
     let mut expected = before.clone();
@@ -83,7 +86,10 @@ async fn an_emergency_takes_every_key_out_and_a_new_one_signs_at_once() {
 async fn a_revoked_key_stays_out_when_the_clock_goes_back() {
     let app = TestApp::start().await;
     let leaked = app.published_kids().await;
-    operations(&app).replace_all("leak".into()).await.unwrap();
+    operations(&app)
+        .emergency_rotate("leak".into())
+        .await
+        .unwrap();
     app.clock.step_to(app.now() - Duration::from_secs(86_400));
     let mut app = app.restart().await;
     app.rotate().await;
@@ -101,7 +107,10 @@ async fn a_key_that_was_expired_at_an_emergency_stays_out_when_the_clock_goes_ba
     app.advance(Duration::from_secs(2 * 3600));
     app.rotate().await;
     let ahead = app.published_kids().await;
-    let (new, gone) = operations(&app).replace_all("leak".into()).await.unwrap();
+    let (new, gone) = operations(&app)
+        .emergency_rotate("leak".into())
+        .await
+        .unwrap();
     let gone: Vec<_> = gone.iter().map(Kid::to_string).collect();
     assert_eq!(gone, ahead);
     app.clock.step_to(made + Duration::from_secs(60));
@@ -171,7 +180,10 @@ async fn the_history_tells_what_happened_and_why() {
     for _ in 0..2 {
         app.token("/auth", "alice", &password).await;
     }
-    let (new, _) = operations(&app).replace_all("a leak".into()).await.unwrap();
+    let (new, _) = operations(&app)
+        .emergency_rotate("a leak".into())
+        .await
+        .unwrap();
     app.rotate().await;
     let events = operations(&app).history(10).await.unwrap();
     let told: Vec<_> = events
@@ -223,10 +235,10 @@ async fn with_a_key_that_opens_nothing_no_key_is_rotated_or_replaced() {
     let keys = operations_with(&app, other);
     let refusals = [
         keys.rotate().await.map(drop),
-        keys.replace_all("leak".into()).await.map(drop),
+        keys.emergency_rotate("leak".into()).await.map(drop),
     ];
     for refusal in refusals {
-        assert!(matches!(refusal, Err(RotationError::OtherSecrets)));
+        assert!(matches!(refusal, Err(RotationError::OtherSealingKey)));
     }
     assert_eq!(app.rows("SELECT kid, exp FROM keys"), before);
 }

@@ -30,7 +30,7 @@ async fn published(app: &TestApp) -> BTreeMap<String, String> {
 
 /// Puts a key into the table the way another server did.
 fn insert_key(app: &TestApp, kid: i64, key: &PrivateKey, exp: i64) {
-    let sealed = app.secrets.seal(key.to_pem().as_bytes()).into_bytes();
+    let sealed = app.sealing_keys.seal(key.to_pem().as_bytes()).into_bytes();
     app.sql()
         .execute(
             "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)",
@@ -229,7 +229,7 @@ async fn a_bad_row_is_logged_once_left_alone_and_not_published() {
         "INSERT INTO keys (kid, key, exp) VALUES (5, '{foreign}', {exp}), (6, '', {exp}), (7, x'ff00', {exp});"
     ));
     let sealed = app
-        .secrets
+        .sealing_keys
         .seal(b"-----BEGIN PRIVATE KEY-----")
         .into_bytes();
     let sql = "INSERT INTO keys (kid, key, exp) VALUES (8, ?, ?)";

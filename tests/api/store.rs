@@ -327,7 +327,7 @@ async fn a_planned_change_is_written_whole_with_its_events_or_not_at_all() {
         let change = KeyChange {
             revoke: vec![Kid::from_row(1), Kid::from_row(2)],
             reason: "lost".to_owned(),
-            reseal: vec![(Kid::from_row(3), b"new".to_vec())],
+            reencrypt: vec![(Kid::from_row(3), b"new".to_vec())],
             ..KeyChange::default()
         };
         (change, 7)

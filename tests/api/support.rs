@@ -59,7 +59,7 @@ pub struct TestApp {
     pub clock: Arc<ManualClock>,
     pub state: SharedState,
     pub rotation: Rotation,
-    pub secrets: Arc<SealingKeys>,
+    pub sealing_keys: Arc<SealingKeys>,
     pub store: Store,
     pub stock: Arc<Stock>,
     dir: TempDir,
@@ -94,7 +94,7 @@ impl TestApp {
         let key = std::fs::read_to_string(&key_file).unwrap();
         let settings = Settings::from_parts([], Some(&format!("NOT_MY_KEY={key}\n{env}\n")));
         let config = Config::from_settings(&settings.unwrap()).unwrap();
-        let secrets = Arc::clone(&config.secrets);
+        let sealing_keys = Arc::clone(&config.sealing_keys);
         let store = Store::open(&dir.path().join("keys.db")).unwrap();
         let source = Arc::new(Stock::default());
         let stock = Arc::clone(&source);
@@ -104,7 +104,7 @@ impl TestApp {
             clock,
             state: app.state,
             rotation: app.rotation,
-            secrets,
+            sealing_keys,
             store,
             dir,
         }

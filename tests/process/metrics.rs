@@ -65,7 +65,7 @@ fn they_are_at_their_address_and_only_there_and_stop_with_the_service() {
             "jwks_sign_ins_total{outcome=\"token\"} 3",
             "jwks_sign_ins_total{outcome=\"bad_credentials\"} 1",
             "jwks_quota_refusals_total 0",
-            "jwks_hashing_queue_length{lane=\"sign_in\"} 0",
+            "jwks_hashing_queue_length{queue=\"sign_in\"} 0",
             "jwks_keys{state=\"signing\"} 1",
             // Two keys, an account, three sign-ins, in as many commits or fewer.
             "jwks_commit_writes_sum 6.0",

@@ -105,7 +105,7 @@ async fn a_row_is_over_when_the_clock_goes_back_after_a_revocation() {
     let (workshop, policy) = (Arc::default(), policy(1));
     let mut process = Process::start(&path, 0, policy, vec![0], &clock, &workshop);
     process.tick().await.unwrap();
-    let replaced = process.operations().replace_all("leaked".into()).await;
+    let replaced = process.operations().emergency_rotate("leaked".into()).await;
     replaced.unwrap();
     process.tick().await.unwrap();
     clock.step_to(START - Duration::from_secs(1));

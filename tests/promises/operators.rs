@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use jwks_server::domain::key_admin::{KeyOperations, Resealed, RevokeError};
+use jwks_server::domain::key_admin::{KeyOperations, Reencrypted, RevokeError};
 use jwks_server::domain::rotation::RotationError;
 use jwks_server::lifecycle::Kid;
 use jwks_server::lifecycle::Policy;
@@ -93,7 +93,7 @@ impl World {
     async fn carry_out(&mut self, what: Operation, by: Operator, own: Option<Store>) -> Kept {
         match what {
             Operation::Rotate => self.rotate(by, own).await,
-            Operation::ReplaceAll => self.replace_all(by, own).await,
+            Operation::Emergency => self.emergency_rotate(by, own).await,
             Operation::Revoke(row) => self.revoke(row, by, own).await,
             Operation::Reencrypt => self.reencrypt(by, own).await,
         }
@@ -125,7 +125,7 @@ impl World {
             promise!(added <= 1, "{added} keys were added");
             return Ok(());
         };
-        if let Err(RotationError::OtherSecrets) = rotated {
+        if let Err(RotationError::OtherSealingKey) = rotated {
             promise!(!can_seal && added == 0, "a rotation was refused");
             return Ok(());
         }
@@ -144,9 +144,11 @@ impl World {
 
     /// All go, and the new key signs at once. Marked are expired ones too, and rows
     /// with values of the wrong type.
-    async fn replace_all(&mut self, by: Operator, own: Option<Store>) -> Kept {
+    async fn emergency_rotate(&mut self, by: Operator, own: Option<Store>) -> Kept {
         let (now, can_seal) = (self.now(), self.choose_sealing(&by));
-        let replaced = by.run(by.operations.replace_all("leaked".into())).await;
+        let replaced = by
+            .run(by.operations.emergency_rotate("leaked".into()))
+            .await;
         end(own).await;
         let rows = self.history.rows.iter();
         let marked = rows.filter(|(_, row)| !row.revoked);
@@ -155,7 +157,7 @@ impl World {
             .map(|(kid, row)| (*kid, is_there(row).then_some(*kid)))
             .unzip();
         let there: Vec<_> = there.into_iter().flatten().collect();
-        if let Some(Err(RotationError::OtherSecrets)) = replaced {
+        if let Some(Err(RotationError::OtherSealingKey)) = replaced {
             let added = self.observe(Why::Emergency)?;
             promise!(!can_seal && added == 0, "an emergency was refused");
             return Ok(());
@@ -246,14 +248,14 @@ impl World {
     /// All that opened opens under the first entry alone, or nothing has changed.
     async fn reencrypt(&mut self, by: Operator, own: Option<Store>) -> Kept {
         let before = self.sealed();
-        let done: Option<Result<Resealed, StoreError>> = by.run(by.operations.reencrypt()).await;
+        let done: Option<Result<Reencrypted, StoreError>> = by.run(by.operations.reencrypt()).await;
         end(own).await;
         let after = self.sealed();
         promise!(before.len() == after.len(), "rows have come or gone");
         let was_done = done.is_some() || before != after;
-        let mut count = Resealed {
+        let mut count = Reencrypted {
             unreadable: self.history.rows.len() - before.len(),
-            ..Resealed::default()
+            ..Reencrypted::default()
         };
         for (kid, old) in &before {
             let new = &after[kid];

@@ -38,7 +38,7 @@ pub struct Process {
     opened: BTreeSet<i64>,
     /// What it was given as `NOT_MY_KEY`.
     pub entries: Entries,
-    secrets: Arc<SealingKeys>,
+    sealing_keys: Arc<SealingKeys>,
     source: Arc<Source>,
     issuer: TokenIssuer,
     clock: Arc<ManualClock>,
@@ -67,7 +67,7 @@ impl Process {
     ) -> Self {
         let store = Store::open(path).unwrap();
         let policy = Policy::new(parts).unwrap();
-        let secrets = sealing_keys(&entries);
+        let sealing_keys = sealing_keys(&entries);
         let maker = Maker {
             who,
             policy: parts,
@@ -84,7 +84,7 @@ impl Process {
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&ring),
-            Arc::clone(&secrets),
+            Arc::clone(&sealing_keys),
             Arc::clone(&source) as _,
             policy,
             Arc::clone(clock) as _,
@@ -102,7 +102,7 @@ impl Process {
             ring,
             store,
             entries,
-            secrets,
+            sealing_keys,
             source,
         }
     }
@@ -111,7 +111,7 @@ impl Process {
     pub fn operations(&self) -> KeyOperations {
         KeyOperations::new(
             self.store.clone(),
-            Arc::clone(&self.secrets),
+            Arc::clone(&self.sealing_keys),
             Arc::clone(&self.source) as _,
             self.policy,
             Arc::clone(&self.clock) as _,

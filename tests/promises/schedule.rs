@@ -79,7 +79,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     Rotate,
-    ReplaceAll,
+    Emergency,
     Revoke(RowNumber),
     /// By another: under a new entry of `NOT_MY_KEY`, which no process has yet.
     Reencrypt,
@@ -198,7 +198,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn operate() -> impl Strategy<Value = Step> {
     let operation = prop_oneof![
         2 => Just(Operation::Rotate),
-        2 => Just(Operation::ReplaceAll),
+        2 => Just(Operation::Emergency),
         5 => (0..8_usize).prop_map(Operation::Revoke),
         2 => Just(Operation::Reencrypt),
     ];

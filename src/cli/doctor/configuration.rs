@@ -31,13 +31,13 @@ pub(super) fn check(dir: &Path, report: &mut Report) -> Known {
 fn values(settings: &Settings, report: &mut Report) -> Known {
     let config = Config::check(settings);
     match &config {
-        Ok(config) if config.notices.is_empty() => {
+        Ok(config) if config.warnings.is_empty() => {
             report.ok("configuration", "every value is valid");
         }
         Ok(config) => {
-            for notice in &config.notices {
+            for warning in &config.warnings {
                 let advice = "set it right, or remove it";
-                report.warn("configuration", notice.as_str(), advice);
+                report.warn("configuration", warning.as_str(), advice);
             }
         }
         Err(problems) => {

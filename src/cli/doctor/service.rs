@@ -178,12 +178,12 @@ fn difference(
             "a service runs, but there is no database here whose keys it could publish".to_owned(),
         );
     };
-    let secrets = config.map(|config| &*config.secrets);
+    let sealing_keys = config.map(|config| &*config.sealing_keys);
     let listed = |kids: Vec<String>| {
         let kids: Vec<_> = kids.iter().take(10).map(|kid| format!("{kid:?}")).collect();
         kids.join(", ")
     };
-    match database::difference(set, found, secrets, SystemClock::new().now())? {
+    match database::difference(set, found, sealing_keys, SystemClock::new().now())? {
         Difference::Extra(kids) => Some(format!(
             "the service publishes keys that this database does not: {}",
             listed(kids)

@@ -26,13 +26,13 @@ pub(super) enum KeysCommand {
     /// Publish a new key, which signs after KEY_LEAD; or, with --now, replace all keys at once
     Rotate {
         /// Emergency: every key leaves the set at once and a new one signs; verifiers refuse old tokens once they fetch the set
-        #[arg(long, requires = "reason")]
-        now: bool,
+        #[arg(long = "now", requires = "reason")]
+        emergency: bool,
         /// Reason, shown by `keys history`
-        #[arg(long, value_name = "TEXT", requires = "now")]
+        #[arg(long, value_name = "TEXT", requires = "emergency")]
         reason: Option<String>,
         /// Do not ask
-        #[arg(long, requires = "now")]
+        #[arg(long, requires = "emergency")]
         yes: bool,
         #[command(flatten)]
         output: Output,
@@ -67,7 +67,12 @@ pub(super) struct Output {
 }
 
 pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
-    if let KeysCommand::Rotate { now: true, yes, .. } = command {
+    if let KeysCommand::Rotate {
+        emergency: true,
+        yes,
+        ..
+    } = command
+    {
         confirm(yes)?;
     }
     let config = Config::from_settings(&Settings::load(Path::new("."))?)?;
@@ -83,7 +88,7 @@ async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Fai
     let store = database::open_existing(&config.database).await?;
     let keys = KeyOperations::new(
         store.clone(),
-        config.secrets,
+        config.sealing_keys,
         Arc::new(Rsa2048),
         config.policy,
         Arc::clone(&clock),
@@ -110,15 +115,20 @@ async fn execute(
             Ok(())
         }
         KeysCommand::Rotate {
-            now: false, output, ..
+            emergency: false,
+            output,
+            ..
         } => {
             let (kid, signs_from) = keys.rotate().await.map_err(|e| failed(&e))?;
             print(&render::rotated(kid, signs_from, output.json))
         }
         KeysCommand::Rotate { reason, output, .. } => {
             let reason = checked(reason.unwrap_or_default())?;
-            let (kid, revoked) = keys.replace_all(reason).await.map_err(|e| failed(&e))?;
-            print(&render::replaced(kid, &revoked, output.json))
+            let (kid, revoked) = keys
+                .emergency_rotate(reason)
+                .await
+                .map_err(|e| failed(&e))?;
+            print(&render::emergency_rotated(kid, &revoked, output.json))
         }
         KeysCommand::Revoke {
             kid,
@@ -139,7 +149,7 @@ async fn execute(
         }
         KeysCommand::Reencrypt(output) => {
             let done = keys.reencrypt().await.map_err(|e| failed(&e))?;
-            print(&render::resealed(done, output.json))?;
+            print(&render::reencrypted(done, output.json))?;
             if done.unreadable == 0 {
                 return Ok(());
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clock::{Moment, UnixTime};
-use crate::domain::key_admin::{KeyEvent, KeyStatus, Resealed};
+use crate::domain::key_admin::{KeyEvent, KeyStatus, Reencrypted};
 use crate::lifecycle::Kid;
 
 pub(super) fn list(keys: &[KeyStatus], now: UnixTime, as_json: bool) -> String {
@@ -52,7 +52,7 @@ pub(super) fn rotated(kid: Kid, signs_from: UnixTime, as_json: bool) -> String {
     )
 }
 
-pub(super) fn replaced(kid: Kid, old: &[Kid], as_json: bool) -> String {
+pub(super) fn emergency_rotated(kid: Kid, old: &[Kid], as_json: bool) -> String {
     let old: Vec<_> = old.iter().map(Kid::to_string).collect();
     if as_json {
         return document(&json!({ "kid": kid.to_string(), "revoked": old }));
@@ -72,7 +72,7 @@ pub(super) fn revoked(kid: Kid, as_json: bool) -> String {
     )
 }
 
-pub(super) fn resealed(done: Resealed, as_json: bool) -> String {
+pub(super) fn reencrypted(done: Reencrypted, as_json: bool) -> String {
     if as_json {
         return document(&json!({
             "reencrypted": done.changed,
@@ -285,13 +285,13 @@ mod tests {
     #[test]
     fn each_command_says_what_it_did() {
         let (one, two) = (Kid::from_row(1), Kid::from_row(2));
-        let done = Resealed {
+        let done = Reencrypted {
             changed: 3,
             unchanged: 1,
             unreadable: 0,
         };
         assert_snapshot!(rotated(one, NOW, false), @r#"Key 1 is published and signs from 2027-01-15T08:00:00Z."#);
-        assert_snapshot!(replaced(one, &[two], false), @r#"
+        assert_snapshot!(emergency_rotated(one, &[two], false), @r#"
         Key 1 signs. Revoked: 2.
         Verifiers accept tokens of revoked keys until they fetch the key set again: restart them, or empty their caches.
         "#);
@@ -299,19 +299,19 @@ mod tests {
         Key 1 is revoked.
         Verifiers accept its tokens until they fetch the key set again: restart them, or empty their caches.
         "#);
-        assert_snapshot!(resealed(done, false), @r#"3 keys re-encrypted, 1 were under the first entry of NOT_MY_KEY already."#);
+        assert_snapshot!(reencrypted(done, false), @r#"3 keys re-encrypted, 1 were under the first entry of NOT_MY_KEY already."#);
         for (printed, value) in [
             (
                 rotated(one, NOW, true),
                 json!({ "kid": "1", "signs_from": Moment::from(NOW) }),
             ),
             (
-                replaced(one, &[two], true),
+                emergency_rotated(one, &[two], true),
                 json!({ "kid": "1", "revoked": ["2"] }),
             ),
             (revoked(one, true), json!({ "revoked": "1" })),
             (
-                resealed(done, true),
+                reencrypted(done, true),
                 json!({ "reencrypted": 3, "unchanged": 1, "unreadable": 0 }),
             ),
         ] {

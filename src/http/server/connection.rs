@@ -36,7 +36,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 const MAX_HEADER_SECTION: u32 = 64 * 1024;
 
 /// The protocol settings of all connections.
-pub(super) fn http() -> auto::Builder<TokioExecutor> {
+pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(PolledTimer)
@@ -63,7 +63,7 @@ pub(super) async fn run(server: &Server, stream: TcpStream, peer: Peer) {
         async move { answer.await.map(without_needless_length) }
     });
     let io = TokioIo::new(stream);
-    let mut connection = pin!(server.http.serve_connection(io, service));
+    let mut connection = pin!(server.protocol.serve_connection(io, service));
     // Polled whenever this task wakes, which each request makes it do. A token
     // takes its lock then: a child's is its own, the parent's is shared by all.
     let drain = server.drain.child_token();

@@ -191,7 +191,7 @@ fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Resu
         insert(conn, key)?;
         event(key.kid, KeyEventKind::Created, None)?;
     }
-    for (kid, sealed) in &change.reseal {
+    for (kid, sealed) in &change.reencrypt {
         conn.prepare_cached("UPDATE keys SET key = ? WHERE kid = ?")?
             .execute(params![sealed, kid.as_i64()])?;
         event(*kid, KeyEventKind::Reencrypted, None)?;

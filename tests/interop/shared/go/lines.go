@@ -24,7 +24,7 @@ func serve(verify func(token string) error, modules ...string) {
 	tokens := bufio.NewScanner(os.Stdin)
 	for tokens.Scan() {
 		if err := verify(tokens.Text()); err != nil {
-			fmt.Println("no", strings.Emergency(err.Error(), "\n", " "))
+			fmt.Println("no", strings.ReplaceAll(err.Error(), "\n", " "))
 		} else {
 			fmt.Println("ok")
 		}

@@ -24,11 +24,18 @@ static PROVIDER: LazyLock<CryptoProvider> = LazyLock::new(|| CryptoProvider {
     ..aws_lc::DEFAULT_PROVIDER.clone()
 });
 
+/// The process has one provider, set once. False when `jsonwebtoken` was used before
+/// the first [`sign`], and so has taken one of its own.
+static IS_INSTALLED: LazyLock<bool> =
+    LazyLock::new(|| LazyLock::force(&PROVIDER).install_default().is_ok());
+
 /// A JWT of `claims`, signed by RS256. The header names the key `kid`.
 /// Slow: call it on a blocking thread.
 pub fn sign(key: &PrivateKey, kid: &str, claims: &impl Serialize) -> Result<String, SigningError> {
-    // Fails when it is installed already, which only this line does.
-    let _ = LazyLock::force(&PROVIDER).install_default();
+    if !*IS_INSTALLED {
+        let why = "jsonwebtoken has another provider already";
+        return Err(SigningError(why.to_owned()));
+    }
     let mut header = Header::new(Algorithm::RS256);
     header.kid = Some(kid.to_owned());
     SIGNING_KEY.set(Some(key.pair()));

@@ -30,11 +30,12 @@ pub struct KeyStatus {
     pub created_at: Option<UnixTime>,
     /// `None` for keys of the earlier server, which may sign at once.
     pub signs_from: Option<UnixTime>,
-    /// When another key takes over, as things stand; `None` when it never signs again.
+    /// Time at which another key takes over, unless keys change before; `None` when
+    /// it never signs again.
     pub stops_signing: Option<UnixTime>,
-    /// When it leaves, or has left, the set.
+    /// Time at which it leaves the key set, or has left it.
     pub unpublished_at: UnixTime,
-    /// When its row is deleted.
+    /// Time at which its row is deleted.
     pub deleted_at: UnixTime,
     /// Index of the entry of `NOT_MY_KEY` that opens it.
     pub opened_by: Result<usize, BadKey>,

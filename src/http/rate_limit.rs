@@ -7,6 +7,11 @@
 //! extractor of the crate's layer; the layer puts it on the route and turns its
 //! refusal into the 429. The bucket behind it gets one key and a rate that no
 //! traffic reaches.
+//!
+//! An extractor usually only reads the request. This one has a side effect: it
+//! writes each call into the log, or refuses it. That is right as long as the layer
+//! asks it once for each request, before the handler, and stops at its error; the
+//! tests of `tests/api` that count the calls which are let in would show otherwise.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};

@@ -61,7 +61,8 @@ pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Opt
         return None;
     }
     // Last second in which an existing key can sign tokens that outlive the clock
-    // skew: the new one need not sign before, and is announced first.
+    // skew, so until then the new key can be announced. With a key that expires in
+    // 300 s that is 240 s from now: the new key signs after 240 s, not after 602.
     let bridged = keys
         .iter()
         .filter(|key| key.is_published_at(now) && may_ever_sign(key))
@@ -198,6 +199,10 @@ pub fn emergency_key(policy: &Policy, now: UnixTime) -> KeySpan {
 /// Last second until which existing keys can sign full-length tokens; ignores
 /// keys dated further ahead than this policy would: one from a clock that was
 /// ahead must not keep the next key from being created.
+///
+/// By the default times, at 12:00:00: a key that signs from 12:00 and expires at
+/// 13:00 covers until 12:29:00, so the next one is due 602 s before, at 12:18:58. A
+/// key that signs from 13:00 covers nothing.
 fn covered_until(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<UnixTime> {
     keys.iter()
         .filter(|key| key.is_published_at(now) && may_ever_sign(key))
@@ -219,6 +224,15 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
 /// In steady running the signer is the newest key of rank `FullTokens`. Without one,
 /// because the machine was off, a key was revoked or the clock jumped, a key of a
 /// lower rank signs shorter tokens, or one that is announced signs early.
+///
+/// By the default times, at 12:00:00:
+///
+/// | signs from | expires | rank |
+/// | --- | --- | --- |
+/// | 11:40:00 | 12:40:00 | `FullTokens`: 30 min and 1 min of skew end before 12:40 |
+/// | 11:20:00 | 12:20:00 | `ShortTokens`: its tokens end at 12:20 too |
+/// | 12:05:00 | 13:00:00 | `Early`: some verifiers may not have it yet |
+/// | 11:00:50 | 12:00:50 | `LastResort`: by a clock 1 min ahead its tokens are expired |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Within its signing time. The newest signs.
@@ -231,8 +245,8 @@ enum Rank {
     LastResort = 0,
 }
 
-/// Rank, then the preference among keys of that rank; ties go to the later `exp`
-/// and then to the higher kid, so that all processes pick the same key.
+/// The greatest signs: by rank, then by the preference among keys of that rank, then
+/// by the later `exp` and the higher kid, so that all processes pick the same key.
 type Fitness = (Rank, i64, UnixTime, Kid);
 
 fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {

@@ -109,8 +109,10 @@ impl Policy {
         key.expires_at - self.token_lifetime - self.skew
     }
 
-    /// Last second for which `key` is counted on: no longer than this policy would
-    /// let a key sign, should `key` have been created under another.
+    /// Last second in which `key` can be relied on to sign full-length tokens. By the
+    /// default times a key that signs from 12:00 and expires at 13:00 covers until
+    /// 12:29: one hour, less 30 min for the last token and 1 min for the skew. One
+    /// that was made under a longer `KEY_LIFETIME` covers no longer than that.
     pub(super) fn covers_until(&self, key: &KeyTimes) -> UnixTime {
         let longest = self.key_lifetime - self.token_lifetime - self.skew;
         let full = self.signs_full_until(key);

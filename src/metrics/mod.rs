@@ -243,7 +243,7 @@ impl Commits {
         self.took.observe(took.as_secs_f64());
     }
 
-    /// Whether the latest transaction failed.
+    /// True when the latest transaction failed.
     pub fn last_failed(&self) -> bool {
         self.last_failed.load(Ordering::Relaxed)
     }

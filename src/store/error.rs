@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a step was not done. Nothing of it is in the database at the path; in a
-/// file that was moved away within the step it may be.
+/// Reason for which a step was not done. Nothing of it is in the database at the
+/// path; in a file that was moved away within the step it may be.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds a lock, or the disk is full or read-only: it may
@@ -32,7 +32,8 @@ pub struct BadRow {
     pub row: i64,
 }
 
-/// Why a database could not be opened. Each says what to do where that is known.
+/// Reason for which a database was not opened. Each says what to do where that is
+/// known.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("it cannot be opened: {0}")]

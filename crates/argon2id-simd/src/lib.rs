@@ -266,7 +266,7 @@ impl Segment {
         }
     }
 
-    /// Whether reference blocks are chosen independently of the memory, as in
+    /// True when reference blocks are chosen independently of the memory, as in
     /// Argon2i (section 3.4.1.3).
     #[inline]
     fn is_data_independent(&self) -> bool {

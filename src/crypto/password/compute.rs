@@ -76,9 +76,9 @@ impl Workspace {
             memory,
             &mut output,
         );
-        // What two passes leave in memory is as hard to guess from as one pass
-        // is. A single one, which only old hashes have, leaves the first blocks,
-        // which are a step away from the password.
+        // After two passes a guess at the password costs a whole pass to compare
+        // with the memory. A single pass, which only old hashes have, leaves the
+        // first blocks as they were computed from the password, in one step.
         if params.t_cost() < MIN_PASSES {
             memory.iter_mut().for_each(Block::zeroize);
         }

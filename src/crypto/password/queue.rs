@@ -151,8 +151,10 @@ impl Estimate {
         }
     }
 
-    /// The time until a job starts that has `ahead` jobs before it in its queue.
-    /// The queues take turns, and hold `all` jobs together.
+    /// Estimated time until a new job starts, with `ahead` jobs before it in its own
+    /// queue and `all` jobs in both. The threads serve the queues in turn, so of
+    /// the other queue no more than `ahead` jobs go first: with 10 ahead and 1000 in
+    /// all, 20 jobs are before it; with 10 ahead and 10 in all, 10.
     fn wait(&self, ahead: usize, all: usize) -> Duration {
         let before = u32::try_from(all.min(2 * ahead)).unwrap_or(u32::MAX);
         let mean = Duration::from_micros(self.mean_micros.load(Ordering::Relaxed));
@@ -174,7 +176,7 @@ fn run(
     estimate: &Estimate,
     mut workspace: Workspace,
 ) {
-    // Where this is not permitted, hashing has normal priority.
+    // Without the permission for it, hashing has normal priority.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     loop {
         // `select!` picks at random among the queues that have jobs.

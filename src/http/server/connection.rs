@@ -64,8 +64,9 @@ pub(super) async fn run(server: &Server, stream: TcpStream, peer: Peer) {
     });
     let io = TokioIo::new(stream);
     let mut connection = pin!(server.protocol.serve_connection(io, service));
-    // Polled whenever this task wakes, which each request makes it do. A token
-    // takes its lock then: a child's is its own, the parent's is shared by all.
+    // Each request wakes this task, which then polls the token too, and polling a
+    // token takes its lock. A child token has a lock of its own; with the server's
+    // token itself all connections would wait for each other.
     let drain = server.drain.child_token();
     let mut drain = pin!(drain.cancelled());
     let mut check = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
@@ -130,10 +131,13 @@ impl Idle {
     }
 }
 
-/// hyper's timer for HTTP/1.1, which times header sections. It wakes no task: a
-/// connection is polled at each check anyway, and a timer of tokio's would be
-/// set and cancelled for each request under a lock of the runtime. A drained
-/// connection has no checks, but its [`GRACE`].
+/// hyper's timer for HTTP/1.1, which limits the time of a header section. Its
+/// futures break the rule that a pending future has a waker registered, and rely
+/// on [`run`] instead: that polls the connection, and hyper in it the timer, every
+/// [`CHECK_EVERY`], so a deadline is seen up to that much late. After the server
+/// has told the connection to end there are no checks, and [`GRACE`] is the limit.
+/// A timer of tokio's would be set and cancelled for each request, under a lock
+/// that all connections share.
 #[derive(Clone, Debug)]
 struct PolledTimer;
 

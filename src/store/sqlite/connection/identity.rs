@@ -2,6 +2,21 @@
 //! on writing into a file that was deleted or moved, and into a write-ahead log
 //! that no later start finds. So each read and each commit is checked here
 //! before it is answered, and once a file has changed nothing is answered.
+//!
+//! | seen at the paths | done |
+//! | --- | --- |
+//! | the three files that were opened | the read or the commit is answered |
+//! | none, or another, at one of the paths | one line in the log; this call and all later ones get `Replaced`; the service stops |
+//! | `stat` fails for another reason | this call gets `Unavailable` |
+//!
+//! At the stop, `last_checkpoint.rs` brings what the log holds into the database file:
+//!
+//! | seen at the stop | done |
+//! | --- | --- |
+//! | the three files that were opened | the log goes into the file; SQLite deletes the side files |
+//! | the file was moved or deleted; the log is ours | the log goes into the file, wherever that is; our side files are deleted |
+//! | the same with another database at the path, and the log cannot be emptied | our log is renamed to `…-wal-of-inode-N`, or SQLite would apply it to that database; a warning names it |
+//! | our file, with a log that another program has begun | nothing is moved, it would overwrite what that program writes; a warning |
 
 use std::fs;
 use std::io;

@@ -1,5 +1,6 @@
 //! The end of the writer connection: what the write-ahead log holds goes into
-//! the database file, wherever that is now, and no foreign file is touched.
+//! the database file, wherever that is now, and no other program's file is touched.
+//! The table in `identity.rs` lists the cases.
 
 use std::fs;
 use std::io;

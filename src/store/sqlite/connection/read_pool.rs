@@ -47,7 +47,8 @@ impl ReadPool {
             .map_err(|_| closed())?;
         let connections = Arc::clone(&self.connections);
         let read = tokio::task::spawn_blocking(move || {
-            // Dropped last, so that who has a permit finds a free connection.
+            // Declared first, so dropped last: whoever gets the permit next finds
+            // the connection unlocked.
             let _permit = permit;
             let free = connections.iter().find_map(try_lock);
             let conn = free.as_ref().and_then(|conn| conn.as_ref());
@@ -75,14 +76,17 @@ impl ReadPool {
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let conn = file::connect_reader(path)?;
-    // The last checkpoint is for the writer connection to make.
+    // SQLite moves the write-ahead log into the database file when the last
+    // connection closes. That must be the writer connection, which first checks
+    // whether the file is still the same one, see last_checkpoint.rs.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // SQLite opens the write-ahead log at the first read.
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
 }
 
-/// The connection if nobody uses it; one whose user has panicked is as good as any.
+/// The connection, unless another read uses it. After a read that panicked it is
+/// sound: reads change nothing.
 fn try_lock(conn: &Mutex<Option<Connection>>) -> Option<MutexGuard<'_, Option<Connection>>> {
     match conn.try_lock() {
         Ok(conn) => Some(conn),

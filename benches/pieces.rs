@@ -158,7 +158,7 @@ fn snapshots(c: &mut Criterion) {
     let bench = Bench::new();
     let rows = bench
         .runtime
-        .block_on(bench.store.keys_around(bench.clock.now(), 1))
+        .block_on(bench.store.keys_at(bench.clock.now(), 1))
         .unwrap()
         .rows;
     let mut group = c.benchmark_group("snapshot");

@@ -172,7 +172,7 @@ impl Tasks {
     }
 }
 
-/// A task ended before it was told to; the log says why.
+/// A task ended by itself; the log says why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} has ended unexpectedly")]
 pub struct DiedEarly(&'static str);

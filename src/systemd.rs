@@ -82,7 +82,7 @@ impl Reporter {
             () = stop.cancelled() => {}
             () = self.report() => {}
         }
-        self.tell("STOPPING=1\nSTATUS=answering the last requests\n")
+        self.notify("STOPPING=1\nSTATUS=answering the last requests\n")
             .await;
     }
 
@@ -94,7 +94,7 @@ impl Reporter {
             })
         };
         while signs().await.is_none() {}
-        self.tell("READY=1\nSTATUS=a key signs\n").await;
+        self.notify("READY=1\nSTATUS=a key signs\n").await;
         match self.supervision.watchdog {
             Some(watchdog) => self.keep_alive(watchdog).await,
             None => std::future::pending().await,
@@ -107,7 +107,7 @@ impl Reporter {
         loop {
             let silence = self.heartbeat.silence();
             if silence < HANGS_AFTER {
-                self.tell("WATCHDOG=1\n").await;
+                self.notify("WATCHDOG=1\n").await;
             } else {
                 tracing::error!("the key rotation has hung for {silence:?}");
             }
@@ -115,8 +115,8 @@ impl Reporter {
         }
     }
 
-    /// Sends a message. A failure is only logged.
-    async fn tell(&self, state: &str) {
+    /// Sends a message to the service manager. A failure is only logged.
+    async fn notify(&self, state: &str) {
         let Some(socket) = &self.supervision.socket else {
             return;
         };
@@ -218,7 +218,7 @@ mod tests {
         let (reporter, _manager, _dir) = reporter();
         let began = tokio::time::Instant::now();
         for _ in 0..1000 {
-            reporter.tell("WATCHDOG=1\n").await;
+            reporter.notify("WATCHDOG=1\n").await;
             if began.elapsed() >= SEND_TIMEOUT {
                 assert!(began.elapsed() < 2 * SEND_TIMEOUT);
                 return;

@@ -54,7 +54,7 @@ enum Command {
     Serve(ServeArgs),
     /// Print a fresh key for NOT_MY_KEY
     Keygen,
-    /// List and change the signing keys; a running server follows within a second
+    /// List and change the signing keys; a running server follows, usually within a second
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Verify a token against a key set and show the result of each step
@@ -142,7 +142,7 @@ impl Failure {
         }
     }
 
-    /// Failed later.
+    /// Failed while it ran; something may have been changed.
     fn broken(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),

@@ -41,7 +41,7 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
         settings.set(name::NOT_MY_KEY, key.to_string());
     }
     let mut config = Config::from_settings(&settings)?;
-    // It holds the secrets as plain text.
+    // It holds NOT_MY_KEY and passwords of demo users as plain text.
     drop(settings);
     for text in &args.demo_user {
         let user = config::demo_user(text);
@@ -86,7 +86,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let stop = stop_on_signal()?;
     let listeners = listeners(&config)?;
-    report(&listeners);
+    log_addresses(&listeners);
     let supervision = Supervision::from_env();
     if let Some(warning) = &supervision.warning {
         tracing::warn!("{warning}");
@@ -133,19 +133,21 @@ fn listeners(config: &Config) -> Result<Listeners, Failure> {
         move |e: io::Error| Failure::refused(format!("{what} cannot be listened on: {e}"))
     };
     let (host, port) = (&config.host, config.port);
-    let service = listen::bind(host, port)
-        .map_err(refused(format!("HOST={} PORT={port}", config::shown(host))))?;
+    let service = listen::bind(host, port).map_err(refused(format!(
+        "HOST={} PORT={port}",
+        config::redacted(host)
+    )))?;
     let metrics = match &config.metrics {
         Some((host, port)) => listen::bind(host, *port).map_err(refused(format!(
             "METRICS_ADDR={}:{port}",
-            config::shown(host)
+            config::redacted(host)
         )))?,
         None => Vec::new(),
     };
     Ok(Listeners { service, metrics })
 }
 
-fn report(listeners: &Listeners) {
+fn log_addresses(listeners: &Listeners) {
     let each = |listeners: &[TcpListener], what: &str, path: &str| {
         for listener in listeners {
             match listener.local_addr() {

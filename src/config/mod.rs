@@ -29,7 +29,7 @@ use crate::domain::names::Username;
 use crate::lifecycle::Policy;
 pub use dotenv::FILE;
 pub use settings::{Name, Settings, name};
-pub(crate) use values::shown;
+pub(crate) use values::redacted;
 
 const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
 
@@ -225,7 +225,7 @@ fn issuer(settings: &Settings) -> Result<Option<Issuer>, ConfigError> {
         Issuer::parse(text).map_err(|why| {
             ConfigError::new(format!(
                 "ISSUER={:?} is not an issuer identifier, such as https://issuer.example: {why}",
-                shown(text)
+                redacted(text)
             ))
         })
     })
@@ -239,7 +239,7 @@ fn mode(settings: &Settings, warnings: &mut Vec<String>) -> Result<Mode, ConfigE
         Some(other) => {
             return Err(ConfigError::new(format!(
                 "APP_ENV={:?} is not understood: it is development or production",
-                shown(other)
+                redacted(other)
             )));
         }
         None => {}
@@ -250,7 +250,7 @@ fn mode(settings: &Settings, warnings: &mut Vec<String>) -> Result<Mode, ConfigE
         // Flask accepts any text.
         Some(other) => warnings.push(format!(
             "FLASK_ENV={:?} is not understood and taken as development; set APP_ENV to development or production",
-            shown(other)
+            redacted(other)
         )),
     }
     Ok(Mode::Development)

@@ -16,9 +16,9 @@ use crate::crypto::password::{Costs, MAX_LANES, MAX_MEMORY_KIB, MIN_MEMORY_KIB, 
 /// Of a name in the DNS (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
 
-/// A value as messages show it, without anything that could be a sealing key in
-/// the wrong variable: a Fernet key has 43 of these characters in a row.
-pub(crate) fn shown(value: &str) -> String {
+/// A value for messages, with "..." for anything that could be a sealing key which
+/// was put into the wrong variable: a Fernet key has 43 of these characters in a row.
+pub(crate) fn redacted(value: &str) -> String {
     let may_be_of_a_key = |c: char| c.is_ascii_alphanumeric() || "-_+/".contains(c);
     let mut text = String::new();
     for word in value.split_inclusive(|c| !may_be_of_a_key(c)) {
@@ -35,7 +35,7 @@ pub(super) fn host(settings: &Settings) -> Result<String, ConfigError> {
     if !could_be_a_host(text) {
         return Err(ConfigError::new(format!(
             "HOST={:?} is neither an address, such as 127.0.0.1 or ::1, nor a host name",
-            shown(text)
+            redacted(text)
         )));
     }
     Ok(text.to_owned())
@@ -64,7 +64,7 @@ where
         .ok_or_else(|| {
             ConfigError::new(format!(
                 "{name}={:?} is not a whole number from {} to {}",
-                shown(text),
+                redacted(text),
                 allowed.start(),
                 allowed.end()
             ))
@@ -80,7 +80,7 @@ pub(super) fn duration(
     let Some(text) = settings.get(name) else {
         return Ok(default);
     };
-    let refuse = |why: String| ConfigError::new(format!("{name}={:?} is {why}", shown(text)));
+    let refuse = |why: String| ConfigError::new(format!("{name}={:?} is {why}", redacted(text)));
     let value = humantime::parse_duration(text)
         .map_err(|_| refuse("not a time with a unit, such as 90s, 10m, 1h or 7d".to_owned()))?;
     if value.subsec_nanos() != 0 {
@@ -110,7 +110,7 @@ pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         ConfigError::new(format!(
             "DATABASE_URL={:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db",
-            shown(scheme)
+            redacted(scheme)
         ))
     })
 }
@@ -126,7 +126,7 @@ pub(super) fn networks(settings: &Settings) -> Result<Vec<IpNet>, ConfigError> {
                 .ok_or_else(|| {
                     ConfigError::new(format!(
                         "TRUSTED_PROXIES: {:?} is not a network such as 10.0.0.0/8 or an address",
-                        shown(entry)
+                        redacted(entry)
                     ))
                 })
         })
@@ -178,7 +178,7 @@ pub(super) fn metrics(settings: &Settings) -> Result<Option<(String, u16)>, Conf
     parts.map(Some).ok_or_else(|| {
         ConfigError::new(format!(
             "METRICS_ADDR={:?} is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
-            shown(text)
+            redacted(text)
         ))
     })
 }
@@ -199,7 +199,7 @@ pub(super) fn log_filter(settings: &Settings) -> Result<Option<Targets>, ConfigE
     filter.map(Some).ok_or_else(|| {
         ConfigError::new(format!(
             "RUST_LOG={:?} is not understood: it is a level such as info, or a list such as info,jwks_server=debug",
-            shown(text)
+            redacted(text)
         ))
     })
 }

@@ -61,8 +61,8 @@ impl SealingKeys {
         self.seal_under(0, plain)
     }
 
-    /// The same under the key at an index that [`open_with_index`](Self::open_with_index)
-    /// has returned; under the first where there is none.
+    /// The same under the key at `index`, as [`open_with_index`](Self::open_with_index)
+    /// returns it; under the first when there is no such key.
     pub fn seal_under(&self, index: usize, plain: &[u8]) -> Sealed {
         let key = self.0.get(index).unwrap_or(&self.0[0]);
         Sealed(key.encrypt(plain).into_bytes())

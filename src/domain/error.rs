@@ -16,7 +16,7 @@ pub enum ServiceError {
     /// It may be available again in a moment.
     #[error("{0}")]
     DatabaseUnavailable(String),
-    /// The log has said so already, and the service stops.
+    /// Logged where it was found; the service stops.
     #[error("{}", StoreError::Replaced)]
     DatabaseReplaced,
     #[error("{0}")]

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::crypto::password::{self, Costs, PasswordHasher};
 
-/// Measures a hash on one thread, as a client has it that signs in over and over.
-/// The better of two: the first one also gets its memory from the system.
+/// Measures a hash on one thread, and returns the shorter time of two: the first hash
+/// also has to get its memory from the system.
 pub async fn measure(costs: Costs) -> Result<Duration, String> {
     let hasher = PasswordHasher::start(costs, 1).map_err(|e| e.to_string())?;
     let mut best = Duration::MAX;

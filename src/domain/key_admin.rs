@@ -1,5 +1,6 @@
-//! Changes of keys that operators ask for. Each works on the database alone,
-//! beside running servers, which notice within a second.
+//! Changes of keys that operators ask for. Each works on the database alone, beside
+//! running servers. These check for new key events every 500 ms, so they usually
+//! follow within a second; under load it may take longer.
 
 use std::sync::Arc;
 
@@ -84,8 +85,8 @@ impl KeyOperations {
         }
     }
 
-    /// Status of all keys at `now`, in creation order, and the rows
-    /// that could not be read. Opens each key: slow, but nothing is assumed.
+    /// Status of all keys at `now`, in creation order, and the rows that could not be
+    /// read. Opens each key, so it is slow.
     pub async fn list(
         &self,
         now: UnixTime,
@@ -190,7 +191,7 @@ impl KeyOperations {
 }
 
 /// Keys for an emergency to revoke. Expired ones too: by a clock that is set back
-/// later they may not be expired. Bad rows too: another program may mend them.
+/// later they may not be expired. Bad rows too: another program may repair them.
 fn revocable(keys: &KeyRows) -> Vec<Kid> {
     let rows = keys.rows.iter().filter(|row| !row.times.revoked);
     let bad = keys.bad.iter().map(|bad| Kid::from_row(bad.row));

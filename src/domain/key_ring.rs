@@ -22,9 +22,9 @@ use crate::store::KeyRow;
 /// A request waits this long for a key to sign or publish before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Above every kid that an earlier server counted; a thumbprint is lower once in
-/// two million.
-const MOST_COUNTED: i64 = 1 << 32;
+/// Kids of the earlier server count up from 1; a kid above this number is taken from a
+/// thumbprint, which is lower than this once in two million keys.
+const HIGHEST_COUNTED_KID: i64 = 1 << 32;
 
 /// A key that was opened, with its times.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct OpenedKey {
     used: Arc<AtomicBool>,
 }
 
-/// A row gives no key.
+/// Reason for which a row gives no key.
 #[derive(Debug, thiserror::Error)]
 pub enum BadKey {
     /// No entry of `NOT_MY_KEY` opens it, or it was changed.
@@ -63,7 +63,7 @@ impl OpenedKey {
         let pem = sealing_keys.open(sealed).ok_or(BadKey::NotOpened)?;
         let private = PrivateKey::from_pem(&pem)?;
         // Rows of the earlier server have no times, and kids that count from one.
-        let has_thumbprint = times.signs_from.is_some() || times.kid.as_i64() > MOST_COUNTED;
+        let has_thumbprint = times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID;
         if has_thumbprint && times.kid != Kid::from_thumbprint(&private.public().thumbprint()) {
             return Err(BadKey::WrongKid);
         }
@@ -180,10 +180,11 @@ struct PublishedSet {
 /// The keys of one load from the database.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// By the end of their publication.
+    /// Sorted by the end of their publication.
     keys: Vec<Arc<OpenedKey>>,
     times: Vec<KeyTimes>,
-    /// A set for each time at which a key leaves; the first that is still good counts.
+    /// Key sets in order of time, one for each time at which a key leaves. The first
+    /// one whose `until` has not come is the current one.
     sets: Vec<PublishedSet>,
 }
 
@@ -225,7 +226,7 @@ impl Snapshot {
     }
 }
 
-/// The one current [`Snapshot`] of the process.
+/// Holds the current [`Snapshot`] of the process.
 #[derive(Debug)]
 pub struct KeyRing {
     current: ArcSwap<Snapshot>,

@@ -18,7 +18,8 @@ use crate::lifecycle::{self, Policy};
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
 use crate::store::{KeyChange, KeyRows, NewKey, Store, StoreError};
 
-/// Longest time between two ticks, for changes by other programs.
+/// Longest time between two ticks: a change by a program that records no key event
+/// is seen by then.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// Interval of the checks for key events of other processes and clock steps.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -151,9 +152,9 @@ impl Rotation {
         }
     }
 
-    /// Returns after a key event of another process: keys that it announced must be
-    /// published here well before they sign, and revoked ones must go at once. Also
-    /// when the clock was set back or jumped past `next`, as after a suspend.
+    /// Returns after a key event of another process: a key that it announced must be
+    /// published here well before it signs, and a revoked one must leave the key set
+    /// soon. Also when the clock was set back or jumped past `next`, as after a suspend.
     async fn change(&self, mut last: UnixTime, next: UnixTime) {
         loop {
             tokio::time::sleep(CHECK_EVERY).await;
@@ -201,7 +202,7 @@ impl Rotation {
     async fn load(&mut self, now: UnixTime) -> Result<(), RotationError> {
         // Read before the rows, so that no later event is missed.
         let event = self.store.last_key_event().await?;
-        let KeyRows { rows, bad } = self.store.keys_around(now, self.expired_rows()).await?;
+        let KeyRows { rows, bad } = self.store.keys_at(now, self.expired_rows()).await?;
         let (ring, sealing_keys) = (Arc::clone(&self.ring), Arc::clone(&self.sealing_keys));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &sealing_keys)).await?;
         self.seen_event = event;

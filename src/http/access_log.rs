@@ -28,7 +28,7 @@ pub(super) async fn access_log(
 ) -> Response {
     let client = state.proxies.client(peer, request.headers());
     request.extensions_mut().insert(client);
-    let mut entry = Entry {
+    let mut entry = LoggedRequest {
         began: Instant::now(),
         id: request_id(request.headers()),
         method: request.method().clone(),
@@ -41,13 +41,14 @@ pub(super) async fn access_log(
     let span = entry.span();
     let mut response = next.run(request).instrument(span).await;
     entry.answered(response.status());
-    mark(response.headers_mut(), entry.id.clone());
+    add_headers(response.headers_mut(), entry.id.clone());
     response
 }
 
-/// The same around a key set that is ready, without a copy of the request. A good
-/// answer has no line above level debug, so the client is looked up only for that.
-pub(super) fn around<B>(
+/// The same for a GET of the key set that is answered before the router, without a
+/// copy of the request. Its log line is at level debug, and only there the client's
+/// address is needed.
+pub(super) fn answer_and_log<B>(
     state: &AppState,
     route: &str,
     peer: Peer,
@@ -69,11 +70,11 @@ pub(super) fn around<B>(
         request_id = id.to_str().unwrap_or_default(),
         "answered"
     );
-    mark(response.headers_mut(), id);
+    add_headers(response.headers_mut(), id);
     Some(response)
 }
 
-fn mark(headers: &mut HeaderMap, id: HeaderValue) {
+fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(REQUEST_ID, id);
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -81,8 +82,8 @@ fn mark(headers: &mut HeaderMap, id: HeaderValue) {
     );
 }
 
-/// A request as the log and the metrics tell of it.
-struct Entry {
+/// Parts of a request that the log and the metrics need.
+struct LoggedRequest {
     began: Instant,
     id: HeaderValue,
     method: Method,
@@ -108,7 +109,7 @@ macro_rules! line {
     };
 }
 
-impl Entry {
+impl LoggedRequest {
     fn route(&self) -> &str {
         self.route.as_ref().map_or(OTHER, MatchedPath::as_str)
     }
@@ -143,7 +144,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for LoggedRequest {
     fn drop(&mut self) {
         if !self.is_answered {
             self.state.metrics.http.abandoned(self.route());
@@ -152,7 +153,7 @@ impl Drop for Entry {
     }
 }
 
-/// The label of a method: a client may send any word as one.
+/// Metric label of a method; a client may send any text as one.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -171,7 +172,8 @@ fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The id that the client sent, if it is harmless in a log, or a new one.
+/// The client's `X-Request-Id`, if it is short and of letters, digits and `-_.`, or
+/// a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let harmless = |id: &&HeaderValue| {
         (1..=MAX_REQUEST_ID).contains(&id.len())

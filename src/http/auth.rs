@@ -67,7 +67,7 @@ async fn auth(
         Ok(_) => SignInOutcome::Token,
         Err(e) => ApiError::sign_in_outcome(e),
     };
-    Ok(show(token?))
+    Ok(token_response(token?))
 }
 
 /// Counts a sign-in when it is dropped, since a request may be cancelled at any
@@ -83,7 +83,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn show(token: String) -> Response {
+fn token_response(token: String) -> Response {
     let no_store = HeaderValue::from_static("no-store");
     ([(header::CACHE_CONTROL, no_store)], Json(Issued { token })).into_response()
 }

@@ -27,8 +27,8 @@ pub(super) fn with_cors(get: MethodRouter<SharedState>) -> MethodRouter<SharedSt
         .fallback(|| async { ([ANY_ORIGIN], ApiError::MethodNotAllowed(METHODS)) })
 }
 
-/// A route to a document that stays the same while the process runs.
-pub(super) fn fixed(document: &Arc<Document>) -> MethodRouter<SharedState> {
+/// A route to a document that does not change while the process runs.
+pub(super) fn static_document(document: &Arc<Document>) -> MethodRouter<SharedState> {
     let document = Arc::clone(document);
     with_cors(get(
         async move |State(state): State<SharedState>, headers: HeaderMap| {
@@ -66,7 +66,7 @@ pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderV
     let is_known = request
         .get_all(header::IF_NONE_MATCH)
         .iter()
-        .any(|value| names(value, &document.etag));
+        .any(|value| names_etag(value, &document.etag));
     let mut response = Response::default();
     let headers = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_maybe_shared(document.etag.clone()) {
@@ -86,9 +86,10 @@ pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderV
     response
 }
 
-/// Weak comparison, as RFC 9110 section 13.1.2 asks; `*` names every tag. Splitting
-/// at commas is right because our own tags have none.
-fn names(value: &HeaderValue, etag: &[u8]) -> bool {
+/// True when a value of `If-None-Match` names the entity tag, by weak comparison (RFC
+/// 9110 section 13.1.2); `*` names every tag. Entity tags of this service have no
+/// commas, so splitting at commas is safe.
+fn names_etag(value: &HeaderValue, etag: &[u8]) -> bool {
     value.as_bytes().split(|&b| b == b',').any(|tag| {
         let tag = tag.trim_ascii();
         tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag

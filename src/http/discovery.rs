@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use serde::Serialize;
 
-use super::conditional_get::fixed;
+use super::conditional_get::static_document;
 use super::jwks;
 use super::state::SharedState;
 use crate::domain::issuer::Issuer;
@@ -38,8 +38,8 @@ pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState>
     let openid = format!("{path}/.well-known/openid-configuration");
     let oauth = format!("/.well-known/oauth-authorization-server{path}");
     let routes = Router::new()
-        .route(&openid, fixed(&document))
-        .route(&oauth, fixed(&document));
+        .route(&openid, static_document(&document))
+        .route(&oauth, static_document(&document));
     if path.is_empty() {
         return routes;
     }

@@ -66,7 +66,7 @@ impl ApiError {
         Self::Unavailable(why.into(), RETRY_AFTER)
     }
 
-    /// The failure as an outcome of a sign-in, for counting.
+    /// Label of the failure in the metric of sign-ins.
     pub(super) fn sign_in_outcome(&self) -> SignInOutcome {
         match self {
             Self::BadCredentials => SignInOutcome::BadCredentials,

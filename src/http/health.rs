@@ -25,28 +25,28 @@ struct Status {
 
 pub(super) fn routes() -> Router<SharedState> {
     Router::new()
-        .route(ALIVE, only(get(healthz)))
-        .route(READY, only(get(readyz)))
+        .route(ALIVE, get_only(get(healthz)))
+        .route(READY, get_only(get(readyz)))
 }
 
-fn only(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
+fn get_only(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
     get.fallback(|| async { ([NO_STORE], ApiError::MethodNotAllowed(METHODS)) })
 }
 
 /// Liveness: answering at all is the check.
 async fn healthz() -> Response {
-    good("alive")
+    ok("alive")
 }
 
 async fn readyz(State(state): State<SharedState>) -> Response {
     let faults = state.readiness.faults().await;
     if faults.is_empty() {
-        good("ready")
+        ok("ready")
     } else {
         ([NO_STORE], ApiError::busy(faults.join("; "))).into_response()
     }
 }
 
-fn good(status: &'static str) -> Response {
+fn ok(status: &'static str) -> Response {
     ([NO_STORE], Json(Status { status })).into_response()
 }

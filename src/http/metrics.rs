@@ -16,7 +16,7 @@ use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 
 const METHODS: &str = "GET, HEAD";
 
-/// All that the metrics listener answers, none of which is logged or counted.
+/// The routes of the metrics listener. Their requests are neither logged nor counted.
 pub fn metrics_service(state: SharedState) -> Service {
     let not_allowed = || async { ApiError::MethodNotAllowed(METHODS) };
     Router::new()
@@ -43,7 +43,7 @@ async fn metrics(State(state): State<SharedState>) -> Response {
         .into_response()
 }
 
-/// Brings up to date what other parts of the service keep.
+/// Copies the values that other parts of the service keep into the metrics.
 fn read_current(state: &AppState) {
     let current = &state.metrics.current;
     let refusals = current.quota_refusals.inner();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use super::conditional_get::fixed;
+use super::conditional_get::static_document;
 use super::state::SharedState;
 use crate::domain::key_ring::Document;
 
@@ -14,5 +14,5 @@ const PATH: &str = "/openapi.json";
 const TEXT: &str = include_str!("../../openapi.json");
 
 pub(super) fn routes() -> Router<SharedState> {
-    Router::new().route(PATH, fixed(&Arc::new(Document::from_json(TEXT))))
+    Router::new().route(PATH, static_document(&Arc::new(Document::from_json(TEXT))))
 }

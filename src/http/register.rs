@@ -48,10 +48,10 @@ async fn register(
         .sign_up(username, email, state.clock.now())
         .await?;
     tracing::info!("registered an account");
-    Ok(show_once(&password))
+    Ok(password_response(&password))
 }
 
-fn show_once(password: &SecretString) -> Response {
+fn password_response(password: &SecretString) -> Response {
     let shown = Registered {
         password: password.expose_secret(),
     };

@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// True when a connection was given up before it was accepted.
+/// True when the client closed the connection before it was accepted.
 fn is_the_clients(error: &io::Error) -> bool {
     matches!(
         error.kind(),

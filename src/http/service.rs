@@ -1,4 +1,4 @@
-//! The service over any connection: the router, and the key set before it.
+//! The service of a listener: the router, and before it the GET of the key set.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct Service {
 /// uses too.
 struct KeySet {
     state: SharedState,
-    /// Its own path and, for an issuer with a path, the one behind that.
+    /// `/.well-known/jwks.json`, and the same below the path of `ISSUER`.
     paths: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ impl KeySet {
         if request.method() != Method::GET || !self.paths.iter().any(|known| known == path) {
             return None;
         }
-        access_log::around(&self.state, path, peer, request, || {
+        access_log::answer_and_log(&self.state, path, peer, request, || {
             jwks::published(&self.state, request.headers())
         })
     }

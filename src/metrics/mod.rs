@@ -39,7 +39,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// `commits` are counted by the store, which is there earlier.
+    /// `commits` is the store's, which exists before the metrics.
     pub fn new(commits: &Commits, started_at: i64) -> Self {
         let http = Http::default();
         let sign_ins = SignIns::default();
@@ -79,8 +79,8 @@ impl Metrics {
     }
 }
 
-/// Values that other parts of the service keep. Whoever asks for the page
-/// stores them here first.
+/// Values that other parts of the service keep. `http/metrics.rs` copies them here
+/// before each page.
 #[derive(Debug, Default)]
 pub struct Current {
     pub quota_refusals: Counter,

@@ -1,7 +1,7 @@
-//! All the SQL. It sees sealed keys and password hashes, never a private key or
-//! a password. This file has the types that the domain sees, the same for any
-//! engine; the engine has the steps, each one transaction. Where a step depends
-//! on what is stored, it reads rows, has the domain decide, and writes the plan.
+//! All the SQL. It sees sealed keys and password hashes, never a private key or a
+//! password. This file has the types that the domain sees; `sqlite/` has the methods
+//! of [`Store`], each of them one transaction. A method that changes keys reads
+//! their rows, calls a function of the domain that decides, and writes its plan.
 
 mod error;
 mod sqlite;

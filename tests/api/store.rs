@@ -267,7 +267,7 @@ async fn a_row_of_the_wrong_type_counts_nowhere_and_is_named() {
     let app = TestApp::start().await;
     app.execute("INSERT INTO keys (kid, key, exp) VALUES (9, 'x', 'never'), (8, 5, 1900000000)");
     let (around, all) = (
-        app.store.keys_around(START, 9).await,
+        app.store.keys_at(START, 9).await,
         app.store.all_keys().await,
     );
     for found in [around.unwrap(), all.unwrap()] {
@@ -284,7 +284,7 @@ async fn a_row_of_the_wrong_type_counts_nowhere_and_is_named() {
 async fn an_expired_row_of_the_wrong_type_does_not_hide_the_last_good_one() {
     let app = TestApp::start().await;
     app.execute("INSERT INTO keys (kid, key, exp) VALUES (8, 5, 1799999999)");
-    let found = app.store.keys_around(START, 1).await.unwrap();
+    let found = app.store.keys_at(START, 1).await.unwrap();
     assert_eq!((found.rows.len(), found.bad.len()), (2, 0));
 }
 
@@ -298,7 +298,7 @@ async fn a_query_of_keys_that_misses_a_column_fails() {
         let error = found.unwrap_err();
         assert!(matches!(error, StoreError::Refused(_)), "{error}");
     };
-    refused(app.store.keys_around(START, 9).await);
+    refused(app.store.keys_at(START, 9).await);
     refused(app.store.all_keys().await);
     Store::peek_keys(&app.database()).unwrap_err();
 }

@@ -27,7 +27,7 @@ Exit codes:
   1  something failed
   2  wrong usage";
 
-/// A running server follows a change of the keys within this time.
+/// Time in which a running server usually follows a change of the keys.
 const FOLLOWS: Duration = Duration::from_millis(1200);
 
 #[derive(Debug, Args)]

@@ -58,7 +58,7 @@ pub(super) fn find(runtime: &Runtime, host: &str, port: u16) -> Port {
         },
     };
     Port {
-        name: format!("HOST={} PORT={port}", config::shown(host)),
+        name: format!("HOST={} PORT={port}", config::redacted(host)),
         state,
     }
 }

@@ -75,7 +75,7 @@ fn read_only<T>(
     let found = file::connect_read_only(path, unused).map_err(OpenError::from);
     let found = found.and_then(|conn| query(&conn));
     if unused && !is_unused(path)? {
-        // A server has started meanwhile, and what was read may be torn.
+        // A server has started during the read, which may have mixed two states.
         return query(&file::connect_read_only(path, false)?).map(Some);
     }
     found.map(Some)

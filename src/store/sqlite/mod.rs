@@ -1,6 +1,6 @@
-//! SQLite. Callers get whole steps: what is more than one statement here is one
-//! transaction. Reads use the read pool; all writes go through the writer
-//! connection, on a thread that commits what has gathered.
+//! The store on SQLite. Each method is one transaction, however many statements it
+//! has. Reads use the read pool; all writes go through the writer connection, whose
+//! thread commits those that have queued up together.
 
 mod connection;
 mod inspect;

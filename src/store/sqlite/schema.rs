@@ -77,7 +77,7 @@ pub(super) fn has_table(conn: &Connection, table: &str) -> rusqlite::Result<bool
     Ok(!columns(conn, table)?.is_empty())
 }
 
-/// Brings the schema up to date, whatever other processes do meanwhile.
+/// Brings the schema up to date, also when other processes do so at the same time.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
     check_columns(conn)?;
     let runner = embedded::migrations::runner()

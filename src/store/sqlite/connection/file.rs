@@ -1,4 +1,5 @@
-//! The database file: its mode from birth, and how it is connected to.
+//! The database file: created with mode 0600, and opened for writing, for reading, or
+//! without changing anything.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -16,7 +17,7 @@ use crate::store::OpenError;
 /// Characters that would end a path, or start an escape, in SQLite's file URIs.
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 const OWNER_ONLY: u32 = 0o600;
-/// For one thread at a time; the file is there.
+/// For one thread at a time. Does not create the file.
 const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
     .union(OpenFlags::SQLITE_OPEN_URI)
     .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
@@ -63,7 +64,7 @@ fn restrict(path: &Path) -> Result<(), OpenError> {
 
 fn restrict_one(path: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
-    // SQLite refuses side files that are links; what they lead to is not ours.
+    // SQLite refuses side files that are links; their targets are other people's.
     if meta.is_symlink() || meta.permissions().mode() & 0o077 == 0 {
         return Ok(());
     }
@@ -96,8 +97,8 @@ pub(super) fn size(path: &Path) -> u64 {
     path.metadata().map_or(0, |meta| meta.len())
 }
 
-/// SQLite URI of a file that is never made, so that connecting to a database
-/// that was deleted is an error and not an empty database.
+/// SQLite URI of an existing file. With it, connecting to a database that was deleted
+/// is an error and does not create an empty one.
 fn uri(path: &Path, parameters: &str) -> String {
     let escaped = percent_encode(path.as_os_str().as_bytes(), NOT_IN_URI);
     // "//" at the start would be read as an authority.

@@ -54,7 +54,7 @@ impl Store {
         wal_check::check(path)?;
         let mut conn = file::connect(path)?;
         schema::migrate(&mut conn)?;
-        // The side files are there since the schema was read.
+        // SQLite has created the side files when the schema was read.
         let files = OpenFiles::at(path)?.ok_or_else(replaced)?;
         let readers = ReadPool::open(path)?;
         if before != Some(files.main) || files.changed()?.is_some() {
@@ -81,8 +81,8 @@ impl Store {
         self.writer.ended().await;
     }
 
-    /// Does what is queued, refuses what comes later, moves everything from the
-    /// side files into the database file and closes it.
+    /// Runs the queued steps, refuses later ones, moves the write-ahead log into the
+    /// database file and closes it.
     pub async fn close(self) {
         self.readers.close().await;
         self.writer.close().await;

@@ -9,14 +9,14 @@ use tokio::sync::Mutex;
 use super::Store;
 use crate::store::StoreError;
 
-/// An outcome is good for later callers this long.
+/// Later callers get the same outcome for this long.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 /// A database that takes longer to answer counts as one that cannot be written to.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// A page is really written this often; in between, taking the lock is enough.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
 
-/// Locked by the caller that is finding out, while others wait for its outcome.
+/// Locked by the caller that runs the probe, while others wait for its outcome.
 pub(super) type WriteProbe = Mutex<Outcome>;
 
 /// The last outcome, in readings of a monotonic clock.

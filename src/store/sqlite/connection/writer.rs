@@ -153,8 +153,8 @@ where
 
     fn answer(self: Box<Self>, failure: Option<&StoreError>) {
         let result = match (self.state, failure) {
-            // Also when the step has found something out for itself: it may
-            // have seen what another step of the batch wrote in vain.
+            // Also when the step itself has an error: it may have read what another
+            // step of this batch wrote, which was rolled back.
             (_, Some(e)) => Err(e.clone()),
             (State::Done(result), None) => result,
             (_, None) => Err(StoreError::Unavailable("the step was not run".to_owned())),
@@ -177,16 +177,16 @@ fn run(
     commits: &Commits,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    while !files.is_replaced() && gather(&mut queue, &mut batch) {
+    while !files.is_replaced() && collect_batch(&mut queue, &mut batch) {
         if batch.is_empty() {
             continue;
         }
         let began = Instant::now();
-        let failure = attempt(&mut conn, files, &mut batch).err();
+        let failure = commit_batch(&mut conn, files, &mut batch).err();
         let done = match &failure {
             Some(Failure {
                 is_locked: true, ..
-            }) => out_of_time(&mut batch),
+            }) => take_late(&mut batch),
             _ => std::mem::take(&mut batch),
         };
         commits.ended(failure.is_none(), done.len(), began.elapsed());
@@ -194,14 +194,14 @@ fn run(
             job.answer(failure.as_ref().map(|failure| &failure.error));
         }
     }
-    // Callers who still wait are told, and who waits for the end of this too.
+    // Ends the waiting of callers that are not answered, and of `ended`.
     drop((batch, queue));
     last_checkpoint::close(conn, files);
 }
 
-/// Adds what is queued to what is left of the last batch, and waits for
-/// something when nothing is. False when nothing is left and nothing will come.
-fn gather(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Queued>) -> bool {
+/// Adds queued steps to those that are left of the last batch; when there are none,
+/// waits for one. False when the queue is closed and empty.
+fn collect_batch(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Queued>) -> bool {
     let mut messages = Vec::new();
     if batch.is_empty() {
         if queue.blocking_recv_many(&mut messages, BATCH) == 0 {
@@ -221,9 +221,9 @@ fn gather(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Queued>) -> bool 
     true
 }
 
-/// Takes out the steps that have waited for the lock as long as any may; all,
-/// should none have.
-fn out_of_time(batch: &mut Vec<Queued>) -> Vec<Queued> {
+/// Takes out the steps that have waited for the lock for [`BUSY_TIMEOUT`]; all of them
+/// when none has.
+fn take_late(batch: &mut Vec<Queued>) -> Vec<Queued> {
     let is_late = |(_, queued_at): &mut Queued| queued_at.elapsed() >= BUSY_TIMEOUT;
     let late: Vec<_> = batch.extract_if(.., is_late).collect();
     if late.is_empty() {
@@ -232,7 +232,11 @@ fn out_of_time(batch: &mut Vec<Queued>) -> Vec<Queued> {
     late
 }
 
-fn attempt(conn: &mut Connection, files: &OpenFiles, batch: &mut [Queued]) -> Result<(), Failure> {
+fn commit_batch(
+    conn: &mut Connection,
+    files: &OpenFiles,
+    batch: &mut [Queued],
+) -> Result<(), Failure> {
     let fail = |error| Failure {
         error,
         is_locked: false,
@@ -251,8 +255,8 @@ fn attempt(conn: &mut Connection, files: &OpenFiles, batch: &mut [Queued]) -> Re
     files.check().map_err(fail)
 }
 
-/// Time spent in the queue, behind a batch that waited for a lock in vain,
-/// counts: no caller waits for one lock longer than for another.
+/// Begins the transaction. A step that has waited in the queue, behind a batch that
+/// did not get the lock, waits here for the rest of [`BUSY_TIMEOUT`] only.
 fn begin<'a>(conn: &'a mut Connection, batch: &[Queued]) -> rusqlite::Result<Transaction<'a>> {
     let waited = batch.iter().map(|(_, queued_at)| queued_at.elapsed()).max();
     let left = BUSY_TIMEOUT.saturating_sub(waited.unwrap_or_default());

@@ -22,10 +22,10 @@ const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
         NULL AS created_at, NULL AS signs_from, FALSE AS revoked FROM keys";
 
 impl Store {
-    /// Keys that may be unexpired at `now` and up to `expired` of the others,
-    /// latest first. In order of their expiry.
-    pub async fn keys_around(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
-        self.read(move |conn| around(conn, now, expired)).await
+    /// Keys that have not expired at `now`, and the `expired` ones of the others that
+    /// expired last. In order of their expiry.
+    pub async fn keys_at(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
+        self.read(move |conn| at_moment(conn, now, expired)).await
     }
 
     /// All keys, in the order of their making.
@@ -33,10 +33,10 @@ impl Store {
         self.read(all).await
     }
 
-    /// Changes keys in one transaction: has `decide` plan the change from the
-    /// rows of [`keys_around`](Self::keys_around), or of all keys without
-    /// `expired`, then writes the plan and returns what `decide` gave with it.
-    /// The clock is read in the transaction, which may have waited for a lock.
+    /// Changes keys in one transaction: `decide` gets the rows of
+    /// [`keys_at`](Self::keys_at), or without `expired` all rows, and returns the plan,
+    /// which is written, and a value for the caller. The clock is read within the
+    /// transaction, since that may have waited for a lock.
     pub async fn change_keys<T, E>(
         &self,
         expired: Option<usize>,
@@ -50,7 +50,7 @@ impl Store {
         let step = move |conn: &Connection| {
             let now = clock.now();
             let rows = match expired {
-                Some(expired) => around(conn, now, expired)?,
+                Some(expired) => at_moment(conn, now, expired)?,
                 None => all(conn)?,
             };
             match decide(&rows, now) {
@@ -124,7 +124,7 @@ fn all(conn: &Connection) -> Result<KeyRows, StoreError> {
     query(conn, &format!("{SELECT_KEY} {order}"), [])
 }
 
-fn around(conn: &Connection, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
+fn at_moment(conn: &Connection, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
     // Text in `exp` counts as later than every number, so such a row is among
     // the first ones and is found bad; such rows may not fill the limit of the others.
     let sql = format!(

@@ -53,7 +53,7 @@ impl Bench {
         let env = format!("NOT_MY_KEY={}\nAUTH_RATE=1000\n", key.as_str());
         let settings = Settings::from_parts([], Some(&env)).unwrap();
         let config = Config::from_settings(&settings).unwrap();
-        let sealing_keys = Arc::clone(&config.sealing_keys);
+        let sealing_keys = Arc::clone(&config.keys.sealing_keys);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (app, store) = runtime.block_on(async {
             let store = Store::open(&dir.path().join("keys.db")).unwrap();

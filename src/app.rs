@@ -50,37 +50,37 @@ impl App {
         let rotation = Rotation::new(
             store.clone(),
             Arc::clone(&keys),
-            Arc::clone(&config.sealing_keys),
+            Arc::clone(&config.keys.sealing_keys),
             source,
-            config.policy,
+            config.keys.policy,
             Arc::clone(&clock),
         );
-        let hasher = PasswordHasher::start(config.costs, hashing_threads)?;
-        let issuer = config.issuer.as_ref();
+        let hasher = PasswordHasher::start(config.accounts.costs, hashing_threads)?;
+        let issuer = config.tokens.issuer.as_ref();
         let tokens = TokenIssuer::new(
             Arc::clone(&keys),
-            config.policy,
+            config.keys.policy,
             issuer.map(|issuer| issuer.as_str().to_owned()),
-            config.audience.clone(),
+            config.tokens.audience.clone(),
         );
         let state = Arc::new(AppState {
             accounts: Accounts::new(store.clone(), hasher.clone()),
             sign_in: SignIn::new(store.clone(), hasher, tokens),
-            policy: config.policy,
+            policy: config.keys.policy,
             readiness: Readiness::new(
                 store.clone(),
                 Arc::clone(&keys),
                 Arc::clone(rotation.heartbeat()),
-                config.policy,
+                config.keys.policy,
                 Arc::clone(&clock),
             ),
             heartbeat: Arc::clone(rotation.heartbeat()),
             metrics: Metrics::new(store.commits(), clock.now().as_secs()),
-            has_audience: config.audience.is_some(),
-            issuer: config.issuer,
-            quota: SlidingLog::new(config.auth_rate, Arc::clone(&clock)),
-            proxies: Arc::new(TrustedProxies::new(config.trusted_proxies)),
-            document_caching: http::caching(config.jwks_max_age),
+            has_audience: config.tokens.audience.is_some(),
+            issuer: config.tokens.issuer,
+            quota: SlidingLog::new(config.accounts.auth_rate, Arc::clone(&clock)),
+            proxies: Arc::new(TrustedProxies::new(config.network.trusted_proxies)),
+            document_caching: http::caching(config.keys.jwks_max_age),
             keys,
             clock,
         });

@@ -46,11 +46,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     for text in &args.demo_user {
         let user = config::demo_user(text);
         config
+            .accounts
             .demo_users
             .push(user.map_err(|e| Failure::refused(format!("--demo-user: {e}")))?);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    database::check_sealing_keys(&config.database, &config.sealing_keys, clock.now())?;
+    database::check_sealing_keys(&config.database, &config.keys.sealing_keys, clock.now())?;
     let log = log::start(&config)?;
     let outcome = run_logged(config, clock, new_key);
     // Writes the queued lines. With a full queue the guard prints a warning on
@@ -95,7 +96,7 @@ async fn serve(
         init::create_env_file(Path::new("."), &key)?;
         tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
     }
-    let demo_users = std::mem::take(&mut config.demo_users);
+    let demo_users = std::mem::take(&mut config.accounts.demo_users);
     let store = database::open(&config.database).await?;
     let threads = available_parallelism().map_or(1, usize::from);
     let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
@@ -132,12 +133,12 @@ fn listeners(config: &Config) -> Result<Listeners, Failure> {
     let refused = |what: String| {
         move |e: io::Error| Failure::refused(format!("{what} cannot be listened on: {e}"))
     };
-    let (host, port) = (&config.host, config.port);
+    let (host, port) = (&config.network.host, config.network.port);
     let service = listen::bind(host, port).map_err(refused(format!(
         "HOST={} PORT={port}",
         config::redacted(host)
     )))?;
-    let metrics = match &config.metrics {
+    let metrics = match &config.network.metrics {
         Some((host, port)) => listen::bind(host, *port).map_err(refused(format!(
             "METRICS_ADDR={}:{port}",
             config::redacted(host)

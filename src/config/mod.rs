@@ -1,8 +1,8 @@
 //! The configuration: what may be set, within which bounds, and what is said
 //! when it is not. The one reader of the environment, but for systemd's variables.
 //!
-//! A new setting: its name in `settings.rs`, its field in [`Config`], its reader
-//! in `values.rs`, its lines in `.env.example` and README.
+//! A new setting: its name in `settings.rs`, its field in the struct of its topic in
+//! [`Config`], its reader in `values.rs`, its lines in `.env.example` and README.
 
 mod dotenv;
 mod settings;
@@ -36,39 +36,59 @@ const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
 /// All settings, valid.
 #[derive(Debug)]
 pub struct Config {
-    /// `NOT_MY_KEY`, required: Fernet keys separated by commas.
-    pub sealing_keys: Arc<SealingKeys>,
-    /// `HOST`, by default `localhost`: an address, or a name that is resolved.
-    pub host: String,
-    /// `PORT`, by default 8080; 0 picks one.
-    pub port: u16,
-    /// `APP_ENV`, or `FLASK_ENV` of the earlier server; by default development.
-    pub mode: Mode,
+    pub keys: KeyConfig,
+    pub network: NetworkConfig,
+    pub tokens: TokenConfig,
+    pub accounts: AccountConfig,
     /// `DATABASE_URL`, by default `sqlite:totally_not_my_privateKeys.db`.
     pub database: PathBuf,
-    /// `TRUSTED_PROXIES`, by default none: networks whose `X-Forwarded-For` counts.
-    pub trusted_proxies: Vec<IpNet>,
-    /// `ISSUER`, by default none: the claim `iss` and the discovery documents.
-    pub issuer: Option<Issuer>,
-    /// `AUDIENCE`, by default none: the claim `aud`.
-    pub audience: Option<String>,
+    /// `APP_ENV`, or `FLASK_ENV` of the earlier server; by default development.
+    pub mode: Mode,
+    /// `RUST_LOG`, by default by [`Mode`].
+    pub log_filter: Option<Targets>,
+    /// Warnings for the log.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct KeyConfig {
+    /// `NOT_MY_KEY`, required: Fernet keys separated by commas.
+    pub sealing_keys: Arc<SealingKeys>,
     /// `KEY_LIFETIME` 1h, `TOKEN_LIFETIME` 30m, `KEY_LEAD` 10m, `CLOCK_SKEW`
     /// 60s, `KEY_RETENTION` 7d.
     pub policy: Policy,
     /// `JWKS_MAX_AGE`, by default 5m and never over `KEY_LEAD`.
     pub jwks_max_age: Duration,
+}
+
+#[derive(Debug)]
+pub struct NetworkConfig {
+    /// `HOST`, by default `localhost`: an address, or a name that is resolved.
+    pub host: String,
+    /// `PORT`, by default 8080; 0 picks one.
+    pub port: u16,
+    /// `METRICS_ADDR`, by default none: host and port of a listener of its own.
+    pub metrics: Option<(String, u16)>,
+    /// `TRUSTED_PROXIES`, by default none: networks whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Debug)]
+pub struct TokenConfig {
+    /// `ISSUER`, by default none: the claim `iss` and the discovery documents.
+    pub issuer: Option<Issuer>,
+    /// `AUDIENCE`, by default none: the claim `aud`.
+    pub audience: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct AccountConfig {
     /// `ARGON2_MEMORY_KIB` 19456, `ARGON2_PASSES` 2, `ARGON2_LANES` 1.
     pub costs: Costs,
     /// `AUTH_RATE`, by default 10: sign-ins a second and client address.
     pub auth_rate: NonZeroU32,
-    /// `METRICS_ADDR`, by default none: host and port of a listener of its own.
-    pub metrics: Option<(String, u16)>,
     /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by spaces.
     pub demo_users: Vec<DemoUser>,
-    /// `RUST_LOG`, by default by [`Mode`].
-    pub log_filter: Option<Targets>,
-    /// Warnings for the log.
-    pub warnings: Vec<String>,
 }
 
 /// Use of the service, for the defaults of its log.
@@ -132,20 +152,28 @@ impl Config {
         let config = || {
             let (policy, jwks_max_age) = times?;
             Some(Self {
-                sealing_keys: Arc::new(sealing_keys?),
-                host: host?,
-                port: port?,
-                mode: mode?,
+                keys: KeyConfig {
+                    sealing_keys: Arc::new(sealing_keys?),
+                    policy,
+                    jwks_max_age,
+                },
+                network: NetworkConfig {
+                    host: host?,
+                    port: port?,
+                    metrics: metrics?,
+                    trusted_proxies: trusted_proxies?,
+                },
+                tokens: TokenConfig {
+                    issuer: issuer?,
+                    audience: settings.get(name::AUDIENCE).map(str::to_owned),
+                },
+                accounts: AccountConfig {
+                    costs: costs?,
+                    auth_rate: auth_rate?,
+                    demo_users: demo_users?,
+                },
                 database: database?,
-                trusted_proxies: trusted_proxies?,
-                issuer: issuer?,
-                audience: settings.get(name::AUDIENCE).map(str::to_owned),
-                policy,
-                jwks_max_age,
-                costs: costs?,
-                auth_rate: auth_rate?,
-                metrics: metrics?,
-                demo_users: demo_users?,
+                mode: mode?,
                 log_filter: log_filter?,
                 warnings,
             })

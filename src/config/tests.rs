@@ -23,16 +23,19 @@ fn refusal(file: &str) -> String {
 #[test]
 fn nothing_but_a_key_is_needed() {
     let config = config("").unwrap();
-    assert_eq!((&*config.host, config.port), ("localhost", 8080));
+    assert_eq!(
+        (&*config.network.host, config.network.port),
+        ("localhost", 8080)
+    );
     assert_eq!(config.mode, Mode::Development);
     assert_eq!(
         config.database,
         PathBuf::from("totally_not_my_privateKeys.db")
     );
-    assert_eq!(config.jwks_max_age.as_secs(), 300);
-    assert_eq!(config.costs, Costs::DEFAULT);
-    assert_eq!(config.auth_rate.get(), 10);
-    assert!(config.trusted_proxies.is_empty() && config.demo_users.is_empty());
+    assert_eq!(config.keys.jwks_max_age.as_secs(), 300);
+    assert_eq!(config.accounts.costs, Costs::DEFAULT);
+    assert_eq!(config.accounts.auth_rate.get(), 10);
+    assert!(config.network.trusted_proxies.is_empty() && config.accounts.demo_users.is_empty());
     assert!(config.warnings.is_empty());
 }
 
@@ -85,7 +88,7 @@ fn times_that_do_not_fit_together_are_refused_with_the_numbers() {
     let text = refusal("JWKS_MAX_AGE=11m");
     assert!(text.contains("660 s") && text.contains("600 s"), "{text}");
     let minute = "KEY_LIFETIME=80s\nKEY_LEAD=5s\nTOKEN_LIFETIME=10s\nCLOCK_SKEW=5s";
-    assert_eq!(config(minute).unwrap().jwks_max_age.as_secs(), 5);
+    assert_eq!(config(minute).unwrap().keys.jwks_max_age.as_secs(), 5);
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn a_log_filter_is_made_of_levels_by_target_or_for_all() {
 fn a_host_is_an_address_or_a_name() {
     let longest = "a.".repeat(127) + "a";
     for good in ["0.0.0.0", "::", "[::1]", "my_host-1.example.", &longest] {
-        assert_eq!(config(&format!("HOST={good}")).unwrap().host, good);
+        assert_eq!(config(&format!("HOST={good}")).unwrap().network.host, good);
     }
     let too_long = "a.".repeat(128);
     for bad in [
@@ -182,7 +185,7 @@ fn a_sealing_key_in_the_wrong_variable_is_not_shown() {
 
 #[test]
 fn metrics_are_at_an_address_and_a_port_and_nowhere_unless_asked_for() {
-    assert_eq!(config("").unwrap().metrics, None);
+    assert_eq!(config("").unwrap().network.metrics, None);
     for (text, host, port) in [
         ("127.0.0.1:9100", "127.0.0.1", 9100),
         ("0.0.0.0:0", "0.0.0.0", 0),
@@ -190,7 +193,7 @@ fn metrics_are_at_an_address_and_a_port_and_nowhere_unless_asked_for() {
         ("localhost:9100", "localhost", 9100),
     ] {
         let config = config(&format!("METRICS_ADDR={text}")).unwrap();
-        assert_eq!(config.metrics, Some((host.to_owned(), port)));
+        assert_eq!(config.network.metrics, Some((host.to_owned(), port)));
     }
     for bad in [
         "9100",
@@ -211,6 +214,7 @@ fn metrics_are_at_an_address_and_a_port_and_nowhere_unless_asked_for() {
 fn demo_users_are_read_and_their_passwords_not_shown() {
     let config = config("DEMO_USER=\"userABC:password123 bob:a:b\"").unwrap();
     let names: Vec<_> = config
+        .accounts
         .demo_users
         .iter()
         .map(|u| u.username.as_str())

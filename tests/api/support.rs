@@ -94,7 +94,7 @@ impl TestApp {
         let key = std::fs::read_to_string(&key_file).unwrap();
         let settings = Settings::from_parts([], Some(&format!("NOT_MY_KEY={key}\n{env}\n")));
         let config = Config::from_settings(&settings.unwrap()).unwrap();
-        let sealing_keys = Arc::clone(&config.sealing_keys);
+        let sealing_keys = Arc::clone(&config.keys.sealing_keys);
         let store = Store::open(&dir.path().join("keys.db")).unwrap();
         let source = Arc::new(Stock::default());
         let stock = Arc::clone(&source);

@@ -23,7 +23,7 @@ pub(super) fn check(
     running: bool,
     report: &mut Report,
 ) {
-    let review = database::review_keys(found, &config.sealing_keys, &config.policy, now);
+    let review = database::review_keys(found, &config.keys.sealing_keys, &config.keys.policy, now);
     let statuses = &review.statuses;
     unreadable(found, report);
     unopened(statuses, report);

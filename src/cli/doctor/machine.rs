@@ -81,7 +81,7 @@ pub(super) fn disk(database: &Path, report: &mut Report) {
 /// Ten sign-ins a second, one after the other, must fit.
 pub(super) fn password_hash(runtime: &Runtime, config: &Config, report: &mut Report) {
     const CHECK: &str = "password hash";
-    let costs = config.costs;
+    let costs = config.accounts.costs;
     match runtime.block_on(hash_timing::measure(costs)) {
         Ok(took) => {
             let text = format!(

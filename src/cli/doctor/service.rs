@@ -178,7 +178,7 @@ fn difference(
             "a service runs, but there is no database here whose keys it could publish".to_owned(),
         );
     };
-    let sealing_keys = config.map(|config| &*config.sealing_keys);
+    let sealing_keys = config.map(|config| &*config.keys.sealing_keys);
     let listed = |kids: Vec<String>| {
         let kids: Vec<_> = kids.iter().take(10).map(|kid| format!("{kid:?}")).collect();
         kids.join(", ")
@@ -221,7 +221,7 @@ fn headers(server: &Server, config: Option<&Config>, report: &mut Report) {
     .into_iter()
     .filter_map(|(name, fine)| (!fine).then_some(name))
     .collect();
-    let max_age = config.map(|c| format!("public, max-age={}", c.jwks_max_age.as_secs()));
+    let max_age = config.map(|c| format!("public, max-age={}", c.keys.jwks_max_age.as_secs()));
     if !wrong.is_empty() {
         report.fail(
             "headers",

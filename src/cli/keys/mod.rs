@@ -88,9 +88,9 @@ async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Fai
     let store = database::open_existing(&config.database).await?;
     let keys = KeyOperations::new(
         store.clone(),
-        config.sealing_keys,
+        config.keys.sealing_keys,
         Arc::new(Rsa2048),
-        config.policy,
+        config.keys.policy,
         Arc::clone(&clock),
     );
     let done = execute(command, &keys, &*clock).await;

@@ -7,6 +7,7 @@ mod keygen;
 mod keys;
 mod log;
 mod serve;
+mod terminal;
 mod verify;
 
 use std::io::Write as _;

@@ -26,6 +26,7 @@ use crate::crypto::fernet::SealingKeys;
 use crate::crypto::password::{Costs, MAX_PASSWORD_LEN};
 use crate::domain::issuer::Issuer;
 use crate::domain::names::Username;
+use crate::domain::tokens::Audience;
 use crate::lifecycle::Policy;
 pub use dotenv::FILE;
 pub use settings::{Name, Settings, name};
@@ -77,8 +78,8 @@ pub struct NetworkConfig {
 pub struct TokenConfig {
     /// `ISSUER`, by default none: the claim `iss` and the discovery documents.
     pub issuer: Option<Issuer>,
-    /// `AUDIENCE`, by default none: the claim `aud`.
-    pub audience: Option<String>,
+    /// `AUDIENCE`, by default none: the claim `aud`; several are separated by commas.
+    pub audience: Option<Audience>,
 }
 
 #[derive(Debug)]
@@ -165,7 +166,7 @@ impl Config {
                 },
                 tokens: TokenConfig {
                     issuer: issuer?,
-                    audience: settings.get(name::AUDIENCE).map(str::to_owned),
+                    audience: audience(settings),
                 },
                 accounts: AccountConfig {
                     costs: costs?,
@@ -199,6 +200,11 @@ pub fn generate_sealing_key() -> Zeroizing<String> {
 /// `DATABASE_URL` alone, valid whatever the other settings are.
 pub fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
     values::database(settings)
+}
+
+/// `AUDIENCE` alone.
+pub fn audience(settings: &Settings) -> Option<Audience> {
+    settings.get(name::AUDIENCE).and_then(Audience::parse)
 }
 
 /// `HOST` and `PORT` alone, valid whatever the other settings are.

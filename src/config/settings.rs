@@ -137,14 +137,19 @@ impl Settings {
     }
 }
 
-/// The setting that `name` is a misspelling of, perhaps.
+/// The setting that `name` is a misspelling of, perhaps: up to two letters are
+/// wrong, or three of a long name, or there is one of some endings too many.
 fn nearly(name: &str) -> Option<Name> {
     let upper = name.to_uppercase();
     let is_near = |known: &Name| {
-        let most = (known.0.len() / 3).min(2);
-        strsim::osa_distance(&upper, known.0) <= most
+        let length = known.0.len();
+        strsim::osa_distance(&upper, known.0) <= (length / 3).min(2).max(length / 5)
     };
-    name::ALL.iter().copied().find(is_near)
+    let near = name::ALL.iter().copied().find(is_near);
+    near.or_else(|| {
+        let mut endings = ["_URL", "_URI", "_SECONDS"].into_iter();
+        endings.find_map(|ending| Name::find(upper.strip_suffix(ending)?))
+    })
 }
 
 #[cfg(test)]
@@ -197,6 +202,11 @@ mod tests {
             ("port", Some("PORT")),
             ("KEYLIFETIME", Some("KEY_LIFETIME")),
             ("AUTH_RATES", Some("AUTH_RATE")),
+            ("TRUSTED_PROXY", Some("TRUSTED_PROXIES")),
+            ("TOKEN_LIFE_TIME", Some("TOKEN_LIFETIME")),
+            ("ISSUER_URL", Some("ISSUER")),
+            ("KEY_LEAD_SECONDS", Some("KEY_LEAD")),
+            ("DATABASE_USER", None),
             ("ROOT", None),
             ("DATABASE_PASSWORD", None),
         ] {

@@ -28,7 +28,35 @@ pub struct TokenIssuer {
 #[derive(Debug)]
 struct FixedClaims {
     issuer: Option<String>,
-    audience: Option<String>,
+    audience: Option<Audience>,
+}
+
+/// The claim `aud`: a string, or several in an array (RFC 7519 section 4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    /// Reads a list separated by commas; none when it has no entry.
+    pub fn parse(list: &str) -> Option<Self> {
+        let entries = list.split(',').map(str::trim).filter(|it| !it.is_empty());
+        let mut entries: Vec<_> = entries.map(str::to_owned).collect();
+        if entries.len() > 1 {
+            return Some(Self::Several(entries));
+        }
+        entries.pop().map(Self::One)
+    }
+
+    /// The first entry.
+    pub fn first(&self) -> Option<&str> {
+        match self {
+            Self::One(entry) => Some(entry),
+            Self::Several(entries) => entries.first().map(String::as_str),
+        }
+    }
 }
 
 /// Claims of a token (RFC 7519 section 4.1). No `nbf`.
@@ -38,7 +66,7 @@ struct Claims<'a> {
     iss: Option<&'a str>,
     sub: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<&'a str>,
+    aud: Option<&'a Audience>,
     iat: i64,
     exp: i64,
     jti: String,
@@ -70,7 +98,7 @@ impl TokenIssuer {
         keys: Arc<KeyRing>,
         policy: Policy,
         issuer: Option<String>,
-        audience: Option<String>,
+        audience: Option<Audience>,
     ) -> Self {
         Self {
             keys,
@@ -119,7 +147,7 @@ fn sign(
     let claims = Claims {
         iss: fixed.issuer.as_deref(),
         sub: subject,
-        aud: fixed.audience.as_deref(),
+        aud: fixed.audience.as_ref(),
         iat: iat.as_secs(),
         exp: exp.as_secs(),
         jti: uuid::Uuid::new_v4().to_string(),

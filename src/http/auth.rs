@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::body;
 use super::client::ClientAddr;
-use super::error::ApiError;
+use super::error::{ApiError, Challenge};
 use super::state::SharedState;
 use crate::domain::sign_in::Credentials;
 use crate::domain::tokens::TokenKind;
@@ -55,11 +55,12 @@ async fn auth(
     let kind = token_kind(&parts);
     let sign_in = async {
         let body = body::read(&parts.headers, body).await?;
-        let credentials = credentials(&parts, &body)?;
+        let (credentials, challenge) = credentials(&parts, &body)?;
         let signed_in = state
             .sign_in
             .sign_in(credentials, kind, client, &*state.clock);
-        Ok(signed_in.await?)
+        let signed_in = signed_in.await;
+        signed_in.map_err(|e| ApiError::sign_in(e, challenge))
     };
     let token = sign_in.await;
     counted.outcome = match &token {
@@ -88,23 +89,25 @@ fn token_response(token: String) -> Response {
     ([(header::CACHE_CONTROL, no_store)], Json(Issued { token })).into_response()
 }
 
-/// A body takes precedence over a header; a scheme other than Basic is ignored.
-fn credentials(parts: &Parts, body: &Bytes) -> Result<Credentials, ApiError> {
-    let (username, password) = if body.is_empty() {
-        basic(&parts.headers)?.ok_or_else(|| {
-            ApiError::BadRequest(
-                "no credentials: send username and password as JSON, as a form or by HTTP Basic"
-                    .into(),
-            )
-        })?
-    } else {
-        let mut fields = body::parse(&parts.headers, body)?;
-        (fields.username()?, fields.password()?)
+/// A body that has credentials takes precedence over a header.
+fn credentials(parts: &Parts, body: &Bytes) -> Result<(Credentials, Challenge), ApiError> {
+    let mut fields = (!body.is_empty())
+        .then(|| body::parse(&parts.headers, body))
+        .transpose()?;
+    // Some clients send `{}` or `null` where they mean no body.
+    let by_header = match &fields {
+        Some(fields) if fields.have_credentials() => None,
+        _ => basic(&parts.headers)?,
     };
-    Ok(Credentials::new(username, password)?)
+    let (challenge, (username, password)) = match (by_header, &mut fields) {
+        (Some(pair), _) => (Challenge::Basic, pair),
+        (None, Some(fields)) => (Challenge::Body, (fields.username()?, fields.password()?)),
+        (None, None) => return Err(ApiError::NoCredentials),
+    };
+    Ok((Credentials::new(username, password)?, challenge))
 }
 
-/// HTTP Basic (RFC 7617), in UTF-8.
+/// HTTP Basic (RFC 7617), in UTF-8; none for other schemes, which are ignored.
 fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretString)>, ApiError> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Ok(None);

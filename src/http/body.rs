@@ -48,6 +48,10 @@ enum Format {
 }
 
 impl Fields {
+    pub(super) fn have_credentials(&self) -> bool {
+        self.username != Field::Missing || self.password != Field::Missing
+    }
+
     pub(super) fn username(&mut self) -> Result<String, ApiError> {
         std::mem::take(&mut self.username).into_text("username")
     }
@@ -91,7 +95,8 @@ impl Field {
     }
 }
 
-/// Reads a body as a whole: at most 16 KiB, within ten seconds.
+/// Reads a body as a whole: at most 16 KiB, within ten seconds. A byte order mark
+/// before it and line ends after it, which some programs add, are dropped.
 pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         // To read on would send 100 Continue (RFC 9110 section 10.1.1).
@@ -102,7 +107,10 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, A
     }
     let whole = Limited::new(&mut body, MAX_BODY).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => {
+            let whole = collected.to_bytes();
+            Ok(whole.slice_ref(without_frame(&whole)))
+        }
         Ok(Err(e)) if e.is::<LengthLimitError>() => {
             discard(body).await;
             Err(ApiError::TooLarge(MAX_BODY))
@@ -110,6 +118,14 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, A
         Ok(Err(_)) => Err(ApiError::BadRequest("the body did not arrive whole".into())),
         Err(_) => Err(ApiError::TooSlow),
     }
+}
+
+fn without_frame(mut text: &[u8]) -> &[u8] {
+    text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    while let [start @ .., b'\r' | b'\n'] = text {
+        text = start;
+    }
+    text
 }
 
 /// Reads and drops the rest, within bounds. Many clients send the whole body
@@ -131,18 +147,22 @@ async fn discard(mut body: Body) {
 ///
 /// `curl -d '{...}'` sends the content type of a form, and some clients send
 /// none. A body that starts with a brace is JSON then: no form starts with one.
+/// `null` has no field either way.
 pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Fields, ApiError> {
     match format(headers, body)? {
+        Format::Json if body.trim_ascii() == b"null" => Ok(Fields::default()),
         Format::Json => parse_json(body),
         Format::Form => parse_form(body),
     }
 }
 
 fn format(headers: &HeaderMap, body: &[u8]) -> Result<Format, ApiError> {
-    if headers.contains_key(header::CONTENT_ENCODING) {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if !encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::UnsupportedMediaType);
     }
-    let looks_like_json = body.trim_ascii_start().starts_with(b"{");
+    let trimmed = body.trim_ascii();
+    let looks_like_json = trimmed.starts_with(b"{") || trimmed == b"null";
     let Some(content_type) = headers.get(header::CONTENT_TYPE).filter(|v| !v.is_empty()) else {
         return if looks_like_json {
             Ok(Format::Json)

@@ -1,6 +1,6 @@
 //! The discovery documents, there when `ISSUER` is set: OpenID Connect Discovery
-//! 1.0 and RFC 8414. They have only members that are true of this service:
-//! it has no authorization endpoint and so no response types.
+//! 1.0 and RFC 8414. They have only members that are true of this service: it has
+//! no authorization endpoint.
 
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ use crate::domain::key_ring::Document;
 struct Metadata<'a> {
     issuer: &'a str,
     jwks_uri: String,
+    /// Required by both standards. Kubernetes, which has no authorization endpoint
+    /// either, gives the same value.
+    response_types_supported: [&'static str; 1],
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: [&'static str; 1],
     claims_supported: &'a [&'static str],
@@ -30,6 +33,7 @@ pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState>
     let document = Arc::new(Document::new(&Metadata {
         issuer: issuer.as_str(),
         jwks_uri: issuer.join(jwks::PATH),
+        response_types_supported: ["id_token"],
         subject_types_supported: ["public"],
         id_token_signing_alg_values_supported: ["RS256"],
         claims_supported: &claims[..if has_audience { 6 } else { 5 }],

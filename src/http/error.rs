@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -16,9 +16,14 @@ use crate::domain::names::Invalid;
 use crate::domain::sign_in::SignInError;
 use crate::metrics::SignInOutcome;
 
-/// `WWW-Authenticate` of a 401 (RFC 9110 section 11.6.1).
-const CHALLENGE: HeaderValue =
-    HeaderValue::from_static(r#"Basic realm="jwks-server", charset="UTF-8""#);
+/// The scheme of the challenge in a 401 (RFC 9110 section 11.6.1).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Challenge {
+    Basic,
+    /// For credentials in the body. At a challenge of Basic a browser opens its own
+    /// login box over the page whose script has sent them.
+    Body,
+}
 
 /// `Retry-After` of a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -27,8 +32,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub(super) enum ApiError {
     /// 400.
     BadRequest(Cow<'static, str>),
+    /// 401: neither a body nor an `Authorization` that is understood.
+    NoCredentials,
     /// 401: unknown name or wrong password.
-    BadCredentials,
+    BadCredentials(Challenge),
     /// 404.
     NotFound,
     /// 405; the value of `Allow`.
@@ -66,10 +73,18 @@ impl ApiError {
         Self::Unavailable(why.into(), RETRY_AFTER)
     }
 
+    /// A sign-in that failed; a 401 has the challenge.
+    pub(super) fn sign_in(error: SignInError, challenge: Challenge) -> Self {
+        match error {
+            SignInError::BadCredentials => Self::BadCredentials(challenge),
+            SignInError::Service(e) => e.into(),
+        }
+    }
+
     /// Label of the failure in the metric of sign-ins.
     pub(super) fn sign_in_outcome(&self) -> SignInOutcome {
         match self {
-            Self::BadCredentials => SignInOutcome::BadCredentials,
+            Self::BadCredentials(_) => SignInOutcome::BadCredentials,
             Self::Overloaded => SignInOutcome::Overloaded,
             Self::Unavailable(..) => SignInOutcome::Unavailable,
             Self::Internal => SignInOutcome::Failed,
@@ -80,7 +95,7 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::BadCredentials => StatusCode::UNAUTHORIZED,
+            Self::NoCredentials | Self::BadCredentials(_) => StatusCode::UNAUTHORIZED,
             Self::NotFound | Self::OnlyMetrics => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -96,7 +111,10 @@ impl ApiError {
     fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::BadRequest(why) => return why.clone(),
-            Self::BadCredentials => "unknown username or wrong password",
+            Self::NoCredentials => {
+                "no credentials: send username and password as JSON, as a form or by HTTP Basic"
+            }
+            Self::BadCredentials(_) => "unknown username or wrong password",
             Self::NotFound => {
                 "there is nothing at this path; see GET /.well-known/jwks.json, POST /register and POST /auth"
             }
@@ -135,9 +153,8 @@ impl IntoResponse for ApiError {
             HeaderValue::from_static("application/json"),
         );
         match self {
-            Self::BadCredentials => {
-                headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
-            }
+            Self::NoCredentials => challenge(headers, Challenge::Basic),
+            Self::BadCredentials(scheme) => challenge(headers, scheme),
             Self::MethodNotAllowed(allow) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
@@ -159,6 +176,14 @@ impl IntoResponse for ApiError {
     }
 }
 
+fn challenge(headers: &mut HeaderMap, scheme: Challenge) {
+    let value = match scheme {
+        Challenge::Basic => r#"Basic realm="jwks-server", charset="UTF-8""#,
+        Challenge::Body => r#"Body realm="jwks-server""#,
+    };
+    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+}
+
 /// Rounded up, at least 1, so that a client does not come back too early.
 fn whole_seconds(wait: Duration) -> u64 {
     let part = u64::from(wait.subsec_nanos() > 0);
@@ -176,15 +201,6 @@ impl From<SignUpError> for ApiError {
         match error {
             SignUpError::AlreadyExists => Self::Taken,
             SignUpError::Service(e) => e.into(),
-        }
-    }
-}
-
-impl From<SignInError> for ApiError {
-    fn from(error: SignInError) -> Self {
-        match error {
-            SignInError::BadCredentials => Self::BadCredentials,
-            SignInError::Service(e) => e.into(),
         }
     }
 }

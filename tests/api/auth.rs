@@ -14,6 +14,7 @@ use crate::support::{FORM, JSON, Reply, START, TestApp};
 const WRONG: &str = "unknown username or wrong password";
 const NO_CREDENTIALS: &str =
     "no credentials: send username and password as JSON, as a form or by HTTP Basic";
+const BASIC: &str = r#"Basic realm="jwks-server", charset="UTF-8""#;
 const GOOD_JSON: &str = r#"{"username":"userABC","password":"pass:w+rd 1"}"#;
 const GOOD_FORM: &str = "username=userABC&password=pass:w%2Brd+1";
 
@@ -76,8 +77,8 @@ async fn a_body_beats_a_header() {
     let wrong = r#"{"username":"userABC","password":"x"}"#;
     let reply = auth(&app, &[JSON, ("authorization", &good)], wrong).await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
-    let reply = auth(&app, &[JSON, ("authorization", &good)], "{}").await;
-    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    let reply = auth(&app, &[FORM, ("authorization", &good)], "username=x").await;
+    assert_eq!(reply.error(), "password is missing");
     for header in ["Basic !", &basic("userABC:x"), &basic("nobody")] {
         let reply = auth(&app, &[JSON, ("authorization", header)], GOOD_JSON).await;
         assert_eq!(reply.status, StatusCode::OK, "{header}");
@@ -92,9 +93,85 @@ async fn an_unknown_authorization_scheme_is_ignored() {
         let reply = auth(&app, &headers, GOOD_JSON).await;
         assert_eq!(reply.status, StatusCode::OK, "{header}");
         let reply = auth(&app, &[("authorization", header)], "").await;
-        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{header}");
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{header}");
         assert_eq!(reply.error(), NO_CREDENTIALS);
     }
+}
+
+#[tokio::test]
+async fn fr_48_a_401_has_the_challenge_of_basic_unless_the_credentials_came_in_the_body() {
+    let app = app().await;
+    let wrong = basic("userABC:x");
+    let wrong = ("authorization", wrong.as_str());
+    let body = r#"{"username":"userABC","password":"x"}"#;
+    for (headers, body, challenge) in [
+        (&[][..], "", BASIC),
+        (&[JSON], "", BASIC),
+        (&[("authorization", "Bearer x")], "", BASIC),
+        (&[wrong], "", BASIC),
+        (&[JSON, wrong], "{}", BASIC),
+        // Browsers open a login box at a challenge of Basic.
+        (&[JSON], body, r#"Body realm="jwks-server""#),
+        (&[JSON, wrong], body, r#"Body realm="jwks-server""#),
+        (
+            &[FORM],
+            "username=a&password=b",
+            r#"Body realm="jwks-server""#,
+        ),
+    ] {
+        let reply = auth(&app, headers, body).await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{headers:?} {body}");
+        let sent = reply.header("www-authenticate");
+        assert_eq!(sent, challenge, "{headers:?} {body}");
+    }
+}
+
+#[tokio::test]
+async fn fr_54_a_body_without_credentials_leaves_those_of_basic() {
+    let app = app().await;
+    let good = basic("userABC:pass:w+rd 1");
+    let good = ("authorization", good.as_str());
+    for (label, body) in [
+        (JSON, "{}"),
+        (JSON, "null"),
+        (JSON, "\u{feff}{}"),
+        (JSON, r#"{"grant_type":"client_credentials"}"#),
+        (FORM, "grant_type=client_credentials"),
+        (FORM, "{}"),
+        (FORM, "null"),
+        (FORM, "\r\n"),
+        (("x-label", "none"), "{}"),
+        (("x-label", "none"), "null"),
+        (("x-label", "none"), "\n"),
+    ] {
+        let reply = auth(&app, &[label, good], body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{label:?} {body:?}");
+    }
+    let reply = auth(&app, &[JSON, good], "{").await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    let reply = auth(&app, &[JSON], "{}").await;
+    assert_eq!(reply.error(), "username is missing");
+}
+
+#[tokio::test]
+async fn what_editors_and_shells_add_to_a_body_is_dropped() {
+    let app = app().await;
+    let identity = ("content-encoding", "Identity");
+    for (headers, body) in [
+        (&[JSON][..], format!("\u{feff}{GOOD_JSON}")),
+        (&[], format!("\u{feff}{GOOD_JSON}\r\n")),
+        (&[FORM], format!("\u{feff}{GOOD_JSON}")),
+        (&[FORM], format!("{GOOD_FORM}\n")),
+        (&[FORM], format!("\u{feff}{GOOD_FORM}\r\n\r\n")),
+        (&[JSON, identity], GOOD_JSON.to_owned()),
+        (&[FORM, identity], GOOD_FORM.to_owned()),
+    ] {
+        let reply = auth(&app, headers, &body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{headers:?} {body:?}");
+    }
+    let packed = [JSON, identity, ("content-encoding", "gzip")];
+    let reply = auth(&app, &packed, GOOD_JSON).await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
 
 #[tokio::test]
@@ -133,10 +210,6 @@ async fn an_unknown_name_and_a_wrong_password_get_the_same_answer() {
         let mut reply = app.sign_in("/auth", name, password).await;
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{name}");
         assert_eq!(reply.error(), WRONG);
-        assert_eq!(
-            reply.header("www-authenticate"),
-            r#"Basic realm="jwks-server", charset="UTF-8""#
-        );
         reply.headers.remove("x-request-id");
         seen.push(reply.headers);
     }
@@ -205,6 +278,14 @@ async fn issuer_and_audience_are_in_every_token_when_configured() {
         assert_eq!(claims["aud"], "https://api.example.com");
         assert_eq!(claims.as_object().unwrap().len(), 6);
     }
+}
+
+#[tokio::test]
+async fn several_audiences_are_an_array() {
+    let app = TestApp::with_settings("AUDIENCE='https://a.example, api,'").await;
+    let password = app.register("alice").await;
+    let claims = app.token("/auth", "alice", &password).await.claims();
+    assert_eq!(claims["aud"], json!(["https://a.example", "api"]));
 }
 
 #[tokio::test]

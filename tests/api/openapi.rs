@@ -176,7 +176,8 @@ fn is_described(document: &Value, operation: &str, reply: &Reply) {
     for (name, header) in described["headers"].as_object().unwrap() {
         let schema = &resolved(document, header)["schema"];
         if let Some(values) = schema["enum"].as_array() {
-            assert_eq!(*values, [reply.header(name)], "{operation} {status} {name}");
+            let sent = reply.header(name).into();
+            assert!(values.contains(&sent), "{operation} {status} {name}");
         }
         if schema["pattern"] == "^public, max-age=[0-9]+$" {
             assert_eq!(reply.header(name), "public, max-age=300");
@@ -224,7 +225,8 @@ async fn what_a_post_is_answered_is_described() {
         ("/auth", JSON, &alice, 200),
         ("/auth?expired", JSON, &alice, 200),
         ("/auth", FORM, "username=alice&password=x", 401),
-        ("/auth", FORM, "", 400),
+        ("/auth", JSON, "{}", 400),
+        ("/auth", FORM, "", 401),
         ("/auth", FORM, &large, 413),
         ("/auth", xml, "x", 415),
     ] {

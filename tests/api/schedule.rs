@@ -139,6 +139,7 @@ async fn discovery_is_there_with_an_issuer_and_says_only_what_is_true() {
     let expected = json!({
         "issuer": "https://issuer.example",
         "jwks_uri": "https://issuer.example/.well-known/jwks.json",
+        "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "claims_supported": ["iss", "sub", "iat", "exp", "jti", "aud"],

@@ -141,7 +141,7 @@ fn use_routes(server: &Server, secrets: &mut Secrets) -> String {
             xml.into_bytes(),
             415,
         ),
-        ("/auth", &[("Authorization", &bearer)], Vec::new(), 400),
+        ("/auth", &[("Authorization", &bearer)], Vec::new(), 401),
         ("/auth", &[("Authorization", &broken)], Vec::new(), 400),
         (
             "/auth",

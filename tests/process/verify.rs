@@ -160,9 +160,88 @@ fn a_changed_token_is_told_by_its_cause_and_never_shown() {
             assert!(!said.contains(part), "{said}");
         }
     }
-    let done = verify(dir.path(), &["Bearer", &live, "--jwks", &url], "");
+    let done = verify(dir.path(), &["Token", &live, "--jwks", &url], "");
     assert_eq!(code(&done), REFUSED);
     assert!(!(stdout(&done) + &stderr(&done)).contains(parts[1]));
+}
+
+#[test]
+fn what_surrounds_a_token_is_taken_off_and_told() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let (live, url) = token(&server, "/auth");
+    let answer = format!(r#"{{"token":"{live}"}}"#);
+    let (bearer, padded) = (format!("bearer {live}"), format!(" \t{live}\n"));
+    for (given, stdin, told) in [
+        (&["-"][..], format!("{live}\r\n"), None),
+        (&[live.as_str()], String::new(), None),
+        (&[&padded], String::new(), Some("the white space around it")),
+        (&["-"], padded.clone(), Some("the white space around it")),
+        (&[&answer], String::new(), Some("the JSON answer around it")),
+        (&["-"], answer.clone(), Some("the JSON answer around it")),
+        (&[&bearer], String::new(), Some("the word Bearer before it")),
+        (
+            &["Bearer", &live],
+            String::new(),
+            Some("the word Bearer before it"),
+        ),
+    ] {
+        let done = verify(dir.path(), &[given, &["--jwks", &url]].concat(), &stdin);
+        assert_eq!(code(&done), VERIFIED, "{}{}", stdout(&done), stderr(&done));
+        let first = stdout(&done).lines().next().unwrap().to_owned();
+        match told {
+            Some(what) => assert_eq!(first, format!("ok    input       without {what}")),
+            None => assert!(first.starts_with("ok    form "), "{first}"),
+        }
+    }
+    let (start, end) = live.split_at(40);
+    let done = verify(
+        dir.path(),
+        &["-", "--jwks", &url],
+        &format!("{start}\n{end}"),
+    );
+    assert_eq!(code(&done), MALFORMED);
+    assert!(stdout(&done).contains("it has a space or a line end inside"));
+}
+
+#[test]
+fn header_and_claims_are_shown_and_nothing_that_a_terminal_obeys() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let (live, url) = token(&server, "/auth");
+    let done = verify(dir.path(), &[&live, "--jwks", &url], "");
+    let shown = stdout(&done);
+    let of = |name: &str| {
+        let mut lines = shown.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+        serde_json::from_str::<Value>(line).unwrap()
+    };
+    let part = |n| {
+        URL_SAFE_NO_PAD
+            .decode(live.split('.').nth(n).unwrap())
+            .unwrap()
+    };
+    let (header, claims) = (part(0), part(1));
+    assert_eq!(
+        of("header "),
+        serde_json::from_slice::<Value>(&header).unwrap()
+    );
+    assert_eq!(
+        of("claims "),
+        serde_json::from_slice::<Value>(&claims).unwrap()
+    );
+    let hostile = URL_SAFE_NO_PAD.encode("{\"sub\":\"\u{9b}31m\u{202e}\"}");
+    let hostile = format!("{hostile}.{hostile}.");
+    for more in [&[][..], &["--json"]] {
+        let done = verify(
+            dir.path(),
+            &[&[hostile.as_str(), "--jwks", &url], more].concat(),
+            "",
+        );
+        let said = stdout(&done) + &stderr(&done);
+        assert!(said.contains(r"\u009b31m\u202e"), "{said}");
+        assert!(!said.contains(['\u{9b}', '\u{202e}']), "{said}");
+    }
 }
 
 #[test]

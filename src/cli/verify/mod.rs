@@ -10,8 +10,8 @@ use clap::Args;
 
 use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::verification::{self, Cause, Expectations};
-use source::Sources;
+use crate::domain::verification::{self, Cause, Expectations, Step};
+use source::{Given, Sources};
 
 /// A verifier should allow for a few minutes at most (RFC 7519 section 4.1.4).
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
@@ -36,7 +36,7 @@ Exit codes:
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// The token; or - to read it from standard input, hidden from other users of the machine
+    /// The token, perhaps after Bearer, or a whole answer of /auth; or - to read it from standard input, hidden from other users of the machine
     #[arg(value_name = "TOKEN")]
     token: String,
     /// Refused with a message of our own: clap's would repeat what may be a token.
@@ -60,13 +60,17 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
-    if !args.unexpected.is_empty() {
-        return Err(Failure::refused(
-            "more than one TOKEN: a token has no spaces, and no Bearer before it",
-        ));
-    }
-    let sources = Sources::new(args.token, args.jwks)?;
-    let token = sources.token()?;
+    let given = match &args.unexpected[..] {
+        [] => args.token,
+        [token] if args.token.eq_ignore_ascii_case("bearer") => format!("Bearer {token}"),
+        _ => {
+            return Err(Failure::refused(
+                "more than one TOKEN: a token has no spaces",
+            ));
+        }
+    };
+    let sources = Sources::new(given, args.jwks)?;
+    let Given { token, taken_off } = sources.token()?;
     let fetched = sources.key_set()?;
     let expected = Expectations {
         issuer: args.issuer.or(fetched.issuer),
@@ -74,10 +78,28 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
         leeway: args.leeway,
     };
     let now = SystemClock::new().now();
-    let steps = verification::verify(&token, &fetched.set, &expected, now);
+    let mut steps = verification::verify(&token, &fetched.set, &expected, now);
+    if !taken_off.is_empty() {
+        steps.insert(
+            0,
+            Step::passed("input", format!("without {}", taken_off.join(" and "))),
+        );
+    }
+    let shown = verification::contents(&token);
     let cause = verification::cause(&steps);
     let code = cause.map_or(0, exit_code);
-    print(&render::report(&steps, cause, code, now, args.json))?;
+    let report = render::Report {
+        steps: &steps,
+        contents: shown,
+        cause,
+        code,
+        now,
+    };
+    print(&if args.json {
+        report.json()
+    } else {
+        report.lines()
+    })?;
     match cause {
         None => Ok(()),
         Some(cause) => Err(Failure {

@@ -25,6 +25,12 @@ enum SetSource {
     Stdin,
 }
 
+/// A token, and what was taken off it: a verifier would refuse it with that.
+pub(super) struct Given {
+    pub(super) token: String,
+    pub(super) taken_off: Vec<&'static str>,
+}
+
 /// A key set, with `ISSUER` and `AUDIENCE` when it is that of this machine's service.
 pub(super) struct Fetched {
     pub(super) set: KeySet,
@@ -55,18 +61,19 @@ impl Sources {
         Ok(Self { token, set })
     }
 
-    /// The token without spaces around it.
-    pub(super) fn token(&self) -> Result<String, Failure> {
+    pub(super) fn token(&self) -> Result<Given, Failure> {
         let refused = |why: String| Failure::refused(format!("the token cannot be read: {why}"));
         let token = match self.token.as_str() {
             "-" => {
                 let bytes = bounded(io::stdin().lock(), MAX_TOKEN).map_err(refused)?;
                 // Bytes that are not text are not base64url either.
-                String::from_utf8_lossy(&bytes).into_owned()
+                let text = String::from_utf8_lossy(&bytes);
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                line.strip_suffix('\r').unwrap_or(line).to_owned()
             }
             given => given.to_owned(),
         };
-        Ok(token.trim().to_owned())
+        Ok(unwrapped(&token))
     }
 
     pub(super) fn key_set(&self) -> Result<Fetched, Failure> {
@@ -100,9 +107,14 @@ impl Sources {
         Ok(Fetched {
             set,
             issuer: setting(name::ISSUER),
-            audience: setting(name::AUDIENCE),
+            audience: settings.as_ref().and_then(first_audience),
         })
     }
+}
+
+/// Each token has all entries of `AUDIENCE`.
+fn first_audience(settings: &Settings) -> Option<String> {
+    Some(config::audience(settings)?.first()?.to_owned())
 }
 
 fn is_http(scheme: &str) -> bool {
@@ -117,6 +129,28 @@ fn local_url(settings: &Settings) -> Result<String, Failure> {
         ));
     }
     Ok(fetch::local_url(&host, port, JWKS))
+}
+
+/// The token in an answer of `/auth`, in the value of an `Authorization` field, or
+/// between spaces.
+fn unwrapped(text: &str) -> Given {
+    let mut taken_off = Vec::new();
+    let mut token = text.trim().to_owned();
+    if token != text {
+        taken_off.push("the white space around it");
+    }
+    let answer = serde_json::from_str::<serde_json::Value>(&token).ok();
+    if let Some(inner) = answer.as_ref().and_then(|answer| answer["token"].as_str()) {
+        token = inner.to_owned();
+        taken_off.push("the JSON answer around it");
+    }
+    if let Some((scheme, rest)) = token.split_once(' ')
+        && scheme.eq_ignore_ascii_case("bearer")
+    {
+        token = rest.trim_start().to_owned();
+        taken_off.push("the word Bearer before it");
+    }
+    Given { token, taken_off }
 }
 
 fn fetch_set(url: &str) -> Result<Vec<u8>, String> {

@@ -22,6 +22,9 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// The error is for people and shows nothing of the token.
     pub(super) fn read(token: &'a str) -> Result<Self, String> {
+        if token.contains(char::is_whitespace) {
+            return Err("it has a space or a line end inside".to_owned());
+        }
         let pieces: Vec<_> = token.splitn(6, '.').collect();
         let [header, claims, signature] = pieces[..] else {
             return Err(match pieces.len() {

@@ -1,0 +1,43 @@
+//! JSON for terminals.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// JSON text with every character escaped that a terminal obeys or does not show,
+/// such as C1 controls and those that turn the direction of writing. JSON itself
+/// demands that of C0 only.
+pub(super) fn escaped(json: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii() && c != '\u{7f}' || c.escape_debug().count() == 1;
+    if json.chars().all(is_plain) {
+        return Cow::Borrowed(json);
+    }
+    let mut text = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if is_plain(c) {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped_and_the_value_stays_the_same() {
+        let odd = "\u{7f}\u{85}\u{9b}31m\u{202e}\u{2028}\u{2066}\u{e0041}\u{feff}";
+        let json = serde_json::to_string(odd).unwrap();
+        let safe = escaped(&json);
+        let shown = r#""\u007f\u0085\u009b31m\u202e\u2028\u2066\udb40\udc41\ufeff""#;
+        assert_eq!(safe, shown);
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), odd);
+        let plain = "a \"é 名\u{1f600}\n";
+        assert_eq!(escaped(plain), plain);
+    }
+}

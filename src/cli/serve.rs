@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
 #[cfg(target_os = "linux")]
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -27,6 +28,9 @@ use crate::systemd::Supervision;
 const BLOCKING_THREADS: usize = 32;
 /// Open files that ten thousand connections need.
 const OPEN_FILES: u64 = 16 * 1024;
+/// Signals come in pairs: Ctrl-C reaches a whole process group, and its leader passes
+/// one on. What comes within this time of the first asks for no more than that did.
+const SAME_WISH: Duration = Duration::from_millis(500);
 /// Exit code after a second signal.
 const STOPPED_AT_ONCE: i32 = 1;
 
@@ -161,31 +165,35 @@ fn log_addresses(listeners: &Listeners) {
     each(&listeners.metrics, "metrics are at", "/metrics");
 }
 
-/// A token that the first SIGTERM or SIGINT cancels; the second ends the process.
-/// The handlers are set explicitly, since process 1 has no default ones.
+/// A token that the first SIGTERM, SIGINT or SIGHUP cancels; a later one ends the
+/// process. The handlers are set explicitly, since process 1 has no default ones.
 fn stop_on_signal() -> Result<CancellationToken, Failure> {
     let listen =
         |kind| signal(kind).map_err(|e| Failure::broken(format!("signals cannot be handled: {e}")));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {
-        either(&mut terminate, &mut interrupt).await;
-        tracing::info!("stopping; a second signal stops at once");
-        stopping.cancel();
-        either(&mut terminate, &mut interrupt).await;
-        say("stopped at once by a second signal");
-        std::process::exit(STOPPED_AT_ONCE);
+        let mut first = None;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            let first = first.get_or_insert_with(Instant::now);
+            if !stopping.is_cancelled() {
+                tracing::info!("stopping; another signal, after half a second, stops at once");
+                stopping.cancel();
+            } else if first.elapsed() >= SAME_WISH {
+                say("stopped at once by a second signal");
+                std::process::exit(STOPPED_AT_ONCE);
+            }
+        }
     });
     Ok(stop)
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
 }
 
 /// Makes the memory unreadable for other processes of the same user and for core

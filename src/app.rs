@@ -113,17 +113,19 @@ impl App {
         let stop_rest = CancellationToken::new();
         let mut serving = Tasks::default();
         let service = http::service(&self.state);
+        let metrics = http::metrics_service(Arc::clone(&self.state));
+        let with = |service: http::Service| move |listener| (listener, service.clone());
+        let for_clients = listeners.service.into_iter().map(with(service));
+        let for_metrics = listeners.metrics.into_iter().map(with(metrics));
         serving.start(
             "the server",
-            server::serve(listeners.service, service, stop_serving.clone()),
+            server::serve(
+                for_clients.chain(for_metrics).collect(),
+                Arc::clone(&self.state.proxies),
+                Arc::clone(&self.state.clock),
+                stop_serving.clone(),
+            ),
         );
-        if !listeners.metrics.is_empty() {
-            let metrics = http::metrics_service(Arc::clone(&self.state));
-            serving.start(
-                "the metrics server",
-                server::serve(listeners.metrics, metrics, stop_serving.clone()),
-            );
-        }
         serving.start(
             "the report to the service manager",
             self.reporter(supervision).run(stop_serving.clone()),

@@ -56,7 +56,27 @@ pub(super) fn answer_and_log<B>(
     answer: impl FnOnce() -> Option<Response>,
 ) -> Option<Response> {
     let began = Instant::now();
-    let mut response = answer()?;
+    Some(log_and_mark(state, route, peer, request, answer()?, began))
+}
+
+/// The same around the answer to a request that gets to no route.
+pub(super) fn refused<B>(
+    state: &AppState,
+    peer: Peer,
+    request: &http::Request<B>,
+    refused: Response,
+) -> Response {
+    log_and_mark(state, OTHER, peer, request, refused, Instant::now())
+}
+
+fn log_and_mark<B>(
+    state: &AppState,
+    route: &str,
+    peer: Peer,
+    request: &http::Request<B>,
+    mut response: Response,
+    began: Instant,
+) -> Response {
     let id = request_id(request.headers());
     let (took, status) = (began.elapsed(), response.status().as_u16());
     let http = &state.metrics.http;
@@ -71,7 +91,7 @@ pub(super) fn answer_and_log<B>(
         "answered"
     );
     add_headers(response.headers_mut(), id);
-    Some(response)
+    response
 }
 
 fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {

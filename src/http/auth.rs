@@ -54,7 +54,7 @@ async fn auth(
     let (parts, body) = request.into_parts();
     let kind = token_kind(&parts);
     let sign_in = async {
-        let body = body::read(&parts.headers, body).await?;
+        let body = body::read(body).await?;
         let (credentials, challenge) = credentials(&parts, &body)?;
         let signed_in = state
             .sign_in

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use mime::Mime;
 use percent_encoding::percent_decode;
 use secrecy::SecretString;
@@ -20,9 +20,6 @@ use super::error::ApiError;
 pub(super) const MAX_BODY: usize = 16 * 1024;
 /// Longest time for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bounds on reading the rest of a body that is too large.
-const MAX_DISCARDED: usize = 1024 * 1024;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The fields that the routes use; others are ignored.
 #[derive(Debug, Default)]
@@ -97,27 +94,30 @@ impl Field {
 
 /// Reads a body as a whole: at most 16 KiB, within ten seconds. A byte order mark
 /// before it and line ends after it, which some programs add, are dropped.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
-        // To read on would send 100 Continue (RFC 9110 section 10.1.1).
-        if !headers.contains_key(header::EXPECT) {
-            discard(body).await;
-        }
         return Err(ApiError::TooLarge(MAX_BODY));
     }
-    let whole = Limited::new(&mut body, MAX_BODY).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
-        Ok(Ok(collected)) => {
-            let whole = collected.to_bytes();
-            Ok(whole.slice_ref(without_frame(&whole)))
-        }
-        Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            discard(body).await;
-            Err(ApiError::TooLarge(MAX_BODY))
-        }
-        Ok(Err(_)) => Err(ApiError::BadRequest("the body did not arrive whole".into())),
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
+        Ok(whole) => whole.map(|whole| whole.slice_ref(without_frame(&whole))),
         Err(_) => Err(ApiError::TooSlow),
     }
+}
+
+/// Copies the pieces together: each of them, however short, keeps all that it came
+/// in with in memory.
+async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| ApiError::BadRequest("the body did not arrive whole".into()))?;
+        let piece = frame.data_ref().map_or(&[][..], |piece| piece);
+        if whole.len() + piece.len() > MAX_BODY {
+            return Err(ApiError::TooLarge(MAX_BODY));
+        }
+        whole.extend_from_slice(piece);
+    }
+    Ok(whole.freeze())
 }
 
 fn without_frame(mut text: &[u8]) -> &[u8] {
@@ -126,21 +126,6 @@ fn without_frame(mut text: &[u8]) -> &[u8] {
         text = start;
     }
     text
-}
-
-/// Reads and drops the rest, within bounds. Many clients send the whole body
-/// before they read the response, and closing a socket with unread bytes resets
-/// the connection: such a client may never see the response.
-async fn discard(mut body: Body) {
-    let rest = async {
-        let mut left = MAX_DISCARDED;
-        while left > 0
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-        }
-    };
-    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 
 /// The fields of a body that is not empty.

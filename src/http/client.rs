@@ -63,7 +63,7 @@ impl TrustedProxies {
         ClientAddr(client)
     }
 
-    fn trusts(&self, addr: IpAddr) -> bool {
+    pub(super) fn trusts(&self, addr: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&addr))
     }
 }

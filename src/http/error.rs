@@ -48,6 +48,10 @@ pub(super) enum ApiError {
     TooLarge(usize),
     /// 415: neither JSON nor a form.
     UnsupportedMediaType,
+    /// 431: over 100 header fields, or over 16 KiB of them.
+    HeadTooLarge,
+    /// 501: a transfer coding other than `chunked`.
+    UnknownTransferCoding,
     /// 429; the time until the next request is admitted.
     TooManyRequests(Duration),
     /// 500; the cause is in the log.
@@ -103,6 +107,8 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(..) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -130,6 +136,8 @@ impl ApiError {
             Self::TooManyRequests(_) => {
                 "too many sign-ins from this address; wait as long as Retry-After says"
             }
+            Self::HeadTooLarge => "the header section is over 16 KiB or has over 100 fields",
+            Self::UnknownTransferCoding => "the only transfer coding is chunked",
             Self::Internal => "something went wrong on the server",
             Self::Overloaded => "too many passwords are being checked at once",
             Self::OnlyMetrics => "there is nothing at this path; see GET /metrics",

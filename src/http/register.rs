@@ -34,7 +34,7 @@ async fn register(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts.headers, body).await?;
+    let bytes = body::read(body).await?;
     if bytes.is_empty() {
         return Err(ApiError::BadRequest(
             "the body is empty: send username and email".into(),

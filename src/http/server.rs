@@ -1,43 +1,61 @@
 //! Accepts connections within a bound, and drains them when told to stop.
 
 mod connection;
+mod date;
+mod permits;
+mod request;
+mod stream;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rustix::process::{Resource, getrlimit};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::Peer;
+use super::client::{ClientAddr, Peer, TrustedProxies};
 use super::service::Service;
+use crate::clock::Clock;
+use connection::Connection;
+use permits::{Activity, Bodies, Permits};
 
-/// Connections at once; more wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 10_000;
+/// Connections at once, as far as the limit of open files allows.
+const MAX_CONNECTIONS: usize = 4096;
+/// Open files that are kept for the database, the log and the listeners.
+const RESERVED_FILES: u64 = 48;
 /// Time for requests that are under way when the service stops. Supervisors
 /// kill after ten seconds; the rest is for closing the database.
 const DRAIN: Duration = Duration::from_secs(7);
 /// Pause when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `service` on all listeners until `stop`, then lets requests that are
-/// under way end, for at most seven seconds.
-pub async fn serve(listeners: Vec<TcpListener>, service: Service, stop: CancellationToken) {
+/// Serves each listener's service until `stop`, then lets requests that are under
+/// way end, for at most seven seconds.
+pub async fn serve(
+    listeners: Vec<(TcpListener, Service)>,
+    proxies: Arc<TrustedProxies>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let server = Arc::new(Server {
-        permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        permits: Permits::new(max_connections()),
+        bodies: Bodies::default(),
         protocol: connection::protocol_settings(),
-        service,
+        proxies,
+        clock,
         drain: CancellationToken::new(),
         cut_off: CancellationToken::new(),
+        accept_fails: AtomicBool::new(false),
     });
     let connections = TaskTracker::new();
     let accepting = TaskTracker::new();
-    for listener in listeners {
-        let accept = Arc::clone(&server).accept(listener, connections.clone());
+    for (listener, service) in listeners {
+        let accept = Arc::clone(&server).accept(listener, service, connections.clone());
         accepting.spawn(stop.clone().run_until_cancelled_owned(accept));
     }
     accepting.close();
@@ -54,48 +72,77 @@ pub async fn serve(listeners: Vec<TcpListener>, service: Service, stop: Cancella
 
 /// State that all connections share.
 struct Server {
-    permits: Arc<Semaphore>,
+    permits: Permits,
+    bodies: Bodies,
     protocol: auto::Builder<TokioExecutor>,
-    service: Service,
+    proxies: Arc<TrustedProxies>,
+    clock: Arc<dyn Clock>,
     /// Tells connections to end after the requests that are under way.
     drain: CancellationToken,
     /// Tells connections to end now.
     cut_off: CancellationToken,
+    accept_fails: AtomicBool,
 }
 
 impl Server {
-    async fn accept(self: Arc<Self>, listener: TcpListener, connections: TaskTracker) {
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        service: Service,
+        connections: TaskTracker,
+    ) {
         loop {
-            match self.next(&listener).await {
-                Ok((stream, peer, permit)) => {
-                    let server = Arc::clone(&self);
-                    connections.spawn(async move {
-                        connection::run(&server, stream, peer).await;
-                        drop(permit);
-                    });
-                }
-                Err(e) if is_the_clients(&e) => {}
-                Err(e) => {
-                    tracing::error!("no connection can be accepted: {e}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            let accepted = listener.accept().await;
+            if let Err(e) = &accepted
+                && is_the_clients(e)
+            {
+                continue;
             }
+            self.tell_of_change(accepted.as_ref().err());
+            let Ok((stream, addr)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            // Answers are small and whole; waiting to fill a packet only delays them.
+            let _ = stream.set_nodelay(true);
+            let peer = Peer(addr.ip());
+            let address = ClientAddr(peer.0.to_canonical());
+            let client = (!self.proxies.trusts(address.0)).then(|| address.key());
+            let activity = Arc::new(Activity::new(client, self.drain.child_token()));
+            let permit = self.permits.admit(&activity).await;
+            let server = Arc::clone(&self);
+            let shared = Connection {
+                server: Arc::clone(&self),
+                service: service.clone(),
+                peer,
+                activity,
+            };
+            connections.spawn(async move {
+                connection::run(stream, shared).await;
+                server.permits.release(permit);
+            });
         }
     }
 
-    async fn next(
-        &self,
-        listener: &TcpListener,
-    ) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, addr) = listener.accept().await?;
-        // Answers are small and whole; waiting to fill a packet only delays them.
-        let _ = stream.set_nodelay(true);
-        Ok((stream, Peer(addr.ip()), permit))
+    /// Logs that connections can no longer be accepted, or can be again: each once.
+    fn tell_of_change(&self, error: Option<&io::Error>) {
+        let fails = error.is_some();
+        if self.accept_fails.load(Ordering::Relaxed) == fails
+            || self.accept_fails.swap(fails, Ordering::Relaxed) == fails
+        {
+            return;
+        }
+        match error {
+            Some(e) => tracing::error!("no connection can be accepted: {e}"),
+            None => tracing::info!("connections are accepted again"),
+        }
     }
+}
+
+fn max_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let allowed = files.saturating_sub(RESERVED_FILES).max(1);
+    usize::try_from(allowed).map_or(MAX_CONNECTIONS, |allowed| allowed.min(MAX_CONNECTIONS))
 }
 
 /// True when the client closed the connection before it was accepted.

@@ -55,6 +55,20 @@ impl From<Router> for Service {
 }
 
 impl Service {
+    /// Answers a request that gets to no route.
+    pub(super) fn refuse<B>(
+        &self,
+        peer: Peer,
+        request: &http::Request<B>,
+        error: ApiError,
+    ) -> Response {
+        let refused = error.into_response();
+        match &self.key_set {
+            Some(known) => access_log::refused(&known.state, peer, request, refused),
+            None => refused,
+        }
+    }
+
     pub fn call<B>(
         &self,
         peer: Peer,

@@ -48,7 +48,22 @@ fn whoever_asks_first_is_not_told_to_go_ahead() {
     let reply = connection.read_reply("POST");
     assert_eq!(reply.status, 413);
     assert!(reply.json()["error"].is_string());
+    assert_eq!(reply.header("connection"), "close");
     assert!(connection.read_to_end().is_empty());
+}
+
+#[test]
+fn whoever_sends_far_too_much_before_reading_reads_why_it_is_refused() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let body = vec![b'x'; 16 * MIB];
+    for path in ["/register", "/nope"] {
+        let mut connection = Connection::open(server.addr);
+        let reply = connection.send("POST", path, &[JSON], &body);
+        assert!([413, 404].contains(&reply.status));
+        assert_eq!(reply.header("connection"), "close");
+        assert!(connection.read_to_end().is_empty());
+    }
 }
 
 #[test]

@@ -1,191 +1,163 @@
 //! One connection: HTTP/1.1 or HTTP/2, its time-outs, and its end.
 
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::http::{Request, StatusCode, header};
-use axum::response::Response;
+use axum::http::Request;
 use hyper::body::Incoming;
-use hyper::rt::{Sleep, Timer};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::Server;
+use super::permits::Activity;
+use super::stream::Stream;
+use super::{Server, request};
 use crate::http::client::Peer;
+use crate::http::service::Service;
 
-/// Time for the header section of a request, from the moment it may come.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2: requests at once on a connection.
-const MAX_STREAMS: u32 = 100;
+const MAX_STREAMS: u32 = 32;
+/// HTTP/2: bytes of a body that may come before they are read. What is larger than
+/// the largest body is refused anyway.
+const STREAM_WINDOW: u32 = 16 * 1024;
+/// HTTP/2: the same for all bodies of a connection. RFC 9113 allows no less.
+const CONNECTION_WINDOW: u32 = 65_535;
 /// HTTP/2: how often a connection is pinged, and the time for its answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which no request has begun for so long is told to end. It may
-/// answer pings for ever, or not read its answers. Longer than any request takes.
-const IDLE: Duration = Duration::from_secs(60);
 /// Time for a connection that was told to end; then it is closed.
 const GRACE: Duration = Duration::from_secs(10);
-/// Time-outs are as exact as this.
-const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of a header section; for HTTP/2, as RFC 9113 section 6.5.2 counts them.
-const MAX_HEADER_SECTION: u32 = 64 * 1024;
+pub(super) const MAX_HEADER_SECTION: usize = 16 * 1024;
 
 /// The protocol settings of all connections.
 pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
-        .timer(PolledTimer)
-        .header_read_timeout(HEADER_TIMEOUT)
+        // `Activity` times header sections and idle connections.
+        .header_read_timeout(None)
+        .auto_date_header(false)
         // Answers are short: copying a body behind its header section is cheaper
         // than sending the two as a list.
         .writev(false)
-        .max_buf_size(MAX_HEADER_SECTION as usize);
+        .max_buf_size(MAX_HEADER_SECTION);
     http.http2()
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADER_SECTION)
+        .max_header_list_size(u32::try_from(MAX_HEADER_SECTION).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     http
 }
 
+/// What the requests of a connection share.
+pub(super) struct Connection {
+    pub(super) server: Arc<Server>,
+    pub(super) service: Service,
+    pub(super) peer: Peer,
+    pub(super) activity: Arc<Activity>,
+}
+
 /// Serves a connection to its end: the client's, a time-out's, or the server's.
-pub(super) async fn run(server: &Server, stream: TcpStream, peer: Peer) {
-    let requests = AtomicU64::new(0);
-    let service = service_fn(|request: Request<Incoming>| {
-        requests.fetch_add(1, Ordering::Relaxed);
-        let answer = server.service.call(peer, request);
-        async move { answer.await.map(without_needless_length) }
-    });
-    let io = TokioIo::new(stream);
-    let mut connection = pin!(server.protocol.serve_connection(io, service));
-    // Each request wakes this task, which then polls the token too, and polling a
-    // token takes its lock. A child token has a lock of its own; with the server's
-    // token itself all connections would wait for each other.
-    let drain = server.drain.child_token();
-    let mut drain = pin!(drain.cancelled());
-    let mut check = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut idle = Idle::default();
-    loop {
-        tokio::select! {
-            biased;
-            // An error is the client's: it went away, or spoke no HTTP.
-            _ = connection.as_mut() => return,
-            () = drain.as_mut() => break,
-            _ = check.tick() => {
-                if idle.is_too_long(requests.load(Ordering::Relaxed)) {
-                    break;
-                }
-            }
+pub(super) async fn run(stream: TcpStream, shared: Connection) {
+    let shared = Arc::new(shared);
+    let (server, activity) = (&shared.server, &shared.activity);
+    let answer =
+        service_fn(|request: Request<Incoming>| request::answer(Arc::clone(&shared), request));
+    let stream = Stream::new(stream, Arc::clone(activity), Arc::clone(&server.clock));
+    let mut connection = pin!(
+        server
+            .protocol
+            .serve_connection(TokioIo::new(stream), answer)
+    );
+    // Each request wakes this task, which then polls the token too, and polling a token
+    // takes its lock. The token is a child with a lock of its own: with the server's
+    // all connections would wait for each other.
+    let mut stop = pin!(activity.stop.cancelled());
+    let mut timer = pin!(sleep_until(activity.deadline()));
+    let has_ended = poll_fn(|cx| {
+        // An error is the client's: it went away, or spoke no HTTP.
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
         }
-    }
-    if requests.load(Ordering::Relaxed) == 0 {
-        // Nothing is under way; part of a header section is not waited for.
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        // A header section that has begun has less time than an idle connection.
+        if activity.deadline() < timer.deadline() {
+            timer.as_mut().reset(activity.deadline());
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if activity.deadline() <= Instant::now() {
+                return Poll::Ready(false);
+            }
+            timer.as_mut().reset(activity.deadline());
+        }
+        Poll::Pending
+    });
+    // With no request so far, part of a header section is not waited for.
+    if has_ended.await || !activity.has_begun() {
         return;
     }
     connection.as_mut().graceful_shutdown();
+    if activity.gives_way() {
+        // HTTP/2 is told with a GOAWAY; nothing is waited for.
+        let _ = timeout(Duration::ZERO, connection).await;
+        return;
+    }
+    let gives_way = async {
+        if server.drain.is_cancelled() {
+            pending::<()>().await;
+        }
+        activity.stop.cancelled().await;
+    };
     tokio::select! {
         _ = connection.as_mut() => {}
         () = server.cut_off.cancelled() => {}
-        () = tokio::time::sleep(GRACE) => {}
-    }
-}
-
-/// Takes away the `Content-Length` that axum gives every answer, where RFC 9110
-/// section 8.6 allows none (204) or another one (304).
-fn without_needless_length(mut response: Response) -> Response {
-    if let StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED = response.status() {
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-    response
-}
-
-/// Number of checks in a row at which no new request had begun.
-#[derive(Default)]
-struct Idle {
-    requests: u64,
-    checks: u32,
-}
-
-impl Idle {
-    /// Called at each check with the number of requests so far. The first request
-    /// must come as fast as its header section: before the first bytes tell
-    /// HTTP/1.1 from HTTP/2, neither one's own time-outs count.
-    fn is_too_long(&mut self, requests: u64) -> bool {
-        if requests != self.requests {
-            *self = Self {
-                requests,
-                checks: 0,
-            };
-            return false;
-        }
-        self.checks += 1;
-        let limit = if requests == 0 { HEADER_TIMEOUT } else { IDLE };
-        CHECK_EVERY * self.checks >= limit
-    }
-}
-
-/// hyper's timer for HTTP/1.1, which limits the time of a header section. Its
-/// futures break the rule that a pending future has a waker registered, and rely
-/// on [`run`] instead: that polls the connection, and hyper in it the timer, every
-/// [`CHECK_EVERY`], so a deadline is seen up to that much late. After the server
-/// has told the connection to end there are no checks, and [`GRACE`] is the limit.
-/// A timer of tokio's would be set and cancelled for each request, under a lock
-/// that all connections share.
-#[derive(Clone, Debug)]
-struct PolledTimer;
-
-#[derive(Debug)]
-struct Deadline(std::time::Instant);
-
-impl Timer for PolledTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(std::time::Instant::now() + duration)
-    }
-
-    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Deadline(deadline))
-    }
-}
-
-impl Sleep for Deadline {}
-
-impl Future for Deadline {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if std::time::Instant::now() < self.0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
+        () = gives_way => {}
+        () = sleep(GRACE) => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
 
+    use super::super::permits::{HEADER_TIMEOUT, IDLE};
     use super::*;
+    use crate::clock::SystemClock;
 
-    /// The clock moves on by itself whenever all tasks wait, so the client
-    /// answers each ping, and a minute is over at once.
-    #[tokio::test(start_paused = true)]
-    async fn an_http_2_connection_that_only_answers_pings_is_closed() {
+    /// Connects to a server whose clock, that of all time-outs, moves on by itself
+    /// whenever all tasks wait: a minute is over at once.
+    async fn connect() -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap());
         let router = Router::new().fallback(|| async {});
-        let server = super::super::serve(vec![listener], router.into(), CancellationToken::new());
-        tokio::spawn(server);
-        let (client, connection) = h2::client::handshake(stream.await.unwrap()).await.unwrap();
+        tokio::spawn(super::super::serve(
+            vec![(listener, router.into())],
+            Arc::default(),
+            Arc::new(SystemClock::new()),
+            CancellationToken::new(),
+        ));
+        stream.await.unwrap()
+    }
+
+    /// The client answers each ping.
+    #[tokio::test(start_paused = true)]
+    async fn an_http_2_connection_that_only_answers_pings_is_closed() {
+        let stream = connect().await;
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
         let began = Instant::now();
         let mut client = client.ready().await.unwrap();
@@ -195,24 +167,26 @@ mod tests {
         assert!(PING_EVERY + PING_TIMEOUT < IDLE);
         let closed = tokio::time::timeout(IDLE + GRACE, connection).await;
         closed.unwrap().unwrap().unwrap();
-        assert!(began.elapsed() >= IDLE - CHECK_EVERY);
+        assert!(began.elapsed() >= IDLE - Duration::from_secs(1));
         drop(client);
     }
 
-    #[test]
-    fn idle_time_counts_from_the_last_request() {
-        let checks = |time: Duration| time.as_millis() / CHECK_EVERY.as_millis();
-        let mut idle = Idle::default();
-        for _ in 1..checks(HEADER_TIMEOUT) {
-            assert!(!idle.is_too_long(0));
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
+        let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        for (sent, closed_after) in [
+            (String::new(), HEADER_TIMEOUT),
+            (request[..9].to_owned(), HEADER_TIMEOUT),
+            (request.to_owned(), IDLE),
+            (request.repeat(3), IDLE),
+            (format!("{request}{}", &request[..9]), HEADER_TIMEOUT),
+        ] {
+            let mut stream = connect().await;
+            let began = Instant::now();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+            let late = began.elapsed().checked_sub(closed_after).unwrap();
+            assert!(late < Duration::from_secs(1), "{sent:?}: {late:?}");
         }
-        assert!(idle.is_too_long(0));
-        for requests in [1, 2] {
-            assert!(!idle.is_too_long(requests));
-            for _ in 1..checks(IDLE) {
-                assert!(!idle.is_too_long(requests));
-            }
-        }
-        assert!(idle.is_too_long(2));
     }
 }

@@ -1,0 +1,392 @@
+//! Permits: bounds on connections, and on the requests whose bodies are awaited, in
+//! all and for each client address.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::client::ClientKey;
+
+/// Time for the header section of a request from its first byte, and for a new
+/// connection to begin one.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which no request has begun for so long is told to end. It may
+/// answer pings for ever, or not read its answers. Load balancers keep connections
+/// for 60 s, and must be the ones that close them.
+pub(super) const IDLE: Duration = Duration::from_secs(75);
+/// Requests at once whose bodies may be awaited: each may take 16 KiB of memory for
+/// its body, and as much again for what it came in.
+const MAX_BODIES: usize = 2048;
+
+/// Number of permits that are held, in all and by client.
+struct Counts {
+    most: usize,
+    all: usize,
+    by_client: HashMap<ClientKey, usize>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Room {
+    Free,
+    /// The client has its share, which is half of all.
+    ShareFull,
+    Full,
+}
+
+/// A client, or none for a trusted proxy, which has no share of its own.
+type Client = Option<ClientKey>;
+
+impl Counts {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            all: 0,
+            by_client: HashMap::new(),
+        }
+    }
+
+    fn room(&self, client: Client) -> Room {
+        let held = client.and_then(|client| self.by_client.get(&client));
+        if held.is_some_and(|&held| held >= self.most.div_ceil(2)) {
+            Room::ShareFull
+        } else if self.all >= self.most {
+            Room::Full
+        } else {
+            Room::Free
+        }
+    }
+
+    fn add(&mut self, client: Client) {
+        self.all += 1;
+        if let Some(client) = client {
+            *self.by_client.entry(client).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, client: Client) {
+        self.all -= 1;
+        if let Some(client) = client
+            && let Some(held) = self.by_client.get_mut(&client)
+        {
+            *held -= 1;
+            if *held == 0 {
+                self.by_client.remove(&client);
+            }
+        }
+    }
+}
+
+/// Permits of connections. When none is free, the connection that has been idle for
+/// longest gives way to a newcomer; within a full share, the one of the same client.
+pub(super) struct Permits {
+    held: Mutex<Held>,
+    released: Notify,
+}
+
+struct Held {
+    counts: Counts,
+    connections: HashMap<u64, Arc<Activity>>,
+    last: u64,
+}
+
+/// Number of a connection that holds a permit.
+pub(super) struct Permit(u64);
+
+impl Permits {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            held: Mutex::new(Held {
+                counts: Counts::new(most),
+                connections: HashMap::new(),
+                last: 0,
+            }),
+            released: Notify::new(),
+        }
+    }
+
+    /// Waits until a connection that gives way, if one must, is closed: the bound
+    /// holds at every moment.
+    pub(super) async fn admit(&self, newcomer: &Arc<Activity>) -> Permit {
+        let mut leaving = None;
+        loop {
+            // From here on no release is missed.
+            let released = pin!(self.released.notified());
+            {
+                let mut held = self.held();
+                let room = held.counts.room(newcomer.client);
+                if room == Room::Free {
+                    return held.insert(newcomer);
+                }
+                if leaving.is_none_or(|id| !held.connections.contains_key(&id)) {
+                    leaving = held.make_way(newcomer.client, &room);
+                }
+            }
+            released.await;
+        }
+    }
+
+    pub(super) fn release(&self, Permit(id): Permit) {
+        let mut held = self.held();
+        if let Some(activity) = held.connections.remove(&id) {
+            held.counts.remove(activity.client);
+        }
+        drop(held);
+        self.released.notify_waiters();
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn insert(&mut self, newcomer: &Arc<Activity>) -> Permit {
+        self.last += 1;
+        self.counts.add(newcomer.client);
+        self.connections.insert(self.last, Arc::clone(newcomer));
+        Permit(self.last)
+    }
+
+    /// Tells the connection that has been idle for longest to end.
+    fn make_way(&mut self, client: Client, room: &Room) -> Option<u64> {
+        let own = *room == Room::ShareFull;
+        let eligible = self
+            .connections
+            .iter()
+            .filter(|(_, one)| !one.gives_way() && (!own || one.client == client));
+        let (&id, longest) = eligible.min_by_key(|(_, one)| one.rank())?;
+        longest.gives_way.store(true, Ordering::Relaxed);
+        longest.stop.cancel();
+        Some(id)
+    }
+}
+
+/// Bound on the requests whose bodies are awaited, over all connections.
+pub(super) struct Bodies(Mutex<Counts>);
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Mutex::new(Counts::new(MAX_BODIES)))
+    }
+}
+
+pub(super) struct BodyPermit<'a> {
+    bodies: &'a Bodies,
+    client: Client,
+}
+
+impl Bodies {
+    pub(super) fn admit(&self, activity: &Activity) -> Option<BodyPermit<'_>> {
+        let client = activity.client;
+        let mut counts = self.counts();
+        (counts.room(client) == Room::Free).then(|| {
+            counts.add(client);
+            BodyPermit {
+                bodies: self,
+                client,
+            }
+        })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for BodyPermit<'_> {
+    fn drop(&mut self) {
+        self.bodies.counts().remove(self.client);
+    }
+}
+
+/// Times of a connection, for its time-outs, and for the choice of the one that gives
+/// way. Relaxed throughout: one task writes them, but for HTTP/2, where each request
+/// has a task, and where a time that is a little late does no harm.
+pub(super) struct Activity {
+    client: Client,
+    /// Tells the connection to end.
+    pub(super) stop: CancellationToken,
+    gives_way: AtomicBool,
+    requests: AtomicU32,
+    is_http2: AtomicBool,
+    has_begun: AtomicBool,
+    /// When it was accepted, or a request last began or was answered. Milliseconds.
+    since: AtomicU64,
+    /// HTTP/1.1: when the first byte of an unfinished header section came; 0 without one.
+    head_since: AtomicU64,
+    /// The last four bytes read.
+    tail: AtomicU32,
+    /// The client may still be sending what will not be used.
+    pub(super) lingers: AtomicBool,
+}
+
+impl Activity {
+    pub(super) fn new(client: Client, stop: CancellationToken) -> Self {
+        Self {
+            client,
+            stop,
+            gives_way: AtomicBool::new(false),
+            requests: AtomicU32::new(0),
+            is_http2: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
+            since: AtomicU64::new(millis()),
+            head_since: AtomicU64::new(0),
+            tail: AtomicU32::new(0),
+            lingers: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
+    }
+
+    /// True once a request has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// Called for all bytes that come.
+    pub(super) fn read(&self, bytes: &[u8]) {
+        if bytes.is_empty() || self.is_http2.load(Ordering::Relaxed) {
+            return;
+        }
+        let tail = self.tail.load(Ordering::Relaxed);
+        let last = &bytes[bytes.len().saturating_sub(4)..];
+        let tail = last.iter().fold(tail, |tail, &b| tail << 8 | u32::from(b));
+        self.tail.store(tail, Ordering::Relaxed);
+        if self.requests.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+        {
+            self.head_since.store(millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// A header section is whole. Its request ends when the guard is dropped.
+    pub(super) fn begin(&self, is_http2: bool, has_body: bool) -> UnderWay<'_> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.is_http2.store(is_http2, Ordering::Relaxed);
+        self.has_begun.store(true, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
+        self.since.store(millis(), Ordering::Relaxed);
+        UnderWay {
+            activity: self,
+            has_body,
+        }
+    }
+
+    /// When it has waited for too long.
+    pub(super) fn deadline(&self) -> Instant {
+        let head = self.head_since.load(Ordering::Relaxed);
+        let (from, time) = match (head, self.has_begun()) {
+            (0, true) => (self.since.load(Ordering::Relaxed), IDLE),
+            (0, false) => (self.since.load(Ordering::Relaxed), HEADER_TIMEOUT),
+            (head, _) => (head, HEADER_TIMEOUT),
+        };
+        *EPOCH + Duration::from_millis(from) + time
+    }
+
+    /// The least gives way first: no request under way, then idle for longest.
+    fn rank(&self) -> (bool, u64) {
+        let is_busy = self.requests.load(Ordering::Relaxed) > 0;
+        (is_busy, self.since.load(Ordering::Relaxed))
+    }
+}
+
+pub(super) struct UnderWay<'a> {
+    activity: &'a Activity,
+    has_body: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let activity = self.activity;
+        let now = millis();
+        activity.since.store(now, Ordering::Relaxed);
+        activity.requests.fetch_sub(1, Ordering::Relaxed);
+        // Behind a request without a body, what came last was the end of its header
+        // section, or part of the next one's.
+        let tail = activity.tail.load(Ordering::Relaxed).to_be_bytes();
+        let is_whole = tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n");
+        if !self.has_body && !is_whole && !activity.is_http2.load(Ordering::Relaxed) {
+            activity.head_since.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Milliseconds since the first call, at least 1.
+fn millis() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::http::client::ClientAddr;
+
+    fn from(n: u8) -> Arc<Activity> {
+        let client = ClientAddr(IpAddr::from(Ipv4Addr::new(127, 0, 0, n))).key();
+        Arc::new(Activity::new(Some(client), CancellationToken::new()))
+    }
+
+    fn idle_since(one: &Activity, since: u64) {
+        one.since.store(since, Ordering::Relaxed);
+    }
+
+    #[tokio::test]
+    async fn the_connection_that_was_idle_for_longest_gives_way() {
+        let permits = Permits::new(4);
+        let held = [from(1), from(1), from(2), from(3)];
+        let mut numbers = Vec::new();
+        for (one, since) in held.iter().zip([9, 5, 3, 4]) {
+            numbers.push(permits.admit(one).await);
+            idle_since(one, since);
+        }
+        // The longest of all is at work.
+        let _work = held[2].begin(false, false);
+        idle_since(&held[2], 3);
+        let gave_way = || held.each_ref().map(|one| one.gives_way());
+        // A share is two of four: an own one gives way, though another is idle for longer.
+        for (newcomer, number, expected) in [
+            (from(1), 1, [false, true, false, false]),
+            (from(4), 3, [false, true, false, true]),
+        ] {
+            let mut admitted = pin!(permits.admit(&newcomer));
+            tokio::select! {
+                biased;
+                _ = &mut admitted => panic!("the bound is exceeded"),
+                () = tokio::task::yield_now() => {}
+            }
+            assert_eq!(gave_way(), expected);
+            permits.release(Permit(numbers[number].0));
+            admitted.await;
+        }
+    }
+
+    #[test]
+    fn one_client_holds_half_of_the_bodies_at_most() {
+        let bodies = Bodies::default();
+        let hold =
+            |client: &Activity| -> Vec<_> { std::iter::from_fn(|| bodies.admit(client)).collect() };
+        let (one, other, third) = (from(1), from(2), from(3));
+        let first = hold(&one);
+        assert_eq!(first.len(), MAX_BODIES / 2);
+        assert_eq!(hold(&other).len(), MAX_BODIES / 2);
+        let second = hold(&other);
+        assert!(hold(&third).is_empty());
+        drop((first, second));
+        assert_eq!(hold(&third).len(), MAX_BODIES / 2);
+        assert!(bodies.counts().by_client.is_empty());
+    }
+}

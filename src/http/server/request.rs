@@ -1,0 +1,283 @@
+//! A request before and after its route: what is refused whatever the route, how much
+//! of it is kept while its body comes, and how the connection goes on.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::http::header::{self, HeaderName};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::oneshot;
+
+use super::connection::{Connection, MAX_HEADER_SECTION};
+use super::date::date;
+use crate::http::client::Peer;
+use crate::http::error::ApiError;
+use crate::http::service::Service;
+
+/// Header fields of a request. hyper has the same bound for HTTP/1.1.
+const MAX_FIELDS: usize = 100;
+/// Bounds on reading what is left of a body when its request is answered.
+const MAX_DISCARDED: usize = 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+/// The fields of a request with a body that handlers use. The others are dropped
+/// before its body is awaited.
+const USED_FIELDS: [HeaderName; 9] = [
+    header::AUTHORIZATION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::FORWARDED,
+    header::HOST,
+    header::ORIGIN,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-request-id"),
+];
+
+pub(super) async fn answer(
+    shared: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let Connection {
+        server,
+        service,
+        activity,
+        ..
+    } = &*shared;
+    let peer = shared.peer;
+    let is_http2 = request.version() == Version::HTTP_2;
+    let has_body = !request.body().is_end_stream();
+    let _under_way = activity.begin(is_http2, has_body);
+    let (mut response, is_usable) = if let Some(error) = refusal(&request) {
+        (service.refuse(peer, &request, error), false)
+    } else if !has_body {
+        (service.call(peer, request).await?, true)
+    } else if let Some(_permit) = server.bodies.admit(activity) {
+        with_body(service, peer, request).await?
+    } else {
+        let busy = ApiError::busy("too many requests are being received at the moment");
+        (service.refuse(peer, &request, busy), false)
+    };
+    if let StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED = response.status() {
+        // Of axum's: RFC 9110 section 8.6 allows none (204) or another one (304).
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::DATE, date(server.clock.now()));
+    if !is_usable && !is_http2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        activity.lingers.store(true, Ordering::Relaxed);
+    }
+    Ok(response)
+}
+
+/// Refusals by RFC 9112 sections 3.2 and 6.1, and of too many fields.
+fn refusal<B>(request: &Request<B>) -> Option<ApiError> {
+    let headers = request.headers();
+    if headers.len() > MAX_FIELDS || size(request) > MAX_HEADER_SECTION {
+        return Some(ApiError::HeadTooLarge);
+    }
+    if request.version() == Version::HTTP_2 {
+        return None;
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let is_good = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host.as_bytes()),
+        (None, _) => request.version() == Version::HTTP_10,
+        (Some(_), Some(_)) => false,
+    };
+    if !is_good {
+        return Some(ApiError::BadRequest(
+            "a request has exactly one Host header field, with a host and perhaps a port".into(),
+        ));
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => None,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => None,
+        _ => Some(ApiError::UnknownTransferCoding),
+    }
+}
+
+/// Bytes of a header section. hyper refuses by itself only what its buffer cannot take.
+fn size<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
+    let fields = request.headers().iter();
+    fields.fold(target, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + ": \r\n".len()
+    })
+}
+
+/// A host and perhaps a port; empty for targets without an authority.
+fn is_host(host: &[u8]) -> bool {
+    let Ok(authority) = Authority::try_from(host) else {
+        return host.is_empty();
+    };
+    let port = &host[authority.host().len()..];
+    matches!(port, [] | b":") || (port[0] == b':' && authority.port_u16().is_some())
+}
+
+/// Calls the service, and reads what it left of the body. Also returns whether the
+/// connection can take another request.
+async fn with_body(
+    service: &Service,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<(Response, bool), Infallible> {
+    let waits = request.headers().contains_key(header::EXPECT);
+    let (give_back, given_back) = oneshot::channel();
+    let request = without_unused(request).map(|body| LentBody {
+        body: Some(body),
+        is_begun: false,
+        give_back: Some(give_back),
+    });
+    let response = service.call(peer, request).await?;
+    let is_usable = match given_back.await {
+        // To read on would send 100 Continue (RFC 9110 section 10.1.1).
+        Ok((_, is_begun)) if waits && !is_begun => false,
+        Ok((body, _)) => discard(body).await,
+        // It was read to its end, or broke off.
+        Err(_) => true,
+    };
+    Ok((response, is_usable))
+}
+
+/// Copies what is used: each part of an HTTP/1.1 header section keeps all of it in memory.
+fn without_unused(mut request: Request<Incoming>) -> Request<Incoming> {
+    let mut used = HeaderMap::new();
+    for name in USED_FIELDS {
+        for value in request.headers().get_all(&name) {
+            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                used.append(name.clone(), copy);
+            }
+        }
+    }
+    *request.headers_mut() = used;
+    if let Ok(copy) = request.uri().to_string().parse::<Uri>() {
+        *request.uri_mut() = copy;
+    }
+    request
+}
+
+/// Reads and drops the rest, within bounds; true when that was all. Many clients send
+/// the whole body before they read the response.
+async fn discard(mut body: Incoming) -> bool {
+    let rest = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return true };
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            let Some(less) = left.checked_sub(size) else {
+                return false;
+            };
+            left = less;
+        }
+        true
+    };
+    tokio::time::timeout(DISCARD_TIMEOUT, rest)
+        .await
+        .unwrap_or(false)
+}
+
+/// A body that comes back when the service drops it unread.
+struct LentBody {
+    body: Option<Incoming>,
+    is_begun: bool,
+    give_back: Option<oneshot::Sender<(Incoming, bool)>>,
+}
+
+impl Body for LentBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.is_begun = true;
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl Drop for LentBody {
+    fn drop(&mut self) {
+        if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take())
+            && !body.is_end_stream()
+        {
+            let _ = give_back.send((body, self.is_begun));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_one_of_rfc_9112() {
+        for (fields, status) in [
+            (&[("host", "x")][..], None),
+            (&[("host", "")], None),
+            (&[("host", "[::1]:8080")], None),
+            (&[("host", "127.0.0.1:8080")], None),
+            (&[], Some(400)),
+            (&[("host", "x"), ("host", "x")], Some(400)),
+            (&[("host", "a b")], Some(400)),
+            (&[("host", "u@x")], Some(400)),
+            (&[("host", "x/y")], Some(400)),
+            (&[("host", "x:port")], Some(400)),
+            (&[("host", "x"), ("transfer-encoding", "Chunked")], None),
+            (
+                &[("host", "x"), ("transfer-encoding", "gzip, chunked")],
+                Some(501),
+            ),
+            (
+                &[
+                    ("host", "x"),
+                    ("transfer-encoding", "gzip"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                Some(501),
+            ),
+        ] {
+            let mut request = Request::builder();
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let refused = refusal(&request.body(()).unwrap());
+            let refused =
+                refused.map(|error| axum::response::IntoResponse::into_response(error).status());
+            assert_eq!(refused.map(|status| status.as_u16()), status, "{fields:?}");
+        }
+        let old = Request::builder()
+            .version(Version::HTTP_10)
+            .body(())
+            .unwrap();
+        assert!(refusal(&old).is_none());
+    }
+}

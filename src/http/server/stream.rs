@@ -1,0 +1,146 @@
+//! A connection's bytes: when they come, what hyper answers by itself, and how it is
+//! closed while the client still sends.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::date::date;
+use super::permits::Activity;
+use crate::clock::Clock;
+
+/// End of the answers that hyper gives to what it cannot parse.
+const BARE_END: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Bounds on reading from a client that is still sending when its connection is
+/// closed: closing with unread bytes resets it, and the client may never see the answer.
+const LINGER: Duration = Duration::from_secs(5);
+const MAX_LINGERING: usize = 32 * 1024 * 1024;
+
+pub(super) struct Stream {
+    tcp: TcpStream,
+    activity: Arc<Activity>,
+    clock: Arc<dyn Clock>,
+    /// What is still to be written in place of an answer of hyper's.
+    refusal: Option<Vec<u8>>,
+    linger: Option<Pin<Box<Sleep>>>,
+    lingered: usize,
+}
+
+impl Stream {
+    pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            tcp,
+            activity,
+            clock,
+            refusal: None,
+            linger: None,
+            lingered: 0,
+        }
+    }
+
+    /// The same answer as `bare`, with a date and a body.
+    fn refusal(&self, bare: &[u8]) -> Vec<u8> {
+        let status = bare.split(|&b| b == b'\r').next().unwrap_or_default();
+        let why = match status.get(9..12) {
+            Some(b"431") => "the header section is over 16 KiB or has over 100 fields",
+            Some(b"414") => "the request target is too long",
+            _ => "this is not a request of HTTP/1.1",
+        };
+        let body = format!(r#"{{"error":"{why}"}}"#);
+        let date = date(self.clock.now());
+        let fields = [
+            "\r\ncontent-type: application/json\r\ndate: ".as_bytes(),
+            date.as_bytes(),
+            format!("\r\ncontent-length: {}", body.len()).as_bytes(),
+            b"\r\nconnection: close\r\n\r\n",
+        ]
+        .concat();
+        [status, &fields, body.as_bytes()].concat()
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let timer = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scratch = [0; 8192];
+        while self.lingered < MAX_LINGERING {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                break;
+            }
+            self.lingered += buf.filled().len();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        self.activity.read(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(before) = buf.strip_suffix(BARE_END) else {
+            return Pin::new(&mut self.tcp).poll_write(cx, buf);
+        };
+        // The answers to what was sent ahead come first.
+        let version = b"HTTP/1.1 ";
+        let at = before
+            .windows(version.len())
+            .rposition(|part| part == version);
+        if let Some(at @ 1..) = at {
+            return Pin::new(&mut self.tcp).poll_write(cx, &buf[..at]);
+        }
+        let mut rest = match self.refusal.take() {
+            Some(rest) => rest,
+            None => self.refusal(buf),
+        };
+        self.activity.lingers.store(true, Ordering::Relaxed);
+        while !rest.is_empty() {
+            match Pin::new(&mut self.tcp).poll_write(cx, &rest) {
+                Poll::Ready(Ok(n)) => drop(rest.drain(..n)),
+                other => {
+                    self.refusal = Some(rest);
+                    return other;
+                }
+            }
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+        }
+        if self.activity.lingers.load(Ordering::Relaxed) {
+            return self.poll_linger(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -143,6 +143,15 @@ impl Config {
         let mode = problems.note(mode(settings, &mut warnings));
         let database = problems.note(values::database(settings));
         let trusted_proxies = problems.note(values::networks(settings));
+        if let Some(all) = trusted_proxies
+            .iter()
+            .flatten()
+            .find(|net| net.prefix_len() == 0)
+        {
+            warnings.push(format!(
+                "TRUSTED_PROXIES has {all}, which is everybody: any client can pass for another one in X-Forwarded-For"
+            ));
+        }
         let issuer = problems.note(issuer(settings));
         let times = times::read(settings, &mut problems);
         let costs = problems.note(values::costs(settings));

@@ -82,6 +82,22 @@ fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
 }
 
 #[test]
+fn trusted_networks_of_mapped_ipv4_are_ipv4_and_all_of_the_internet_is_warned_of() {
+    for (text, network) in [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:10.1.2.3", "10.1.2.3/32"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+    ] {
+        let config = config(&format!("TRUSTED_PROXIES={text}")).unwrap();
+        let network: IpNet = network.parse().unwrap();
+        assert_eq!(config.network.trusted_proxies, [network]);
+        let warned = config.warnings.iter().any(|it| it.contains("everybody"));
+        assert_eq!(warned, network.prefix_len() == 0, "{text}");
+    }
+}
+
+#[test]
 fn times_that_do_not_fit_together_are_refused_with_the_numbers() {
     let text = refusal("KEY_LIFETIME=40m");
     assert!(text.contains("2400 s") && text.contains("2520 s"), "{text}");

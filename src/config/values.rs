@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{ConfigError, Name, Settings, name};
@@ -123,6 +123,7 @@ pub(super) fn networks(settings: &Settings) -> Result<Vec<IpNet>, ConfigError> {
         .map(|entry| {
             let net = entry.parse().ok();
             net.or_else(|| entry.parse::<std::net::IpAddr>().map(IpNet::from).ok())
+                .map(without_mapping)
                 .ok_or_else(|| {
                     ConfigError::new(format!(
                         "TRUSTED_PROXIES: {:?} is not a network such as 10.0.0.0/8 or an address",
@@ -131,6 +132,19 @@ pub(super) fn networks(settings: &Settings) -> Result<Vec<IpNet>, ConfigError> {
                 })
         })
         .collect()
+}
+
+/// Addresses are compared as IPv4 where IPv6 only maps it.
+fn without_mapping(net: IpNet) -> IpNet {
+    let v4 = match net {
+        IpNet::V6(net) => net.addr().to_ipv4_mapped(),
+        IpNet::V4(_) => None,
+    };
+    let length = net.prefix_len().checked_sub(96);
+    let mapped = v4
+        .zip(length)
+        .and_then(|(v4, length)| Ipv4Net::new(v4, length).ok());
+    mapped.map_or(net, IpNet::from)
 }
 
 pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {

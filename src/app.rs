@@ -22,12 +22,12 @@ use crate::http::client::TrustedProxies;
 use crate::http::listen::Listeners;
 use crate::http::server;
 use crate::http::state::{AppState, SharedState};
-use crate::http::{self, SlidingLog};
+use crate::http::{self, Refusals, SlidingLog};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::systemd::{Reporter, Supervision};
 
-/// Interval at which the quota removes quiet clients.
+/// Interval at which quiet clients are removed from the quota and the refusals.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// A service that is ready to run.
@@ -80,6 +80,7 @@ impl App {
             issuer: config.tokens.issuer,
             quota: SlidingLog::new(config.accounts.auth_rate, Arc::clone(&clock)),
             proxies: Arc::new(TrustedProxies::new(config.network.trusted_proxies)),
+            refusals: Refusals::default(),
             document_caching: http::caching(config.keys.jwks_max_age),
             keys,
             clock,
@@ -131,9 +132,9 @@ impl App {
             self.reporter(supervision).run(stop_serving.clone()),
         );
         let mut rest = Tasks::default();
-        let quota = self.state.quota.clone();
+        let state = Arc::clone(&self.state);
         rest.start("the key rotation", self.rotation.run(stop_rest.clone()));
-        rest.start("the quota's sweep", sweep(quota, stop_rest.clone()));
+        rest.start("the sweep", sweep(state, stop_rest.clone()));
         drop(self.state);
         let died = tokio::select! {
             () = stop.cancelled() => None,
@@ -179,11 +180,14 @@ impl Tasks {
 #[error("{0} has ended unexpectedly")]
 pub struct DiedEarly(&'static str);
 
-async fn sweep(quota: SlidingLog, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_EVERY) => quota.sweep(),
-        }
+async fn sweep(state: SharedState, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(SWEEP_EVERY))
+        .await
+        .is_some()
+    {
+        state.quota.sweep();
+        state.refusals.sweep(state.clock.monotonic());
     }
+    state.refusals.sweep(Duration::MAX);
 }

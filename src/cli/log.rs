@@ -2,16 +2,24 @@
 //! slow or closed reader neither delays nor stops the service. Lines that do not
 //! fit into the queue are dropped.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing::Level;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use super::terminal;
 use crate::config::{Config, ConfigError, Mode};
+
+/// Capacity of the queue, bytes.
+const MAX_QUEUED: usize = 4 * 1024 * 1024;
+/// A line counts as at least this many, which bounds the number of lines too.
+const MIN_LINE: usize = 64;
 
 /// Starts the log. Dropping the guard writes the queued lines.
 pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
@@ -19,9 +27,9 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
         Some(filter) => filter.clone(),
         None => default_filter(config.mode),
     };
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (lines, guard) = queue(io::stderr(), config.mode == Mode::Production);
     let lines = fmt::layer()
-        .with_writer(writer)
+        .with_writer(move || lines.clone())
         .with_ansi(std::io::stderr().is_terminal())
         // They would go to standard error, which is what has failed.
         .log_internal_errors(false);
@@ -50,5 +58,116 @@ fn default_filter(mode: Mode) -> Targets {
             .with_target("jwks_server", LevelFilter::DEBUG)
             .with_target("jwks_server::http::access_log", LevelFilter::INFO),
         Mode::Production => everywhere,
+    }
+}
+
+/// Start of the queue, and a guard of the thread at its end, which writes to `out`.
+fn queue(out: impl Write + Send + 'static, is_json: bool) -> (QueuedLines, WorkerGuard) {
+    let queued = Arc::new(AtomicUsize::new(0));
+    let end = CountedWriter {
+        out,
+        queued: Arc::clone(&queued),
+    };
+    let builder = NonBlockingBuilder::default().buffered_lines_limit(MAX_QUEUED / MIN_LINE);
+    let (queue, guard) = builder.finish(end);
+    let start = QueuedLines {
+        queue,
+        queued,
+        is_json,
+    };
+    (start, guard)
+}
+
+/// Takes a whole line in each write, as the formatting layer gives them.
+#[derive(Clone)]
+struct QueuedLines {
+    queue: NonBlocking,
+    /// Bytes of the lines in the queue.
+    queued: Arc<AtomicUsize>,
+    is_json: bool,
+}
+
+struct CountedWriter<W> {
+    out: W,
+    queued: Arc<AtomicUsize>,
+}
+
+impl Write for QueuedLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let safe = if self.is_json {
+            terminal::escaped(&text)
+        } else {
+            text.as_ref().into()
+        };
+        let size = safe.len().max(MIN_LINE);
+        if self.queued.fetch_add(size, Ordering::Relaxed) + size > MAX_QUEUED {
+            self.queued.fetch_sub(size, Ordering::Relaxed);
+        } else {
+            self.queue.write_all(safe.as_bytes())?;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for CountedWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.out.write_all(line);
+        let size = line.len().max(MIN_LINE);
+        self.queued.fetch_sub(size, Ordering::Relaxed);
+        written.map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Writes nothing before it may.
+    struct Slow {
+        begin: mpsc::Receiver<()>,
+        lines: mpsc::Sender<usize>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.begin.recv();
+            let _ = self.lines.send(line.len());
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_costs_four_mebibytes_and_its_queue_is_free_again_afterwards() {
+        for length in [1, 500, 64 * 1024] {
+            let (release, begin) = mpsc::channel();
+            let (lines, written) = mpsc::channel();
+            let (mut start, guard) = queue(Slow { begin, lines }, true);
+            let line = vec![b'x'; length];
+            for _ in 0..2 * MAX_QUEUED / length.max(MIN_LINE) {
+                start.write_all(&line).unwrap();
+            }
+            let queued = start.queued.load(Ordering::Relaxed);
+            assert!(queued <= MAX_QUEUED && queued > MAX_QUEUED / 2, "{queued}");
+            drop(release);
+            drop(guard);
+            let all: usize = written.try_iter().map(|size| size.max(MIN_LINE)).sum();
+            assert_eq!(all, queued);
+            assert_eq!(start.queued.load(Ordering::Relaxed), 0);
+        }
     }
 }

@@ -68,22 +68,7 @@ impl SignIn {
         client: IpAddr,
         clock: &dyn Clock,
     ) -> Result<String, SignInError> {
-        let name: String = credentials.username.chars().take(64).collect();
-        let signed_in = self.attempt(credentials, kind, client, clock).await;
-        if let Err(SignInError::BadCredentials) = signed_in {
-            tracing::info!(%client, username = ?name, "sign-in refused");
-        }
-        signed_in
-    }
-
-    async fn attempt(
-        &self,
-        credentials: Credentials,
-        kind: TokenKind,
-        client: IpAddr,
-        clock: &dyn Clock,
-    ) -> Result<String, SignInError> {
-        let (account, new_hash) = self.verify(credentials).await?;
+        let (account, new_hash) = self.verify(credentials, client).await?;
         let issued = self
             .tokens
             .issue(kind, account.username.clone(), clock)
@@ -98,6 +83,7 @@ impl SignIn {
     async fn verify(
         &self,
         credentials: Credentials,
+        client: IpAddr,
     ) -> Result<(AccountRow, Option<String>), SignInError> {
         let Credentials { username, password } = credentials;
         let prepared =
@@ -107,11 +93,10 @@ impl SignIn {
         let verdict = self.hasher.verify(password, stored).await?;
         match (account, verdict) {
             (Some(account), Verdict::Match { replacement }) => Ok((account, replacement)),
-            (Some(account), Verdict::Unreadable) => {
-                tracing::error!(user_id = %account.id, "the stored password hash is no usable Argon2 string; nobody can sign in to this account");
+            (account, verdict) => {
+                refused(account.as_ref(), verdict, client);
                 Err(SignInError::BadCredentials)
             }
-            _ => Err(SignInError::BadCredentials),
         }
     }
 
@@ -140,4 +125,19 @@ impl SignIn {
         }
         Ok(())
     }
+}
+
+/// The name is in the log only when an account has it: people type passwords into
+/// the field for the name.
+fn refused(account: Option<&AccountRow>, verdict: Verdict, client: IpAddr) {
+    const MOST: usize = 200;
+    let Some(account) = account else {
+        tracing::info!(%client, "sign-in refused: unknown username");
+        return;
+    };
+    if verdict == Verdict::Unreadable {
+        tracing::error!(user_id = %account.id, "the stored password hash is no usable Argon2 string; nobody can sign in to this account");
+    }
+    let name: String = account.username.chars().take(MOST).collect();
+    tracing::info!(%client, username = ?name, "sign-in refused");
 }

@@ -1,20 +1,23 @@
 //! Middleware around every route: a request id, the client's address, one line in
-//! the log and the request metrics.
+//! the log and the request metrics. Parts of a line that a client chooses are cut.
 
 use std::time::{Duration, Instant};
 
 use axum::extract::{Extension, MatchedPath, Request, State};
-use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::{Instrument as _, Span};
 
 use super::client::{ClientAddr, Peer};
+use super::refusals::Note;
 use super::state::{AppState, SharedState};
 use super::{health, jwks};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
+/// Longest path and method in the log, characters.
+const MAX_SHOWN: usize = 200;
 /// Label of requests that match no route, and of methods that are not listed below.
 const OTHER: &str = "other";
 
@@ -32,7 +35,7 @@ pub(super) async fn access_log(
         began: Instant::now(),
         id: request_id(request.headers()),
         method: request.method().clone(),
-        uri: request.uri().clone(),
+        path: cut(request.uri().path()).to_owned(),
         route: request.extensions().get().cloned(),
         client,
         state,
@@ -83,7 +86,7 @@ fn log_and_mark<B>(
     http.answered(route, method(request.method()), status, took);
     tracing::debug!(
         method = %request.method(),
-        path = request.uri().path(),
+        path = cut(request.uri().path()),
         status,
         ms = millis(took),
         client = %state.proxies.client(peer, request.headers()).0,
@@ -107,7 +110,7 @@ struct LoggedRequest {
     began: Instant,
     id: HeaderValue,
     method: Method,
-    uri: Uri,
+    path: String,
     route: Option<MatchedPath>,
     client: ClientAddr,
     state: SharedState,
@@ -118,8 +121,8 @@ struct LoggedRequest {
 macro_rules! line {
     ($level:ident, $entry:expr, $took:expr, $message:literal $(, $field:ident = $value:expr)*) => {
         tracing::$level!(
-            method = %$entry.method,
-            path = $entry.uri.path(),
+            method = %cut($entry.method.as_str()),
+            path = $entry.path,
             $($field = $value,)*
             ms = millis($took),
             client = %$entry.client.0,
@@ -156,10 +159,20 @@ impl LoggedRequest {
         let http = &self.state.metrics.http;
         http.answered(self.route(), method(&self.method), status.as_u16(), took);
         let is_good = status.is_success() || status == StatusCode::NOT_MODIFIED;
+        let status = status.as_u16();
         if is_good && self.is_polled() {
-            line!(debug, self, took, "answered", status = status.as_u16());
+            line!(debug, self, took, "answered", status = status);
+        } else if status < 400 || status >= 500 {
+            line!(info, self, took, "answered", status = status);
         } else {
-            line!(info, self, took, "answered", status = status.as_u16());
+            let refusals = &self.state.refusals;
+            match refusals.note(self.client, status, self.state.clock.monotonic()) {
+                Note::Line(0) => line!(info, self, took, "answered", status = status),
+                Note::Line(more) => {
+                    line!(info, self, took, "answered", status = status, more = more);
+                }
+                Note::Counted => {}
+            }
         }
     }
 }
@@ -185,6 +198,11 @@ fn method(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         _ => OTHER,
     }
+}
+
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().nth(MAX_SHOWN);
+    end.map_or(text, |(at, _)| &text[..at])
 }
 
 /// Milliseconds, to the microsecond.

@@ -14,6 +14,7 @@ pub mod listen;
 mod metrics;
 mod openapi;
 mod rate_limit;
+mod refusals;
 mod register;
 mod schedule;
 pub mod server;
@@ -31,6 +32,7 @@ pub use conditional_get::caching;
 use error::ApiError;
 pub use metrics::metrics_service;
 pub use rate_limit::SlidingLog;
+pub use refusals::Refusals;
 pub use service::{Service, service};
 use state::SharedState;
 

@@ -6,6 +6,7 @@ use axum::http::HeaderValue;
 
 use super::SlidingLog;
 use super::client::TrustedProxies;
+use super::refusals::Refusals;
 use crate::clock::Clock;
 use crate::domain::accounts::Accounts;
 use crate::domain::issuer::Issuer;
@@ -27,6 +28,7 @@ pub struct AppState {
     /// Quota of `POST /auth`.
     pub quota: SlidingLog,
     pub proxies: Arc<TrustedProxies>,
+    pub refusals: Refusals,
     pub policy: Policy,
     pub readiness: Readiness,
     pub heartbeat: Arc<Heartbeat>,

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::http2;
-use crate::support::{Connection, JSON, JWKS, Server, command, credentials, folder};
+use crate::support::{Connection, DATABASE, JSON, JWKS, Server, command, credentials, folder};
 
 fn key_in(dir: &std::path::Path) -> String {
     let text = fs::read_to_string(dir.join(".env")).unwrap();
@@ -108,12 +108,19 @@ fn names_are_escaped_in_the_log() {
         let dir = folder(&format!("RUST_LOG=trace\nAPP_ENV={mode}"));
         let server = Server::start(dir.path(), &[]);
         let name = "evil\u{1b}[31m\n2030-01-01T00:00:00Z  INFO forged\r\u{7}\u{202e}x";
+        assert_eq!(server.key_set().status, 200);
+        // Such as an earlier server may have stored.
+        let sql = rusqlite::Connection::open(dir.path().join(DATABASE)).unwrap();
+        let insert = "INSERT INTO users (username, password_hash) VALUES (?, 'x')";
+        sql.execute(insert, [name]).unwrap();
         assert_eq!(server.sign_in("/auth", name, "x").status, 401);
         let line = server.wait_for_log("sign-in refused");
         assert!(line.contains("evil"), "{line}");
         assert!(line.contains("forged"), "the name was torn: {line}");
+        server.send("GET", "/x\u{9b}31mRED\u{202e}\u{2028}", &[], b"");
+        server.wait_for_log("31mRED");
         let log = server.stop_for_log();
-        for raw in ['\u{1b}', '\r', '\u{7}', '\u{202e}'] {
+        for raw in ['\u{1b}', '\r', '\u{7}', '\u{202e}', '\u{9b}', '\u{2028}'] {
             assert!(!log.contains(raw), "{raw:?}: {log:?}");
         }
         assert!(!log.lines().any(|line| line.starts_with("2030-")), "{log}");
@@ -152,6 +159,7 @@ fn every_answer_carries_the_request_id_of_its_line_in_the_log() {
 fn a_failed_sign_in_is_logged_with_address_name_and_request_id() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
+    server.register("mallory");
     let mut connection = Connection::from_address(server.addr, [127, 0, 0, 7].into());
     let headers = [JSON, ("X-Request-Id", "probe-2")];
     let body = credentials("mallory", "guess");

@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use super::client::{ClientAddr, Peer, TrustedProxies};
 use super::service::Service;
 use crate::clock::Clock;
-use connection::Connection;
 use permits::{Activity, Bodies, Permits};
+use request::Connection;
 
 /// Connections at once, as far as the limit of open files allows.
 const MAX_CONNECTIONS: usize = 4096;

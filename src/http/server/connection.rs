@@ -14,11 +14,8 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::permits::Activity;
+use super::request::{self, Connection, MAX_HEADER_SECTION};
 use super::stream::Stream;
-use super::{Server, request};
-use crate::http::client::Peer;
-use crate::http::service::Service;
 
 /// HTTP/2: requests at once on a connection.
 const MAX_STREAMS: u32 = 32;
@@ -32,8 +29,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a connection that was told to end; then it is closed.
 const GRACE: Duration = Duration::from_secs(10);
-/// Bytes of a header section; for HTTP/2, as RFC 9113 section 6.5.2 counts them.
-pub(super) const MAX_HEADER_SECTION: usize = 16 * 1024;
 
 /// The protocol settings of all connections.
 pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
@@ -56,14 +51,6 @@ pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     http
-}
-
-/// What the requests of a connection share.
-pub(super) struct Connection {
-    pub(super) server: Arc<Server>,
-    pub(super) service: Service,
-    pub(super) peer: Peer,
-    pub(super) activity: Arc<Activity>,
 }
 
 /// Serves a connection to its end: the client's, a time-out's, or the server's.

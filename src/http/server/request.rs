@@ -17,12 +17,15 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 
-use super::connection::{Connection, MAX_HEADER_SECTION};
+use super::Server;
 use super::date::date;
+use super::permits::Activity;
 use crate::http::client::Peer;
 use crate::http::error::ApiError;
 use crate::http::service::Service;
 
+/// Bytes of a header section; for HTTP/2, as RFC 9113 section 6.5.2 counts them.
+pub(super) const MAX_HEADER_SECTION: usize = 16 * 1024;
 /// Header fields of a request. hyper has the same bound for HTTP/1.1.
 const MAX_FIELDS: usize = 100;
 /// Bounds on reading what is left of a body when its request is answered.
@@ -41,6 +44,14 @@ const USED_FIELDS: [HeaderName; 9] = [
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-request-id"),
 ];
+
+/// State that the requests of a connection share.
+pub(super) struct Connection {
+    pub(super) server: Arc<Server>,
+    pub(super) service: Service,
+    pub(super) peer: Peer,
+    pub(super) activity: Arc<Activity>,
+}
 
 pub(super) async fn answer(
     shared: Arc<Connection>,

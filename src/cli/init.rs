@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rustix::fs::Access;
 use zeroize::Zeroizing;
 
 use super::Failure;
@@ -34,6 +35,16 @@ pub(super) fn new_sealing_key(
     if dir.join(FILE).symlink_metadata().is_ok() {
         return Err(already_there());
     }
+    // The database is created after .env; a folder in which it cannot be is refused
+    // before anything is made.
+    let path = dir.join(&database);
+    let folder = path.parent().unwrap_or(dir);
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| {
+        Failure::refused(format!(
+            "the database {} of DATABASE_URL cannot be created: {e}",
+            database.display()
+        ))
+    })?;
     Ok(Some(config::generate_sealing_key()))
 }
 

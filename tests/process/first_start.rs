@@ -93,6 +93,12 @@ fn init_makes_nothing_when_the_rest_of_the_configuration_is_refused() {
     let said = refusal(init(dir.path()).env("PORT", "abc"), &[]);
     assert!(said.contains("PORT"), "{said}");
     assert!(files(dir.path()).is_empty(), "{:?}", files(dir.path()));
+    let said = refusal(
+        init(dir.path()).env("DATABASE_URL", "sqlite:none/a.db"),
+        &[],
+    );
+    assert!(said.contains("none/a.db"), "{said}");
+    assert!(files(dir.path()).is_empty(), "{:?}", files(dir.path()));
     let said = refusal(init(dir.path()).args(["--demo-user", "alice"]), &[]);
     assert!(said.contains("NAME:PASSWORD"), "{said}");
     assert!(files(dir.path()).is_empty(), "{:?}", files(dir.path()));

@@ -31,8 +31,6 @@ pub struct Supervision {
     /// `WATCHDOG_USEC`: without a message for this long the manager restarts the
     /// process.
     watchdog: Option<Duration>,
-    /// Warning for the log.
-    pub warning: Option<&'static str>,
 }
 
 impl Supervision {
@@ -50,15 +48,17 @@ impl Supervision {
             path @ [b'/', ..] => SocketAddr::from_pathname(OsStr::from_bytes(path)).ok(),
             _ => None,
         };
+        if socket.is_none() {
+            tracing::warn!(
+                "NOTIFY_SOCKET is neither a path nor a name after @; the service manager is told nothing"
+            );
+        }
         let number = |name| get(name)?.to_str()?.parse::<u64>().ok();
         // WATCHDOG_PID names another process when that one started this one.
         let is_for_this_process = get("WATCHDOG_PID").is_none()
             || number("WATCHDOG_PID").is_some_and(|pid| pid == u64::from(process));
         let micros = number("WATCHDOG_USEC").filter(|&micros| is_for_this_process && micros > 0);
         Self {
-            warning: socket.is_none().then_some(
-                "NOTIFY_SOCKET is neither a path nor a name after @; the service manager is told nothing",
-            ),
             watchdog: micros.map(Duration::from_micros),
             socket,
         }
@@ -228,21 +228,18 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_paths_or_abstract_names_and_anything_else_is_warned_of() {
-        for (named, is_socket, is_warned) in [
-            ("/run/notify", true, false),
-            ("@notify", true, false),
-            ("vsock:2:1", false, true),
-            ("notify", false, true),
-            ("@", false, true),
-            ("", false, false),
+    fn sockets_are_paths_or_abstract_names() {
+        for (named, is_socket) in [
+            ("/run/notify", true),
+            ("@notify", true),
+            ("vsock:2:1", false),
+            ("notify", false),
+            ("@", false),
+            ("", false),
         ] {
             let found = supervision(&[("NOTIFY_SOCKET", named)]);
             let socket = found.socket.as_ref();
-            assert_eq!(
-                (socket.is_some(), found.warning.is_some()),
-                (is_socket, is_warned)
-            );
+            assert_eq!(socket.is_some(), is_socket);
             let name = socket.and_then(SocketAddr::as_abstract_name);
             assert_eq!(name.is_some(), named == "@notify");
         }

@@ -93,9 +93,6 @@ async fn serve(
     let listeners = listeners(&config)?;
     log_addresses(&listeners);
     let supervision = Supervision::from_env();
-    if let Some(warning) = &supervision.warning {
-        tracing::warn!("{warning}");
-    }
     if let Some(key) = new_key {
         init::create_env_file(Path::new("."), &key)?;
         tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
@@ -138,12 +135,12 @@ fn listeners(config: &Config) -> Result<Listeners, Failure> {
         move |e: io::Error| Failure::refused(format!("{what} cannot be listened on: {e}"))
     };
     let (host, port) = (&config.network.host, config.network.port);
-    let service = listen::bind(host, port).map_err(refused(format!(
+    let service = listen::listen(host, port).map_err(refused(format!(
         "HOST={} PORT={port}",
         config::redacted(host)
     )))?;
     let metrics = match &config.network.metrics {
-        Some((host, port)) => listen::bind(host, *port).map_err(refused(format!(
+        Some((host, port)) => listen::listen(host, *port).map_err(refused(format!(
             "METRICS_ADDR={}:{port}",
             config::redacted(host)
         )))?,

@@ -15,36 +15,40 @@ pub struct Listeners {
     pub metrics: Vec<TcpListener>,
 }
 
-/// Opens sockets for `host`: an address, or a name, for each of its addresses.
+/// Listens on the sockets of [`bind`]. Must be called within a Tokio runtime.
+pub fn listen(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+    let sockets = bind(host, port)?.into_iter();
+    sockets.map(|socket| socket.listen(BACKLOG)).collect()
+}
+
+/// Binds sockets for `host`: an address, or a name, for each of its addresses.
 /// `localhost` means both loopback addresses, as far as the machine has them.
-/// Port 0 picks one port for all.
-///
-/// Must be called within a Tokio runtime. Resolving a name blocks.
-pub fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+/// Port 0 picks one port for all. Resolving a name blocks.
+pub fn bind(host: &str, port: u16) -> io::Result<Vec<TcpSocket>> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if bare.eq_ignore_ascii_case("localhost") {
         return bind_loopback(port);
     }
-    let mut listeners = Vec::new();
+    let mut sockets = Vec::new();
     let mut port = port;
     for mut addr in (bare, port).to_socket_addrs()? {
         addr.set_port(port);
-        let listener = listen(addr)?;
-        port = listener.local_addr()?.port();
-        listeners.push(listener);
+        let socket = bind_one(addr)?;
+        port = socket.local_addr()?.port();
+        sockets.push(socket);
     }
-    Ok(listeners)
+    Ok(sockets)
 }
 
-fn bind_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+fn bind_loopback(port: u16) -> io::Result<Vec<TcpSocket>> {
     /// A port that the system picks for IPv4 may be taken for IPv6.
     const TRIES: usize = 16;
     let mut tries = if port == 0 { TRIES } else { 1 };
     loop {
         tries -= 1;
-        let v4 = listen(SocketAddr::from(([127, 0, 0, 1], port)))?;
+        let v4 = bind_one(SocketAddr::from(([127, 0, 0, 1], port)))?;
         let both = v4.local_addr()?.port();
-        match listen(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], both))) {
+        match bind_one(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], both))) {
             Ok(v6) => return Ok(vec![v4, v6]),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(e),
@@ -54,7 +58,7 @@ fn bind_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+fn bind_one(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()
     } else {
@@ -62,5 +66,5 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     }?;
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }

@@ -10,7 +10,7 @@ use jwks_server::app::App;
 use jwks_server::clock::{Clock, ManualClock, UnixTime};
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
-use jwks_server::http::listen::{Listeners, bind};
+use jwks_server::http::listen::{Listeners, listen};
 use jwks_server::store::Store;
 use jwks_server::systemd::Supervision;
 use tempfile::TempDir;
@@ -70,7 +70,7 @@ impl Running {
         let app = App::new(config, store.clone(), Arc::clone(&clock) as _, source, 1).unwrap();
         let (state, stop) = (Arc::clone(&app.state), CancellationToken::new());
         let listeners = Listeners {
-            service: bind("127.0.0.1", 0).unwrap(),
+            service: listen("127.0.0.1", 0).unwrap(),
             metrics: Vec::new(),
         };
         let running = app.run(listeners, Supervision::default(), stop.clone());

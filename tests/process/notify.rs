@@ -81,3 +81,10 @@ fn a_manager_that_is_gone_is_warned_of_and_delays_nothing() {
     assert_eq!(server.key_set().status, 200);
     assert!(server.stop().success());
 }
+
+#[test]
+fn a_socket_of_another_kind_is_warned_of() {
+    let dir = folder("");
+    let log = start(dir.path(), "vsock:2:1", None).stop_for_log();
+    assert!(log.contains("NOTIFY_SOCKET is neither"), "{log}");
+}

@@ -57,7 +57,7 @@ fn check_all(runtime: &Runtime) -> Report {
     let mut report = Report::default();
     let known = configuration::check(Path::new("."), &mut report);
     let address = known.address.as_ref();
-    let port = address.map(|(host, port)| service::find(runtime, host, *port));
+    let port = address.map(|(host, port)| service::find(host, *port));
     let server = port.as_ref().and_then(service::Port::server);
 
     let mut inspection = None;

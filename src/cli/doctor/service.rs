@@ -1,11 +1,7 @@
 //! Checks of the port and of the service that answers there.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
-
-use tokio::net::TcpSocket;
-use tokio::runtime::Runtime;
 
 use super::report::Report;
 use crate::cli::fetch::{self, Reply};
@@ -13,6 +9,7 @@ use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{self, Config};
 use crate::domain::database::{self, Difference, Inspection};
 use crate::domain::verification::KeySet;
+use crate::http::listen;
 
 const JWKS: &str = "/.well-known/jwks.json";
 /// Tolerated difference between the clocks of service and doctor.
@@ -43,11 +40,12 @@ pub(super) struct Server {
     set: KeySet,
 }
 
-pub(super) fn find(runtime: &Runtime, host: &str, port: u16) -> Port {
+pub(super) fn find(host: &str, port: u16) -> Port {
     let state = match port {
         0 => State::Any,
-        _ => match runtime.block_on(try_bind(host, port)) {
-            Ok(()) => State::Free,
+        // Bound without listening, so that nobody can connect meanwhile.
+        _ => match listen::bind(host, port) {
+            Ok(_) => State::Free,
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
                 match Server::request(fetch::local_url(host, port, "")) {
                     Ok(server) => State::Server(server),
@@ -92,33 +90,6 @@ impl Port {
             ),
         }
     }
-}
-
-/// Binds without listening, so that nobody can connect meanwhile.
-async fn try_bind(host: &str, port: u16) -> io::Result<()> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if !bare.eq_ignore_ascii_case("localhost") {
-        for addr in tokio::net::lookup_host((bare, port)).await? {
-            bind(addr)?;
-        }
-        return Ok(());
-    }
-    bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
-    match bind(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port))) {
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(e),
-        // Other errors: a machine without IPv6.
-        _ => Ok(()),
-    }
-}
-
-fn bind(addr: SocketAddr) -> io::Result<()> {
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)
 }
 
 impl Server {

@@ -97,7 +97,7 @@ impl Accounts {
     ) -> Result<(), SignUpError> {
         let row = NewAccountRow {
             username: username.into_string(),
-            email: email.map(Email::into_string),
+            email: email.map(Email::into_forms),
             password_hash: self.hasher.hash(password).await?,
         };
         // The unique constraints decide whether the name is taken.

@@ -13,9 +13,13 @@ pub const MAX_EMAIL_LEN: usize = 254;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 
-/// An e-mail address, its domain in lower case.
+/// An e-mail address, its domain in lower case and in A-labels (RFC 5890).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Email(String);
+pub struct Email {
+    address: String,
+    /// The same address with the domain in U-labels.
+    unicode: String,
+}
 
 /// An invalid value in a request. The text is for the client and does not
 /// repeat the value.
@@ -68,19 +72,25 @@ impl Email {
             .without_display_text()
             .with_minimum_sub_domains(0);
         let parsed = EmailAddress::parse_with_options(&text, options).map_err(|_| WRONG)?;
-        Ok(Self(format!(
-            "{}@{}",
-            parsed.local_part(),
-            parsed.domain().to_lowercase()
-        )))
+        let (local, domain) = (parsed.local_part(), parsed.domain());
+        let domain = if domain.starts_with('[') {
+            domain.to_lowercase()
+        } else {
+            idna::domain_to_ascii(domain).map_err(|_| WRONG)?
+        };
+        Ok(Self {
+            unicode: format!("{local}@{}", idna::domain_to_unicode(&domain).0),
+            address: format!("{local}@{domain}"),
+        })
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.address
     }
 
-    pub fn into_string(self) -> String {
-        self.0
+    /// The address as it is stored, and in U-labels, as it was stored once.
+    pub fn into_forms(self) -> (String, String) {
+        (self.address, self.unicode)
     }
 }
 
@@ -144,6 +154,9 @@ mod tests {
             ("a@t.invalid", "a@t.invalid"),
             ("a@localhost", "a@localhost"),
             ("a.b+c@x.org", "a.b+c@x.org"),
+            ("a@b\u{fc}cher.de", "a@xn--bcher-kva.de"),
+            ("a@XN--BCHER-KVA.de", "a@xn--bcher-kva.de"),
+            ("a@[127.0.0.1]", "a@[127.0.0.1]"),
         ] {
             assert_eq!(Email::parse(sent).unwrap().as_str(), kept);
         }

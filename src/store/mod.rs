@@ -36,7 +36,8 @@ pub struct AccountRow {
 #[derive(Clone, Debug)]
 pub struct NewAccountRow {
     pub username: String,
-    pub email: Option<String>,
+    /// The address to store, and another form of it that nobody may have either.
+    pub email: Option<(String, String)>,
     /// PHC string.
     pub password_hash: String,
 }

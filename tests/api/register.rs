@@ -210,6 +210,31 @@ async fn fr_08_control_and_format_characters_in_name_or_address_are_400() {
 }
 
 #[tokio::test]
+async fn an_address_counts_once_in_either_form_of_its_domain() {
+    let app = TestApp::start().await;
+    // As it was stored when domains were only put into lower case.
+    app.execute("INSERT INTO users (username, password_hash, email) VALUES ('old', 'x', 'o@b\u{fc}cher.de')");
+    for (name, email, status) in [
+        ("a", "a@B\u{dc}CHER.de", 201),
+        ("b", "a@xn--bcher-kva.de", 409),
+        ("c", "a@b\u{fc}cher.de", 409),
+        ("d", "a@b\u{fc}cher\u{3002}de", 409),
+        ("e", "o@b\u{fc}cher.de", 409),
+        ("f", "o@xn--bcher-kva.de", 409),
+        ("g", "g@xn--bcher-kva.de", 201),
+        ("h", "g@b\u{fc}cher.de", 409),
+        ("i", "b@xn--a.de", 400),
+    ] {
+        let reply = register(&app, name, email).await;
+        assert_eq!(reply.status, status, "{name} {email}");
+    }
+    assert_eq!(
+        app.rows("SELECT email FROM users WHERE username IN ('a', 'g')"),
+        ["a@xn--bcher-kva.de", "g@xn--bcher-kva.de"]
+    );
+}
+
+#[tokio::test]
 async fn a_name_may_have_128_bytes_and_no_more() {
     let app = TestApp::start().await;
     for (name, status) in [
@@ -229,7 +254,7 @@ async fn a_name_may_have_128_bytes_and_no_more() {
 }
 
 #[tokio::test]
-async fn registering_needs_no_key_and_no_quota() {
+async fn registering_needs_no_key_and_none_of_the_quota_for_sign_ins() {
     let app = TestApp::without_keys(tempfile::tempdir().unwrap(), "AUTH_RATE=1");
     for n in 0..12 {
         app.register(&format!("u{n}")).await;

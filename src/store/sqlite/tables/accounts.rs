@@ -35,16 +35,23 @@ impl Store {
         now: UnixTime,
     ) -> Result<(), StoreError> {
         self.write(move |conn| {
-            conn.prepare_cached(
-                "INSERT INTO users (username, password_hash, email, date_registered)
-                     VALUES (?, ?, ?, datetime(?, 'unixepoch'))",
-            )?
-            .execute(params![
-                account.username,
-                account.password_hash,
-                account.email,
-                now.as_secs()
-            ])?;
+            let (email, other_form) = account.email.unzip();
+            let inserted = conn
+                .prepare_cached(
+                    "INSERT INTO users (username, password_hash, email, date_registered)
+                     SELECT ?, ?, ?, datetime(?, 'unixepoch')
+                     WHERE NOT EXISTS (SELECT 1 FROM users WHERE email = ?)",
+                )?
+                .execute(params![
+                    account.username,
+                    account.password_hash,
+                    email,
+                    now.as_secs(),
+                    other_form
+                ])?;
+            if inserted == 0 {
+                return Err(StoreError::AlreadyExists);
+            }
             Ok(())
         })
         .await

@@ -81,7 +81,7 @@ impl Bench {
 
 fn limiter(c: &mut Criterion) {
     let bench = Bench::new();
-    let quota = &bench.app.state.quota;
+    let quota = &bench.app.state.auth_quota;
     let mut group = c.benchmark_group("limiter");
     for clients in [1u32, 100_000] {
         let mut n = 0u32;

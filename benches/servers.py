@@ -122,7 +122,7 @@ def service(folder, **settings):
     if not key.exists():
         key.write_text(output(SERVICE, "keygen").strip())
     port = free_port()
-    env = {"NOT_MY_KEY": key.read_text(), "PORT": str(port), "HOST": "127.0.0.1",
+    env = {"NOT_MY_KEY": key.read_text(), "PORT": str(port), "HOST": "127.0.0.1", "REGISTER_RATE": "1000",
            "APP_ENV": "production", **{name: str(value) for name, value in settings.items()}}
     return Server([SERVICE], port, folder, env)
 

@@ -78,7 +78,8 @@ impl App {
             metrics: Metrics::new(store.commits(), clock.now().as_secs()),
             has_audience: config.tokens.audience.is_some(),
             issuer: config.tokens.issuer,
-            quota: SlidingLog::new(config.accounts.auth_rate, Arc::clone(&clock)),
+            auth_quota: SlidingLog::new(config.accounts.auth_rate, Arc::clone(&clock)),
+            register_quota: SlidingLog::new(config.accounts.register_rate, Arc::clone(&clock)),
             proxies: Arc::new(TrustedProxies::new(config.network.trusted_proxies)),
             refusals: Refusals::default(),
             document_caching: http::caching(config.keys.jwks_max_age),
@@ -186,7 +187,8 @@ async fn sweep(state: SharedState, stop: CancellationToken) {
         .await
         .is_some()
     {
-        state.quota.sweep();
+        state.auth_quota.sweep();
+        state.register_quota.sweep();
         state.refusals.sweep(state.clock.monotonic());
     }
     state.refusals.sweep(Duration::MAX);

@@ -88,6 +88,8 @@ pub struct AccountConfig {
     pub costs: Costs,
     /// `AUTH_RATE`, by default 10: sign-ins a second and client address.
     pub auth_rate: NonZeroU32,
+    /// `REGISTER_RATE`, by default 10: sign-ups a second and client address.
+    pub register_rate: NonZeroU32,
     /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by spaces.
     pub demo_users: Vec<DemoUser>,
 }
@@ -155,7 +157,8 @@ impl Config {
         let issuer = problems.note(issuer(settings));
         let times = times::read(settings, &mut problems);
         let costs = problems.note(values::costs(settings));
-        let auth_rate = problems.note(values::auth_rate(settings));
+        let auth_rate = problems.note(values::rate(settings, name::AUTH_RATE));
+        let register_rate = problems.note(values::rate(settings, name::REGISTER_RATE));
         let metrics = problems.note(values::metrics(settings));
         let demo_users = problems.note(demo_users(settings));
         let log_filter = problems.note(values::log_filter(settings));
@@ -180,6 +183,7 @@ impl Config {
                 accounts: AccountConfig {
                     costs: costs?,
                     auth_rate: auth_rate?,
+                    register_rate: register_rate?,
                     demo_users: demo_users?,
                 },
                 database: database?,

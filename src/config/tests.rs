@@ -35,6 +35,7 @@ fn nothing_but_a_key_is_needed() {
     assert_eq!(config.keys.jwks_max_age.as_secs(), 300);
     assert_eq!(config.accounts.costs, Costs::DEFAULT);
     assert_eq!(config.accounts.auth_rate.get(), 10);
+    assert_eq!(config.accounts.register_rate.get(), 10);
     assert!(config.network.trusted_proxies.is_empty() && config.accounts.demo_users.is_empty());
     assert!(config.warnings.is_empty());
 }
@@ -60,6 +61,7 @@ fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
         "PORT=8080abc is not a whole number from 0 to 65535",
         "APP_ENV=prod is not understood: it is development or production",
         "AUTH_RATE=0 is not a whole number from 1 to 1000",
+        "REGISTER_RATE=1001 is not a whole number from 1 to 1000",
         "ARGON2_PASSES=1 is not a whole number from 2 to 1000",
         "ARGON2_MEMORY_KIB=19455 is not a whole number from 19456 to 262144",
         "KEY_LIFETIME=3600 is not a time with a unit, such as 90s, 10m, 1h or 7d",

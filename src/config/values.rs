@@ -172,11 +172,12 @@ pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {
     Ok(costs)
 }
 
-pub(super) fn auth_rate(settings: &Settings) -> Result<NonZeroU32, ConfigError> {
+/// Calls a second and client address.
+pub(super) fn rate(settings: &Settings, name: Name) -> Result<NonZeroU32, ConfigError> {
     // Evaluated by the compiler: a zero here would not build.
     const DEFAULT: NonZeroU32 = NonZeroU32::new(10).unwrap();
     const MOST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
-    number(settings, name::AUTH_RATE, DEFAULT, NonZeroU32::MIN..=MOST)
+    number(settings, name, DEFAULT, NonZeroU32::MIN..=MOST)
 }
 
 /// `HOST:PORT`, where an IPv6 address stands in brackets.

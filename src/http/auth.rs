@@ -37,7 +37,7 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
         PATH,
         // `route_layer` does not apply to the fallback: 405 comes before 429.
         post(auth)
-            .route_layer(state.quota.layer())
+            .route_layer(state.auth_quota.layer())
             .fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
     )
 }

@@ -134,7 +134,7 @@ impl ApiError {
                 "send the body as application/json or application/x-www-form-urlencoded, without Content-Encoding"
             }
             Self::TooManyRequests(_) => {
-                "too many sign-ins from this address; wait as long as Retry-After says"
+                "too many calls from this address; wait as long as Retry-After says"
             }
             Self::HeadTooLarge => "the header section is over 16 KiB or has over 100 fields",
             Self::UnknownTransferCoding => "the only transfer coding is chunked",

@@ -47,8 +47,11 @@ async fn metrics(State(state): State<SharedState>) -> Response {
 fn read_current(state: &AppState) {
     let current = &state.metrics.current;
     let refusals = current.quota_refusals.inner();
-    refusals.store(state.quota.refusals(), Ordering::Relaxed);
-    current.quota_clients.set(number(state.quota.clients()));
+    let quotas = [&state.auth_quota, &state.register_quota];
+    let refused = quotas.iter().map(|quota| quota.refusals()).sum();
+    refusals.store(refused, Ordering::Relaxed);
+    let clients = quotas.iter().map(|quota| quota.clients()).sum();
+    current.quota_clients.set(number(clients));
     let (sign_ins, sign_ups) = state.accounts.queued();
     for (queue, waiting) in [("sign_in", sign_ins), ("sign_up", sign_ups)] {
         let length = current.hashing_queue.get_or_create(&[("queue", queue)]);

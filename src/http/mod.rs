@@ -41,7 +41,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn router(state: &SharedState) -> Router {
     let slow = Router::new()
-        .merge(register::routes())
+        .merge(register::routes(state))
         .merge(auth::routes(state))
         .route_layer(middleware::from_fn(within_time));
     let discovery = state.issuer.as_ref().map_or_else(Router::new, |issuer| {

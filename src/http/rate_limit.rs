@@ -1,5 +1,6 @@
-//! The quota of `POST /auth`: in any second, at most `rate` calls of one client are
-//! let in, and a client within the rate is never refused.
+//! The quotas of `POST /auth` and `POST /register`, each with a log of its own: in
+//! any second, at most `rate` calls of one client are let in, and a client within
+//! the rate is never refused.
 //!
 //! Why `tower_governor` is here though a sliding log decides: a token bucket alone
 //! cannot keep that promise (10 a second with a burst of 10 lets an eleventh call

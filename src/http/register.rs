@@ -22,10 +22,13 @@ struct Registered<'a> {
     password: &'a str,
 }
 
-pub(super) fn routes() -> Router<SharedState> {
+pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
     Router::new().route(
         PATH,
-        post(register).fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
+        // As for `/auth`, 405 comes before 429.
+        post(register)
+            .route_layer(state.register_quota.layer())
+            .fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
     )
 }
 

@@ -26,7 +26,9 @@ pub struct AppState {
     pub accounts: Accounts,
     pub sign_in: SignIn,
     /// Quota of `POST /auth`.
-    pub quota: SlidingLog,
+    pub auth_quota: SlidingLog,
+    /// Quota of `POST /register`.
+    pub register_quota: SlidingLog,
     pub proxies: Arc<TrustedProxies>,
     pub refusals: Refusals,
     pub policy: Policy,

@@ -97,12 +97,12 @@ impl Current {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "jwks_quota_refusals",
-            "Calls of POST /auth that the quota has refused",
+            "Calls that the quotas of POST /auth and POST /register have refused",
             self.quota_refusals.clone(),
         );
         registry.register(
             "jwks_quota_clients",
-            "Client addresses that the quota remembers",
+            "Client addresses that the quotas remember",
             self.quota_clients.clone(),
         );
         registry.register(

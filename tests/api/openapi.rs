@@ -62,7 +62,7 @@ async fn each_route_and_status_of_the_contract_is_described_and_no_other() {
     assert_eq!(document["openapi"], "3.1.0");
     let mut expected = BTreeMap::new();
     let posts = "400 405 408 413 415 500 503";
-    expected.insert("POST /register".to_owned(), format!("201 409 {posts}"));
+    expected.insert("POST /register".to_owned(), format!("201 409 429 {posts}"));
     expected.insert("POST /auth".to_owned(), format!("200 401 429 {posts}"));
     for (path, statuses, options) in [
         (DOCUMENTS[0], "200 304 405 503", "204 405"),
@@ -205,7 +205,7 @@ fn is_described(document: &Value, operation: &str, reply: &Reply) {
 
 #[tokio::test]
 async fn what_a_post_is_answered_is_described() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_settings("REGISTER_RATE=10").await;
     let document = description(&app).await;
     let password = app.register("alice").await;
     let alice = format!(r#"{{"username":"alice","password":"{password}"}}"#);
@@ -240,12 +240,14 @@ async fn what_a_post_is_answered_is_described() {
         let reply = app.send("DELETE", path, &[], "").await;
         is_described(&document, &format!("POST {path}"), &reply);
     }
-    for _ in 0..10 {
-        app.send("POST", "/auth", &[], "").await;
+    for path in ["/auth", "/register"] {
+        for _ in 0..10 {
+            app.send("POST", path, &[], "").await;
+        }
+        let refused = app.send("POST", path, &[], "").await;
+        assert_eq!(refused.status, 429);
+        is_described(&document, &format!("POST {path}"), &refused);
     }
-    let refused = app.send("POST", "/auth", &[], "").await;
-    assert_eq!(refused.status, 429);
-    is_described(&document, "POST /auth", &refused);
     // Without a database, for both routes.
     app.advance(Duration::from_secs(2));
     app.store.clone().close().await;

@@ -36,7 +36,7 @@ fn is_429(reply: &Reply) {
     assert_eq!(reply.header("retry-after"), "1");
     assert_eq!(
         reply.error(),
-        "too many sign-ins from this address; wait as long as Retry-After says"
+        "too many calls from this address; wait as long as Retry-After says"
     );
 }
 
@@ -167,9 +167,32 @@ async fn fr_36_each_address_has_one_quota_of_its_own() {
 }
 
 #[tokio::test]
-async fn fr_36_nothing_but_auth_is_limited_and_nothing_else_counts() {
+async fn sign_ups_have_a_quota_of_their_own() {
+    let app = TestApp::with_settings("REGISTER_RATE=3").await;
+    let sign_up = async |peer: &str, method: &str| {
+        let reply = app
+            .send_from(peer, method, "/register", &[JSON], "{}")
+            .await;
+        if reply.status == 429 {
+            is_429(&reply);
+        }
+        reply.status.as_u16()
+    };
+    for _ in 0..2 {
+        for expected in [400, 400, 400, 429, 429] {
+            assert_eq!(sign_up("192.0.2.1", "POST").await, expected);
+        }
+        assert_eq!(sign_up("192.0.2.1", "GET").await, 405);
+        assert_eq!(sign_up("192.0.2.2", "POST").await, 400);
+        assert_eq!(let_in(&app, "192.0.2.1", 12).await, 10);
+        app.advance(SECOND);
+    }
+}
+
+#[tokio::test]
+async fn fr_36_nothing_but_auth_and_register_is_limited_and_nothing_else_counts() {
     let app = TestApp::start().await;
-    for n in 0..11 {
+    for n in 0..10 {
         app.register(&format!("u{n}")).await;
     }
     for _ in 0..50 {
@@ -183,6 +206,7 @@ async fn fr_36_nothing_but_auth_is_limited_and_nothing_else_counts() {
         let reply = app.send("POST", "/auth/", &[], "").await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND);
     }
+    app.advance(SECOND);
     app.register("last").await;
 }
 

@@ -92,7 +92,9 @@ impl TestApp {
             std::fs::write(&key_file, SealingKeys::generate().as_str()).unwrap();
         }
         let key = std::fs::read_to_string(&key_file).unwrap();
-        let settings = Settings::from_parts([], Some(&format!("NOT_MY_KEY={key}\n{env}\n")));
+        // Most tests sign up as many as they need in one moment.
+        let text = format!("NOT_MY_KEY={key}\nREGISTER_RATE=1000\n{env}\n");
+        let settings = Settings::from_parts([], Some(&text));
         let config = Config::from_settings(&settings.unwrap()).unwrap();
         let sealing_keys = Arc::clone(&config.keys.sealing_keys);
         let store = Store::open(&dir.path().join("keys.db")).unwrap();

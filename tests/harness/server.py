@@ -39,6 +39,7 @@ class Process:
 
     def __init__(self, folder, environment, arguments=(), wrap=(), log=None):
         self.folder = Path(folder)
+        environment = {"REGISTER_RATE": "1000"} | environment
         # Not in the folder, which may be on a disk that is full.
         self.log_file = Path(log) if log else Path(tempfile.mkstemp(prefix="jwks-server-", suffix=".log")[1])
         self.is_log_kept = bool(log)

@@ -52,7 +52,8 @@ pub fn clear_env(command: &mut Command) -> &mut Command {
 pub fn folder(env: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let key = fresh_key();
-    let text = format!("NOT_MY_KEY={key}\nPORT=0\n{env}\n");
+    // Most tests sign up as many as they need at once.
+    let text = format!("NOT_MY_KEY={key}\nPORT=0\nREGISTER_RATE=1000\n{env}\n");
     fs::write(dir.path().join(".env"), text).unwrap();
     dir
 }

@@ -6,8 +6,6 @@
 
 mod dotenv;
 mod settings;
-#[cfg(test)]
-mod tests;
 mod times;
 mod values;
 

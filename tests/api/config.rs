@@ -1,4 +1,11 @@
-use super::*;
+//! The settings: defaults, bounds, and what is said of a value that is refused.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use jwks_server::config::{Config, ConfigError, Mode, Settings};
+use jwks_server::crypto::fernet::SealingKeys;
+use jwks_server::crypto::password::Costs;
 
 fn config(file: &str) -> Result<Config, ConfigError> {
     let key = SealingKeys::generate();

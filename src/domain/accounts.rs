@@ -1,12 +1,18 @@
 //! Accounts: sign-up.
 
+use std::net::IpAddr;
+
 use secrecy::SecretString;
 
+use super::client;
 use super::error::ServiceError;
 use super::names::{Email, Username};
 use crate::clock::UnixTime;
-use crate::crypto::password::{self, HashError, PasswordHasher};
+use crate::crypto::password::{self, Client, HashError, PasswordHasher};
 use crate::store::{NewAccountRow, Store, StoreError};
+
+/// Client of the accounts that the operator asks for. Its number is no address's.
+const OPERATOR: Client = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignUpError {
@@ -49,10 +55,12 @@ impl Accounts {
         &self,
         username: Username,
         email: Email,
+        client: IpAddr,
         now: UnixTime,
     ) -> Result<SecretString, SignUpError> {
         let password = password::generate().ok_or(HashError::Failed)?;
-        self.insert(username, Some(email), password.clone(), now)
+        let client = client::number(client);
+        self.insert(username, Some(email), password.clone(), client, now)
             .await?;
         Ok(password)
     }
@@ -70,7 +78,7 @@ impl Accounts {
         if found.is_some() {
             return Ok(false);
         }
-        match self.insert(username, None, password, now).await {
+        match self.insert(username, None, password, OPERATOR, now).await {
             Ok(()) => Ok(true),
             // Another process was quicker.
             Err(SignUpError::AlreadyExists) => Ok(false),
@@ -93,12 +101,13 @@ impl Accounts {
         username: Username,
         email: Option<Email>,
         password: SecretString,
+        client: Client,
         now: UnixTime,
     ) -> Result<(), SignUpError> {
         let row = NewAccountRow {
             username: username.into_string(),
             email: email.map(Email::into_forms),
-            password_hash: self.hasher.hash(password).await?,
+            password_hash: self.hasher.hash(client, password).await?,
         };
         // The unique constraints decide whether the name is taken.
         Ok(self.store.insert_account(row, now).await?)

@@ -3,6 +3,7 @@
 //! Knows no HTTP and no SQL; calls store and crypto.
 
 pub mod accounts;
+pub mod client;
 pub mod database;
 pub mod error;
 pub mod hash_timing;

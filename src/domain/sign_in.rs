@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::client;
 use super::error::ServiceError;
 use super::names::{Invalid, Username};
 use super::tokens::{IssuedToken, TokenIssuer, TokenKind};
@@ -90,7 +91,10 @@ impl SignIn {
             Username::parse(&username).map_or_else(|_| username.clone(), Username::into_string);
         let account = self.store.account_by_name(username, prepared).await?;
         let stored = account.as_ref().map(|row| row.password_hash.clone());
-        let verdict = self.hasher.verify(password, stored).await?;
+        let verdict = self
+            .hasher
+            .verify(client::number(client), password, stored)
+            .await?;
         match (account, verdict) {
             (Some(account), Verdict::Match { replacement }) => Ok((account, replacement)),
             (account, verdict) => {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
+use crate::domain::client;
+
 /// Address at the other end of the connection, in the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
@@ -20,12 +22,8 @@ pub struct ClientAddr(pub IpAddr);
 pub struct ClientKey(u128);
 
 impl ClientAddr {
-    /// An IPv6 client has a whole /64 to itself, so all of it counts as one.
     pub fn key(self) -> ClientKey {
-        ClientKey(match self.0 {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
-        })
+        ClientKey(client::number(self.0))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `POST /register`: a user name and an e-mail address in, a password out.
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
 use super::body;
+use super::client::ClientAddr;
 use super::error::ApiError;
 use super::state::SharedState;
 use crate::domain::names::{Email, Username};
@@ -34,6 +35,7 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
 
 async fn register(
     State(state): State<SharedState>,
+    Extension(ClientAddr(client)): Extension<ClientAddr>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -48,7 +50,7 @@ async fn register(
     let email = Email::parse(&fields.email()?)?;
     let password = state
         .accounts
-        .sign_up(username, email, state.clock.now())
+        .sign_up(username, email, client, state.clock.now())
         .await?;
     tracing::info!("registered an account");
     Ok(password_response(&password))

@@ -18,7 +18,7 @@ const OTHER_COSTS: Costs = Costs {
 
 async fn hash(password: &str, costs: Costs) -> String {
     let hasher = PasswordHasher::start(costs, 1).unwrap();
-    hasher.hash(password.to_owned().into()).await.unwrap()
+    hasher.hash(0, password.to_owned().into()).await.unwrap()
 }
 
 /// A row as another server wrote it.
@@ -252,4 +252,35 @@ async fn a_demo_account_without_an_address_leaves_others_theirs() {
         app.rows("SELECT id, username, email FROM users"),
         ["1|userABC|", "2|userDEF|"]
     );
+}
+
+#[tokio::test]
+async fn addresses_with_costly_hashes_make_nobody_else_wait() {
+    let app = TestApp::start().await;
+    let password = app.register("alice").await;
+    // As much work as is ever done for one: 27 times that of a current hash.
+    let zeros = |length| "A".repeat(length);
+    let costly = format!(
+        "$argon2id$v=19$m=65536,t=16,p=1${}${}",
+        zeros(22),
+        zeros(43)
+    );
+    insert(&app, "old", &costly);
+    let body = r#"{"username":"old","password":"x"}"#;
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..30 {
+        let (state, peer) = (app.state.clone(), format!("198.51.100.{}", n % 3));
+        calls.spawn(async move { send_to(&state, &peer, "POST", "/auth", &[JSON], body).await });
+    }
+    while app.state.accounts.queued().0 < 5 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        app.token("/auth", "alice", &password).await;
+    }
+    let mut answered = 0;
+    while let Some(reply) = calls.try_join_next() {
+        answered += usize::from(reply.unwrap().status == StatusCode::UNAUTHORIZED);
+    }
+    assert!(answered <= 5, "{answered} came before her tenth");
 }

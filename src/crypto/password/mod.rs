@@ -6,6 +6,7 @@ mod params;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use rand::TryRng as _;
 use secrecy::SecretString;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 pub use params::{Costs, MAX_LANES, MAX_MEMORY_KIB, MIN_MEMORY_KIB, MIN_PASSES, stored_work};
 pub use queue::PasswordHasher;
+pub use turns::Client;
 
 /// Longest password that is hashed, bytes.
 pub const MAX_PASSWORD_LEN: usize = 1024;

@@ -1,44 +1,81 @@
-//! Admission control of password hashing. One thread for each core, below
-//! normal priority, serves two bounded queues in turn: one for sign-ins and one
-//! for sign-ups, so neither can starve the other. A job that could not start in
-//! time is refused at once.
+//! Admission control of password hashing. One thread for each core, below normal
+//! priority, serves three bounded queues: sign-ins, sign-ups, and sign-ins whose
+//! stored hash costs far more than a current one. Each gets as much of the threads'
+//! time as the others, the last never more than half of the threads, and in each of
+//! them clients take turns: so none can starve another. A job that could not start
+//! in time is refused at once.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use super::compute::Workspace;
-use super::params::{Costs, work};
+use super::params::{Costs, stored_work, work};
+use super::turns::{Client, Turns};
 use super::{HashError, Verdict};
 
 /// Longest time that a job may wait for a thread.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Capacity of a queue, whatever the estimated wait.
 const MAX_QUEUED: usize = 1024;
+/// A hash that costs over this many times as much as a current one is a slow one.
+/// Those of the earlier server cost five times as much.
+const SLOW: u64 = 8;
 /// Nice value of the threads (see setpriority(2)): when cores are short, the key
 /// set and the rest of HTTP come first. Not higher, or other programs on a busy
 /// machine would starve sign-ins.
 const NICENESS: i32 = 8;
 
+/// Indexes of the queues.
+const SIGN_INS: usize = 0;
+const SIGN_UPS: usize = 1;
+const SLOW_SIGN_INS: usize = 2;
+
 struct Job {
-    /// Returns whether it computed anything, see [`Estimate::add`].
+    /// Returns whether it computed anything; only then its time counts.
     run: Box<dyn FnOnce(&mut Workspace) -> bool + Send>,
     queued_at: Instant,
 }
 
 /// Hashes passwords without blocking its caller's thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PasswordHasher {
-    sign_ins: Sender<Job>,
-    sign_ups: Sender<Job>,
-    estimate: Arc<Estimate>,
+    shared: Arc<Closing>,
+    /// Work of a current hash.
+    current: u64,
     work: Arc<AtomicU64>,
+}
+
+/// Ends the threads when the last hasher is dropped.
+struct Closing(Arc<Shared>);
+
+struct Shared {
+    queues: Mutex<Queues>,
+    /// A job was added, or a thread may take a slow one again.
+    changed: Condvar,
+}
+
+struct Queues {
+    all: [Queue; 3],
+    threads: u32,
+    slow_threads: u32,
+    slow_running: u32,
+    /// [`Queue::spent`] of the queue that was served last, before it was.
+    served: Duration,
+    is_closed: bool,
+}
+
+struct Queue {
+    jobs: Turns<Job>,
+    /// Moving average of the time of a job.
+    mean: Duration,
+    /// Time that its jobs have had of the threads; the queue with the least is next.
+    spent: Duration,
 }
 
 impl PasswordHasher {
@@ -47,30 +84,32 @@ impl PasswordHasher {
     pub fn start(costs: Costs, threads: usize) -> io::Result<Self> {
         let params = costs.params().map_err(io::Error::other)?;
         let threads = threads.max(1);
-        let (sign_ins, sign_in_jobs) = bounded(MAX_QUEUED);
-        let (sign_ups, sign_up_jobs) = bounded(MAX_QUEUED);
-        let estimate = Arc::new(Estimate::new(work(&params), threads));
+        let current = work(&params);
+        let shared = Arc::new(Shared {
+            queues: Mutex::new(Queues::new(current, threads)),
+            changed: Condvar::new(),
+        });
         let work = Arc::default();
+        // First, so that threads end which were started when one cannot be.
+        let closing = Arc::new(Closing(Arc::clone(&shared)));
         for n in 0..threads {
-            let (sign_in_jobs, sign_up_jobs) = (sign_in_jobs.clone(), sign_up_jobs.clone());
-            let estimate = Arc::clone(&estimate);
+            let shared = Arc::clone(&shared);
             let workspace = Workspace::new(params.clone(), Arc::clone(&work));
             std::thread::Builder::new()
                 .name(format!("argon2-{n}"))
-                .spawn(move || run(&sign_in_jobs, &sign_up_jobs, &estimate, workspace))?;
+                .spawn(move || run(&shared, workspace))?;
         }
         Ok(Self {
-            sign_ins,
-            sign_ups,
-            estimate,
+            shared: closing,
+            current,
             work,
         })
     }
 
     /// Hashes the password of a new account into a PHC string.
-    pub async fn hash(&self, password: SecretString) -> Result<String, HashError> {
-        self.run(&self.sign_ups, move |workspace| workspace.hash(&password))
-            .await?
+    pub async fn hash(&self, client: Client, password: SecretString) -> Result<String, HashError> {
+        let task = move |workspace: &mut Workspace| workspace.hash(&password);
+        self.run(SIGN_UPS, client, task).await?
     }
 
     /// Verifies a password against the PHC string of an account. Without one
@@ -78,18 +117,24 @@ impl PasswordHasher {
     /// [`Verdict::Mismatch`].
     pub async fn verify(
         &self,
+        client: Client,
         password: SecretString,
         stored: Option<String>,
     ) -> Result<Verdict, HashError> {
-        self.run(&self.sign_ins, move |workspace| {
-            workspace.verify(&password, stored.as_deref())
-        })
-        .await?
+        let work = stored.as_deref().and_then(stored_work);
+        let queue = match work {
+            Some(work) if work > SLOW * self.current => SLOW_SIGN_INS,
+            _ => SIGN_INS,
+        };
+        let task = move |workspace: &mut Workspace| workspace.verify(&password, stored.as_deref());
+        self.run(queue, client, task).await?
     }
 
-    /// Lengths of the queues of sign-ins and of sign-ups.
+    /// Numbers of sign-ins and of sign-ups in the queues.
     pub fn queued(&self) -> (usize, usize) {
-        (self.sign_ins.len(), self.sign_ups.len())
+        let queues = self.shared.0.lock();
+        let [sign_ins, sign_ups, slow] = &queues.all;
+        (sign_ins.jobs.len() + slow.jobs.len(), sign_ups.jobs.len())
     }
 
     /// KiB times passes computed so far, by all threads.
@@ -99,13 +144,10 @@ impl PasswordHasher {
 
     async fn run<T: Send + 'static>(
         &self,
-        queue: &Sender<Job>,
+        queue: usize,
+        client: Client,
         task: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, HashError> {
-        let all = self.sign_ins.len() + self.sign_ups.len();
-        if self.estimate.wait(queue.len(), all) > MAX_WAIT {
-            return Err(HashError::Overloaded);
-        }
         let (answer, answered) = oneshot::channel();
         let queued_at = Instant::now();
         let job = Job {
@@ -120,10 +162,8 @@ impl PasswordHasher {
             }),
             queued_at,
         };
-        queue.try_send(job).map_err(|e| match e {
-            TrySendError::Full(_) => HashError::Overloaded,
-            TrySendError::Disconnected(_) => HashError::Failed,
-        })?;
+        self.shared.0.lock().admit(queue, client, job)?;
+        self.shared.0.changed.notify_one();
         answered.await.map_err(|_| {
             // Dropped unanswered: too old when its turn came, or it panicked.
             if queued_at.elapsed() >= MAX_WAIT {
@@ -135,80 +175,147 @@ impl PasswordHasher {
     }
 }
 
-/// Moving average of the time of a job.
-#[derive(Debug)]
-struct Estimate {
-    threads: u32,
-    mean_micros: AtomicU64,
+impl std::fmt::Debug for PasswordHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PasswordHasher").finish_non_exhaustive()
+    }
 }
 
-impl Estimate {
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a job; none when the hasher is dropped and no job is left.
+    fn next(&self) -> Option<(usize, Job)> {
+        let mut queues = self.lock();
+        loop {
+            if let Some(next) = queues.next() {
+                return Some(next);
+            }
+            if queues.is_closed {
+                return None;
+            }
+            let woken = self.changed.wait(queues);
+            queues = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Queues {
     fn new(work: u64, threads: usize) -> Self {
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
+        // A guess until the first job is measured: 2 KiB a microsecond and pass.
+        let queue = |work: u64| Queue {
+            jobs: Turns::default(),
+            mean: Duration::from_micros(work / 2),
+            spent: Duration::ZERO,
+        };
         Self {
-            threads: u32::try_from(threads).unwrap_or(u32::MAX),
-            // A guess until the first job is measured: 2 KiB a microsecond and pass.
-            mean_micros: AtomicU64::new(work / 2),
+            all: [queue(work), queue(work), queue(SLOW * work)],
+            threads,
+            slow_threads: (threads / 2).max(1),
+            slow_running: 0,
+            served: Duration::ZERO,
+            is_closed: false,
         }
     }
 
-    /// Estimated time until a new job starts, with `ahead` jobs before it in its own
-    /// queue and `all` jobs in both. The threads serve the queues in turn, so of
-    /// the other queue no more than `ahead` jobs go first: with 10 ahead and 1000 in
-    /// all, 20 jobs are before it; with 10 ahead and 10 in all, 10.
-    fn wait(&self, ahead: usize, all: usize) -> Duration {
-        let before = u32::try_from(all.min(2 * ahead)).unwrap_or(u32::MAX);
-        let mean = Duration::from_micros(self.mean_micros.load(Ordering::Relaxed));
-        mean.saturating_mul(before) / self.threads
+    fn admit(&mut self, queue: usize, client: Client, job: Job) -> Result<(), HashError> {
+        if self.wait(queue, client) > MAX_WAIT || self.all[queue].jobs.len() >= MAX_QUEUED {
+            return Err(HashError::Overloaded);
+        }
+        let queue = &mut self.all[queue];
+        if queue.jobs.len() == 0 {
+            // The time for which it had no jobs is not made up for.
+            queue.spent = queue.spent.max(self.served);
+        }
+        queue.jobs.push(client, job);
+        Ok(())
     }
 
-    fn add(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let mean = self.mean_micros.load(Ordering::Relaxed);
-        // Two threads may overwrite each other, which an estimate survives.
-        let next = (mean.saturating_mul(7).saturating_add(took)) / 8;
-        self.mean_micros.store(next, Ordering::Relaxed);
+    /// Estimated time until a new job of `client` starts. While the jobs before it in
+    /// its own queue have their time, each of the other queues has as much at most.
+    fn wait(&self, queue: usize, client: Client) -> Duration {
+        let time = |queue: &Queue, jobs: usize| {
+            let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+            queue.mean.saturating_mul(jobs)
+        };
+        let own = &self.all[queue];
+        let before = time(own, own.jobs.ahead_of(client));
+        let others = self.all.iter().enumerate().filter(|(n, _)| *n != queue);
+        let others = others.map(|(_, other)| time(other, other.jobs.len()).min(before));
+        let threads = match queue {
+            SLOW_SIGN_INS => self.slow_threads,
+            _ => self.threads,
+        };
+        before / threads + others.sum::<Duration>() / self.threads
+    }
+
+    /// The next job that has not waited too long, and its queue. A full queue may hold
+    /// many that have, and must not lose its turns to them.
+    fn next(&mut self) -> Option<(usize, Job)> {
+        loop {
+            let may_run = |(n, queue): &(usize, &Queue)| {
+                let is_free = *n != SLOW_SIGN_INS || self.slow_running < self.slow_threads;
+                is_free && queue.jobs.len() > 0
+            };
+            let queues = self.all.iter().enumerate().filter(may_run);
+            let (next, _) = queues.min_by_key(|(_, queue)| queue.spent)?;
+            let queue = &mut self.all[next];
+            let job = queue.jobs.pop()?;
+            if job.queued_at.elapsed() <= MAX_WAIT {
+                self.served = queue.spent;
+                queue.spent += queue.mean;
+                self.slow_running += u32::from(next == SLOW_SIGN_INS);
+                return Some((next, job));
+            }
+        }
+    }
+
+    /// Notes the end of a job, and the time if it computed anything.
+    fn ended(&mut self, queue: usize, took: Option<Duration>) {
+        self.slow_running -= u32::from(queue == SLOW_SIGN_INS);
+        if let Some(took) = took {
+            let mean = &mut self.all[queue].mean;
+            *mean = (*mean * 7 + took) / 8;
+        }
     }
 }
 
-fn run(
-    sign_ins: &Receiver<Job>,
-    sign_ups: &Receiver<Job>,
-    estimate: &Estimate,
-    mut workspace: Workspace,
-) {
+fn run(shared: &Shared, mut workspace: Workspace) {
     // Without the permission for it, hashing has normal priority.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
-    loop {
-        // `select!` picks at random among the queues that have jobs.
-        let (queue, job) = select! {
-            recv(sign_ins) -> job => (sign_ins, job),
-            recv(sign_ups) -> job => (sign_ups, job),
-        };
-        let Ok(job) = job else { return };
-        let Some(job) = first_in_time(queue, job) else {
-            continue;
-        };
+    while let Some((queue, job)) = shared.next() {
         let began = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| (job.run)(&mut workspace))) {
-            Ok(true) => estimate.add(began.elapsed()),
-            Ok(false) => {}
+        let outcome = catch_unwind(AssertUnwindSafe(|| (job.run)(&mut workspace)));
+        if outcome.is_err() {
             // The blocks may be half written; nothing else in it changes.
-            Err(_) => workspace.blocks = Vec::new(),
+            workspace.blocks = Vec::new();
+        }
+        let took = matches!(outcome, Ok(true)).then(|| began.elapsed());
+        shared.lock().ended(queue, took);
+        if queue == SLOW_SIGN_INS {
+            shared.changed.notify_one();
         }
     }
-}
-
-/// `job`, or if it has waited too long, the next in its queue that has not.
-/// A full queue may hold many such, and must not lose its turns to them.
-fn first_in_time(queue: &Receiver<Job>, job: Job) -> Option<Job> {
-    std::iter::once(job)
-        .chain(queue.try_iter())
-        .find(|job| job.queued_at.elapsed() <= MAX_WAIT)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+    const TOO_LONG: Duration = Duration::from_secs(4);
 
     /// A job that has waited for so long.
     fn job(waited: Duration) -> Job {
@@ -218,20 +325,63 @@ mod tests {
         }
     }
 
+    /// Queues of hashes that take 20 ms, or 160 ms where they are slow.
+    fn queues(threads: usize) -> Queues {
+        Queues::new(2 * 20_000, threads)
+    }
+
+    fn add(queues: &mut Queues, queue: usize, client: Client, jobs: usize) {
+        for _ in 0..jobs {
+            queues.all[queue].jobs.push(client, job(NOW));
+        }
+    }
+
     #[test]
     fn a_queue_does_not_lose_its_turn_to_jobs_that_have_waited_too_long() {
-        let (old, young) = (MAX_WAIT + MAX_WAIT, Duration::ZERO);
-        let (queue, jobs) = bounded(4);
-        for age in [old, old, young, young] {
-            queue.try_send(job(age)).unwrap();
+        let mut queues = queues(1);
+        for waited in [TOO_LONG, TOO_LONG, NOW, TOO_LONG] {
+            queues.all[SIGN_INS].jobs.push(1, job(waited));
         }
-        let next = first_in_time(&jobs, job(old)).unwrap();
+        let (_, next) = queues.next().unwrap();
         assert!(next.queued_at.elapsed() < MAX_WAIT);
-        assert_eq!(jobs.len(), 1);
-        assert!(first_in_time(&jobs, job(young)).is_some());
-        assert_eq!(jobs.len(), 1);
-        jobs.try_recv().unwrap();
-        assert!(first_in_time(&jobs, job(old)).is_none());
+        assert!(queues.next().is_none());
+        assert_eq!(queues.all[SIGN_INS].jobs.len(), 0);
+    }
+
+    #[test]
+    fn queues_get_equal_time_and_slow_jobs_half_of_the_threads() {
+        let mut queues = queues(4);
+        for queue in [SIGN_INS, SIGN_UPS, SLOW_SIGN_INS] {
+            add(&mut queues, queue, 1, 100);
+        }
+        let mut served = [0; 3];
+        for _ in 0..85 {
+            let (queue, _) = queues.next().unwrap();
+            served[queue] += 1;
+            queues.ended(queue, None);
+        }
+        assert_eq!(served, [40, 40, 5]);
+        let running = std::iter::from_fn(|| queues.next());
+        let running: Vec<_> = running.map(|(queue, _)| queue).collect();
+        let slow = running.iter().filter(|queue| **queue == SLOW_SIGN_INS);
+        assert_eq!((slow.count(), running.len()), (2, 122));
+        queues.ended(SLOW_SIGN_INS, None);
+        assert_eq!(queues.next().map(|(queue, _)| queue), Some(SLOW_SIGN_INS));
+    }
+
+    #[test]
+    fn a_queue_that_was_empty_does_not_make_up_for_it() {
+        let mut queues = queues(1);
+        add(&mut queues, SIGN_INS, 1, 200);
+        for _ in 0..100 {
+            queues.next().unwrap();
+        }
+        for _ in 0..50 {
+            queues.admit(SIGN_UPS, 1, job(NOW)).unwrap();
+        }
+        let next: Vec<_> = std::iter::from_fn(|| queues.next()).take(20).collect();
+        let sign_ups = next.iter().filter(|(queue, _)| *queue == SIGN_UPS).count();
+        assert!((9..=11).contains(&sign_ups), "{sign_ups}");
     }
 
     #[tokio::test]
@@ -240,12 +390,12 @@ mod tests {
         let flood: Vec<_> = (0..2 * MAX_QUEUED)
             .map(|_| {
                 let hasher = hasher.clone();
-                tokio::spawn(async move { hasher.hash("p".to_owned().into()).await })
+                tokio::spawn(async move { hasher.hash(1, "p".to_owned().into()).await })
             })
             .collect();
         tokio::task::yield_now().await;
         let began = Instant::now();
-        let verdict = hasher.verify("p".to_owned().into(), None).await;
+        let verdict = hasher.verify(1, "p".to_owned().into(), None).await;
         assert_eq!(verdict, Ok(Verdict::Mismatch));
         // Refusals must not wait in the queue; admitted jobs are answered.
         let mut refused = 0;
@@ -265,11 +415,10 @@ mod tests {
         );
     }
 
-    /// A hasher of one thread, which is busy until the sender is used or
-    /// dropped, with that many jobs in each queue.
-    async fn busy(sign_ins: usize, sign_ups: usize) -> (PasswordHasher, Sender<()>) {
+    /// A hasher of one thread, which is busy until the sender is dropped.
+    async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
         let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
-        let (release, released) = bounded::<()>(0);
+        let (release, released) = mpsc::channel();
         let (begin, began) = oneshot::channel();
         let block = Job {
             run: Box::new(move |_| {
@@ -278,27 +427,30 @@ mod tests {
             }),
             queued_at: Instant::now(),
         };
-        hasher.sign_ins.send(block).unwrap();
+        hasher.shared.0.lock().admit(SIGN_INS, 1, block).unwrap();
+        hasher.shared.0.changed.notify_one();
         began.await.unwrap();
-        for (queue, jobs) in [(&hasher.sign_ins, sign_ins), (&hasher.sign_ups, sign_ups)] {
-            for _ in 0..jobs {
-                queue.send(job(Duration::ZERO)).unwrap();
-            }
-        }
         (hasher, release)
     }
 
     #[tokio::test]
     async fn a_job_that_could_start_within_two_seconds_is_admitted_and_no_other() {
-        let (hasher, release) = busy(1, 1).await;
+        let (hasher, release) = busy().await;
+        let mean = |micros| {
+            let mut queues = hasher.shared.0.lock();
+            (queues.all[SIGN_INS].mean, queues.all[SIGN_UPS].mean) =
+                (Duration::from_micros(micros), Duration::from_micros(micros));
+        };
+        for queue in [SIGN_INS, SIGN_UPS] {
+            add(&mut hasher.shared.0.lock(), queue, 1, 1);
+        }
         assert_eq!(hasher.queued(), (1, 1));
         // Two are ahead on one thread.
-        let mean = |micros| hasher.estimate.mean_micros.store(micros, Ordering::Relaxed);
         mean(1_000_001);
-        let refused = hasher.run(&hasher.sign_ins, |_| ()).await;
+        let refused = hasher.run(SIGN_INS, 1, |_| ()).await;
         assert_eq!(refused, Err(HashError::Overloaded));
         mean(1_000_000);
-        let (admitted, ()) = tokio::join!(hasher.run(&hasher.sign_ins, |_| ()), async {
+        let (admitted, ()) = tokio::join!(hasher.run(SIGN_INS, 1, |_| ()), async {
             assert_eq!(hasher.queued(), (2, 1));
             drop(release);
         });
@@ -307,42 +459,50 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_has_waited_too_long_is_not_begun() {
-        let (hasher, release) = busy(0, 0).await;
-        let (begin, began) = bounded(1);
+        let (hasher, release) = busy().await;
+        let (begin, began) = mpsc::channel();
         let stale = Job {
             run: Box::new(move |_| begin.send(()).is_ok()),
-            queued_at: Instant::now() - MAX_WAIT - Duration::from_secs(1),
+            queued_at: Instant::now().checked_sub(TOO_LONG).unwrap(),
         };
-        hasher.sign_ins.send(stale).unwrap();
+        hasher.shared.0.lock().admit(SIGN_INS, 1, stale).unwrap();
         drop(release);
-        assert_eq!(hasher.run(&hasher.sign_ins, |_| ()).await, Ok(()));
+        assert_eq!(hasher.run(SIGN_INS, 1, |_| ()).await, Ok(()));
         assert!(began.try_recv().is_err());
     }
 
     #[tokio::test]
     async fn a_job_that_panics_fails_alone() {
         let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
-        let queue = &hasher.sign_ins;
-        let failed = hasher
-            .run(queue, |_| std::panic::resume_unwind(Box::new("a panic")))
-            .await;
-        assert_eq!(failed, Err::<(), _>(HashError::Failed));
-        assert_eq!(hasher.run(queue, |_| ()).await, Ok(()));
+        for queue in [SIGN_INS, SLOW_SIGN_INS] {
+            let panics = |_: &mut Workspace| std::panic::resume_unwind(Box::new("a panic"));
+            let failed = hasher.run(queue, 1, panics).await;
+            assert_eq!(failed, Err::<(), _>(HashError::Failed));
+            assert_eq!(hasher.run(queue, 1, |_| ()).await, Ok(()));
+        }
     }
 
     #[test]
     fn the_mean_follows_by_an_eighth() {
-        let estimate = Estimate::new(2 * 20_000, 1);
-        assert_eq!(estimate.mean_micros.load(Ordering::Relaxed), 20_000);
-        estimate.add(Duration::from_micros(20_000 + 800));
-        assert_eq!(estimate.mean_micros.load(Ordering::Relaxed), 20_100);
+        let mut queues = queues(1);
+        let mean = |queues: &Queues| queues.all[SIGN_INS].mean.as_micros();
+        assert_eq!(mean(&queues), 20_000);
+        queues.ended(SIGN_INS, Some(Duration::from_micros(20_000 + 800)));
+        assert_eq!(mean(&queues), 20_100);
     }
 
     #[test]
-    fn the_estimate_counts_both_queues_but_only_as_far_as_they_take_turns() {
-        let estimate = Estimate::new(2 * 20_000, 2);
-        assert_eq!(estimate.wait(0, 500), Duration::ZERO);
-        assert_eq!(estimate.wait(10, 1000), Duration::from_millis(200));
-        assert_eq!(estimate.wait(10, 10), Duration::from_millis(100));
+    fn the_estimate_counts_a_turn_of_each_client_and_other_queues_only_for_as_long() {
+        let mut queues = queues(2);
+        add(&mut queues, SIGN_UPS, 1, 500);
+        assert_eq!(queues.wait(SIGN_INS, 1), Duration::ZERO);
+        add(&mut queues, SIGN_INS, 1, 10);
+        assert_eq!(queues.wait(SIGN_INS, 1), Duration::from_millis(200));
+        // One of client 1, and as long of the sign-ups.
+        assert_eq!(queues.wait(SIGN_INS, 2), Duration::from_millis(20));
+        queues.all[SIGN_UPS].jobs = Turns::default();
+        assert_eq!(queues.wait(SIGN_INS, 1), Duration::from_millis(100));
+        add(&mut queues, SLOW_SIGN_INS, 3, 100);
+        assert_eq!(queues.wait(SIGN_INS, 2), Duration::from_millis(20));
     }
 }

@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
         let (runtime, hasher) = &*HASHER;
         let before = hasher.work();
         let password = "a password".to_owned().into();
-        let verdict = runtime.block_on(hasher.verify(password, Some(text.to_owned())));
+        let verdict = runtime.block_on(hasher.verify(0, password, Some(text.to_owned())));
         assert_eq!(verdict, Ok(Verdict::Mismatch), "{text}");
         assert_eq!(hasher.work() - before, work, "{text}");
     }

@@ -7,18 +7,18 @@
     reason = "a test that cannot go on should stop"
 )]
 
-mod finds;
-mod harm;
-mod history;
+mod database;
+mod key_source;
 #[path = "../shared/long.rs"]
 mod long;
+mod long_runs;
+mod observer;
 mod operators;
 mod process;
+mod regressions;
 mod schedule;
 mod schedules;
-mod secrets;
+mod sealing_keys;
 #[path = "../shared/seed.rs"]
 mod seed;
-mod source;
-mod world;
-mod year;
+mod simulation;

@@ -1,4 +1,5 @@
-//! What operators do to the keys, and what must come of it.
+//! Operations on the keys: rotate, replace all, revoke, reencrypt; each with the
+//! outcome that it must have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,23 +10,23 @@ use jwks_server::lifecycle::Kid;
 use jwks_server::lifecycle::Policy;
 use jwks_server::store::{Store, StoreError};
 
-use crate::harm::Why;
-use crate::history::{Kept, Life, promise};
+use crate::database::Reason;
+use crate::key_source::{Maker, Source};
+use crate::observer::{Checked, KeyRecord, promise};
 use crate::schedule::{By, Operation};
-use crate::secrets::{Entries, in_use, opened_by, sealing_keys};
-use crate::source::{Maker, Source};
-use crate::world::{World, cut_off};
+use crate::sealing_keys::{Entries, in_use, opened_by, sealing_keys};
+use crate::simulation::{Simulation, cut_off};
 
-/// One who does something to the keys.
+/// An operator's process, with its entries of `NOT_MY_KEY`.
 struct Operator {
     operations: KeyOperations,
     entries: Entries,
-    /// In which wait it is killed.
+    /// The wait in which it is killed.
     cut: Option<usize>,
 }
 
 impl Operator {
-    /// What came of `step`; none if it was cut off.
+    /// Result of `step`; none if it was cut off.
     async fn run<T>(&self, step: impl Future<Output = T>) -> Option<T> {
         match self.cut {
             Some(waits) => cut_off(waits, step).await,
@@ -34,8 +35,8 @@ impl Operator {
     }
 }
 
-impl World {
-    pub async fn operate(&mut self, operation: Operation, by: By, news: bool) -> Kept {
+impl Simulation {
+    pub async fn operate(&mut self, operation: Operation, by: By, is_told: bool) -> Checked {
         let is_new_entry = matches!((operation, by), (Operation::Reencrypt, By::Another(_)));
         self.newest_entry += usize::from(is_new_entry);
         match by {
@@ -54,7 +55,7 @@ impl World {
                 self.carry_out(operation, operator, Some(store)).await?;
             }
         }
-        if news {
+        if is_told {
             for who in 0..self.processes.len() {
                 self.tick(who).await?;
             }
@@ -66,7 +67,7 @@ impl World {
     fn another(&self, store: &Store, cut: Option<usize>) -> Operator {
         let (policy, entries) = (self.processes[0].parts, in_use(self.newest_entry));
         let source = Source {
-            workshop: Arc::clone(&self.workshop),
+            stock: Arc::clone(&self.stock),
             clock: Arc::clone(&self.clock),
             store: store.clone(),
             maker: Maker {
@@ -74,7 +75,7 @@ impl World {
                 policy,
                 entry: entries[0],
             },
-            mishap: Mutex::default(),
+            fault: Mutex::default(),
         };
         let operations = KeyOperations::new(
             store.clone(),
@@ -90,7 +91,7 @@ impl World {
         }
     }
 
-    async fn carry_out(&mut self, what: Operation, by: Operator, own: Option<Store>) -> Kept {
+    async fn carry_out(&mut self, what: Operation, by: Operator, own: Option<Store>) -> Checked {
         match what {
             Operation::Rotate => self.rotate(by, own).await,
             Operation::Emergency => self.emergency_rotate(by, own).await,
@@ -99,11 +100,11 @@ impl World {
         }
     }
 
-    /// Under which entries the operator's next key may be: those that published
-    /// keys are under already. None when it opens not one of them.
+    /// The entries under which the operator's next key may be sealed: those that
+    /// published keys are under already. None when it opens not one of them.
     fn choose_sealing(&mut self, by: &Operator) -> bool {
         let now = self.now();
-        let rows = self.history.rows.values();
+        let rows = self.observer.rows.values();
         let published: Vec<_> = rows
             .filter(|row| row.typed && row.is_published(now))
             .collect();
@@ -116,11 +117,11 @@ impl World {
     }
 
     /// The new key is announced like any other.
-    async fn rotate(&mut self, by: Operator, own: Option<Store>) -> Kept {
+    async fn rotate(&mut self, by: Operator, own: Option<Store>) -> Checked {
         let can_seal = self.choose_sealing(&by);
         let rotated = by.run(by.operations.rotate()).await;
         end(own).await;
-        let added = self.observe(Why::Rotated)?;
+        let added = self.observe(Reason::Rotated)?;
         let Some(rotated) = rotated else {
             promise!(added <= 1, "{added} keys were added");
             return Ok(());
@@ -136,7 +137,7 @@ impl World {
             "{kid} was not added"
         );
         promise!(
-            signs_from == self.history.rows[&kid.as_i64()].ready,
+            signs_from == self.observer.rows[&kid.as_i64()].signs_from,
             "{kid} is said to sign from {signs_from}"
         );
         Ok(())
@@ -144,21 +145,21 @@ impl World {
 
     /// All go, and the new key signs at once. Marked are expired ones too, and rows
     /// with values of the wrong type.
-    async fn emergency_rotate(&mut self, by: Operator, own: Option<Store>) -> Kept {
+    async fn emergency_rotate(&mut self, by: Operator, own: Option<Store>) -> Checked {
         let (now, can_seal) = (self.now(), self.choose_sealing(&by));
         let replaced = by
             .run(by.operations.emergency_rotate("leaked".into()))
             .await;
         end(own).await;
-        let rows = self.history.rows.iter();
+        let rows = self.observer.rows.iter();
         let marked = rows.filter(|(_, row)| !row.revoked);
-        let is_there = |row: &Life| row.typed && row.is_published(now);
+        let is_there = |row: &KeyRecord| row.typed && row.is_published(now);
         let (marked, there): (Vec<_>, Vec<_>) = marked
             .map(|(kid, row)| (*kid, is_there(row).then_some(*kid)))
             .unzip();
         let there: Vec<_> = there.into_iter().flatten().collect();
         if let Some(Err(RotationError::OtherSealingKey)) = replaced {
-            let added = self.observe(Why::Emergency)?;
+            let added = self.observe(Reason::Emergency)?;
             promise!(!can_seal && added == 0, "an emergency was refused");
             return Ok(());
         }
@@ -168,7 +169,7 @@ impl World {
                 self.note_revoked(*kid);
             }
         }
-        let added = self.observe(Why::Emergency)?;
+        let added = self.observe(Reason::Emergency)?;
         let Some(replaced) = replaced else {
             let expected = added == usize::from(was_done) || marked.is_empty();
             promise!(expected, "an emergency was half done: {added} keys more");
@@ -181,10 +182,10 @@ impl World {
         promise!(added == 1, "an emergency added {added} keys");
         for who in 0..self.processes.len() {
             self.tick(who).await?;
-            let (process, rows) = (&self.processes[who], &self.history.rows);
+            let (process, rows) = (&self.processes[who], &self.observer.rows);
             let new = rows[&new.as_i64()];
             // A process that could not open it has made another, just now.
-            let signs = |kid| rows[&kid].number >= new.number && rows[&kid].ready <= now;
+            let signs = |kid| rows[&kid].number >= new.number && rows[&kid].signs_from <= now;
             promise!(
                 !new.opens_under(&process.entries) || process.signer(now).is_some_and(signs),
                 "{new:?} does not sign at once: {rows:?}"
@@ -194,7 +195,7 @@ impl World {
     }
 
     /// Refused when nothing would be left to sign, and only then.
-    async fn revoke(&mut self, row: usize, by: Operator, own: Option<Store>) -> Kept {
+    async fn revoke(&mut self, row: usize, by: Operator, own: Option<Store>) -> Checked {
         let kid = self.pick(row).unwrap_or(-1);
         let revoking = by.operations.revoke(Kid::from_row(kid), "leaked".into());
         let revoked = by.run(revoking).await;
@@ -209,26 +210,30 @@ impl World {
             _ => return Err(format!("revoking {kid}: {revoked:?}, expected {may:?}")),
         }
         let cut_late = revoked.is_none()
-            && !self.history.revoked.contains(&kid)
+            && !self.observer.revoked.contains(&kid)
             && self.sql_revoked().contains_key(&kid);
         promise!(!cut_late || may.is_ok(), "{kid} was revoked: {may:?}");
         if cut_late || matches!(revoked, Some(Ok(()))) {
             self.note_revoked(kid);
         }
-        let added = self.observe(Why::WasDue)?;
+        let added = self.observe(Reason::WasDue)?;
         promise!(added == 0, "revoking added {added} keys");
         Ok(())
     }
 
     fn may_revoke(&self, kid: i64, entries: &[usize]) -> Result<(), &'static str> {
         let now = self.now();
-        let key = self.history.rows.get(&kid).ok_or("unknown")?;
+        let key = self.observer.rows.get(&kid).ok_or("unknown")?;
         if !key.typed || !key.is_published(now) {
             return Err("not published");
         }
-        let rest = self.history.rows.iter().filter(|(other, _)| **other != kid);
+        let rest = self
+            .observer
+            .rows
+            .iter()
+            .filter(|(other, _)| **other != kid);
         let can_sign =
-            |row: &Life| row.opens_under(entries) && row.may_sign() && row.is_published(now);
+            |row: &KeyRecord| row.opens_under(entries) && row.may_sign() && row.is_published(now);
         rest.map(|(_, row)| row)
             .any(can_sign)
             .then_some(())
@@ -237,16 +242,16 @@ impl World {
 
     fn note_revoked(&mut self, kid: i64) {
         let now = self.now();
-        let row = self.history.rows.get_mut(&kid).unwrap();
+        let row = self.observer.rows.get_mut(&kid).unwrap();
         row.revoked = true;
         row.exp = row.exp.min(now);
-        self.history.revoked.insert(kid);
+        self.observer.revoked.insert(kid);
         // An `exp` of the wrong type was later than now.
         self.reread(kid);
     }
 
     /// All that opened opens under the first entry alone, or nothing has changed.
-    async fn reencrypt(&mut self, by: Operator, own: Option<Store>) -> Kept {
+    async fn reencrypt(&mut self, by: Operator, own: Option<Store>) -> Checked {
         let before = self.sealed();
         let done: Option<Result<Reencrypted, StoreError>> = by.run(by.operations.reencrypt()).await;
         end(own).await;
@@ -254,7 +259,7 @@ impl World {
         promise!(before.len() == after.len(), "rows have come or gone");
         let was_done = done.is_some() || before != after;
         let mut count = Reencrypted {
-            unreadable: self.history.rows.len() - before.len(),
+            unreadable: self.observer.rows.len() - before.len(),
             ..Reencrypted::default()
         };
         for (kid, old) in &before {
@@ -276,16 +281,16 @@ impl World {
             let done = done.map_err(|e| format!("not encrypted anew: {e}"))?;
             promise!(done == count, "{done:?} were said to be {count:?}");
         }
-        for kid in self.history.rows.keys().copied().collect::<Vec<_>>() {
-            let was_sound = self.history.rows[&kid].sound;
+        for kid in self.observer.rows.keys().copied().collect::<Vec<_>>() {
+            let was_intact = self.observer.rows[&kid].intact;
             self.reread(kid);
-            let is_sound = self.history.rows[&kid].sound;
-            promise!(was_sound == is_sound, "{kid} was lost");
+            let is_intact = self.observer.rows[&kid].intact;
+            promise!(was_intact == is_intact, "{kid} was lost");
         }
         Ok(())
     }
 
-    /// What the rows hold whose values have the right types.
+    /// The sealed keys of rows whose values have the right types.
     fn sealed(&self) -> BTreeMap<i64, Vec<u8>> {
         let sql = "SELECT kid, CAST(key AS BLOB) FROM keys
             WHERE typeof(exp) = 'integer' AND typeof(key) IN ('text', 'blob')";
@@ -294,7 +299,7 @@ impl World {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
-    /// How often the history says of each key that it was revoked.
+    /// Number of times that the history says of each key that it was revoked.
     fn sql_revoked(&self) -> BTreeMap<i64, i64> {
         self.count_events("revoked")
     }
@@ -307,17 +312,17 @@ impl World {
     }
 
     /// The history has each thing that happens once to a key, once.
-    pub fn check_events(&self) -> Kept {
+    pub fn check_events(&self) -> Checked {
         let revoked = self.sql_revoked();
         promise!(
-            revoked.keys().eq(&self.history.revoked) && revoked.values().all(|n| *n == 1),
+            revoked.keys().eq(&self.observer.revoked) && revoked.values().all(|n| *n == 1),
             "revoked are {:?}, but the history has {revoked:?}",
-            self.history.revoked
+            self.observer.revoked
         );
         let created = self.count_events("created");
         let deleted = self.count_events("deleted");
         let is_legacy = |kid: &i64| *kid < 100;
-        let mut ours = self.history.rows.keys().filter(|kid| !is_legacy(kid));
+        let mut ours = self.observer.rows.keys().filter(|kid| !is_legacy(kid));
         promise!(
             ours.all(|kid| created.contains_key(kid)) && created.values().all(|n| *n == 1),
             "the history does not have each key created once: {created:?}"
@@ -326,7 +331,7 @@ impl World {
             deleted.values().all(|n| *n == 1)
                 && !deleted
                     .keys()
-                    .any(|kid| self.history.rows.contains_key(kid)),
+                    .any(|kid| self.observer.rows.contains_key(kid)),
             "the history does not have each key deleted once: {deleted:?}"
         );
         Ok(())

@@ -17,9 +17,9 @@ use jwks_server::lifecycle::{self, Policy, PolicyParts};
 use jwks_server::store::Store;
 use serde_json::Value;
 
-use crate::history::Life;
-use crate::secrets::{Entries, sealing_keys};
-use crate::source::{Maker, Mishap, Source, Workshop};
+use crate::key_source::{GenerationFault, KeyStock, Maker, Source};
+use crate::observer::KeyRecord;
+use crate::sealing_keys::{Entries, sealing_keys};
 
 /// A key set as a verifier reads it: the modulus of each kid.
 pub type KeySet = BTreeMap<i64, String>;
@@ -30,13 +30,13 @@ pub struct Process {
     pub rotation: Rotation,
     pub ring: Arc<KeyRing>,
     pub store: Store,
-    /// When it last looked at the database, by the clock.
+    /// The time by its clock at which it last read the database.
     pub looked: Option<UnixTime>,
-    /// What was in the database then, and whether this process can use it.
-    pub seen: BTreeMap<i64, Life>,
+    /// The rows of the database then; intact are those that this process can use.
+    pub seen: BTreeMap<i64, KeyRecord>,
     /// The keys that it had opened before its latest tick.
     opened: BTreeSet<i64>,
-    /// What it was given as `NOT_MY_KEY`.
+    /// The entries of its `NOT_MY_KEY`.
     pub entries: Entries,
     sealing_keys: Arc<SealingKeys>,
     source: Arc<Source>,
@@ -63,7 +63,7 @@ impl Process {
         parts: PolicyParts,
         entries: Entries,
         clock: &Arc<ManualClock>,
-        workshop: &Arc<Workshop>,
+        stock: &Arc<KeyStock>,
     ) -> Self {
         let store = Store::open(path).unwrap();
         let policy = Policy::new(parts).unwrap();
@@ -75,11 +75,11 @@ impl Process {
         };
         let ring = Arc::new(KeyRing::default());
         let source = Arc::new(Source {
-            workshop: Arc::clone(workshop),
+            stock: Arc::clone(stock),
             clock: Arc::clone(clock),
             store: store.clone(),
             maker,
-            mishap: Mutex::default(),
+            fault: Mutex::default(),
         });
         let rotation = Rotation::new(
             store.clone(),
@@ -107,7 +107,7 @@ impl Process {
         }
     }
 
-    /// What an operator does from within this process.
+    /// Operations from within this process.
     pub fn operations(&self) -> KeyOperations {
         KeyOperations::new(
             self.store.clone(),
@@ -118,15 +118,15 @@ impl Process {
         )
     }
 
-    /// The next key made in this process meets `mishap`.
-    pub fn prepare(&self, mishap: Mishap) {
-        *self.source.mishap.lock().unwrap() = Some(mishap);
+    /// The next key made in this process meets `fault`.
+    pub fn prepare(&self, fault: GenerationFault) {
+        *self.source.fault.lock().unwrap() = Some(fault);
     }
 
-    /// A tick, after which no mishap is left over.
+    /// A tick, after which no fault is left over.
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
         let done = self.start_tick().await;
-        self.source.mishap.lock().unwrap().take();
+        self.source.fault.lock().unwrap().take();
         done
     }
 
@@ -136,45 +136,49 @@ impl Process {
         self.rotation.tick()
     }
 
-    /// What `rows` are to this process after its latest tick, which ended at
+    /// `rows` as this process can use them after its latest tick, which ended at
     /// `now`: a row that does not open any more is as good as before to a
     /// process that has the key in memory. Which expired keys it keeps there
     /// is its own affair.
-    pub fn view(&self, rows: &BTreeMap<i64, Life>, now: UnixTime) -> BTreeMap<i64, Life> {
+    pub fn own_rows(
+        &self,
+        rows: &BTreeMap<i64, KeyRecord>,
+        now: UnixTime,
+    ) -> BTreeMap<i64, KeyRecord> {
         let kept = self.in_memory();
-        self.view_of(rows, |kid, row| now < row.exp || kept.contains(kid))
+        self.rows_with(rows, |kid, row| now < row.exp || kept.contains(kid))
     }
 
     /// The same, with all expired keys that it may have kept until its latest tick.
-    pub fn widest_view(&self, rows: &BTreeMap<i64, Life>) -> BTreeMap<i64, Life> {
-        self.view_of(rows, |_, _| true)
+    pub fn widest_rows(&self, rows: &BTreeMap<i64, KeyRecord>) -> BTreeMap<i64, KeyRecord> {
+        self.rows_with(rows, |_, _| true)
     }
 
-    fn view_of(
+    fn rows_with(
         &self,
-        rows: &BTreeMap<i64, Life>,
-        is_kept: impl Fn(&i64, &Life) -> bool,
-    ) -> BTreeMap<i64, Life> {
-        let is_sound = |kid, row: &Life| {
+        rows: &BTreeMap<i64, KeyRecord>,
+        is_kept: impl Fn(&i64, &KeyRecord) -> bool,
+    ) -> BTreeMap<i64, KeyRecord> {
+        let is_intact = |kid, row: &KeyRecord| {
             row.opens_under(&self.entries)
                 || (row.typed && self.opened.contains(kid) && is_kept(kid, row))
         };
         rows.iter()
             .map(|(kid, row)| {
-                let sound = is_sound(kid, row);
-                (*kid, Life { sound, ..*row })
+                let intact = is_intact(kid, row);
+                (*kid, KeyRecord { intact, ..*row })
             })
             .collect()
     }
 
     /// The rows that its next tick can use.
-    pub fn useful(&self, rows: &BTreeMap<i64, Life>) -> Vec<i64> {
+    pub fn readable_kids(&self, rows: &BTreeMap<i64, KeyRecord>) -> Vec<i64> {
         let kept = self.in_memory();
-        let is_useful = |(kid, row): &(&i64, &Life)| {
+        let is_readable = |(kid, row): &(&i64, &KeyRecord)| {
             row.opens_under(&self.entries) || (row.typed && kept.contains(kid))
         };
-        let useful = rows.iter().filter(is_useful);
-        useful.map(|(kid, _)| *kid).collect()
+        let readable_kids = rows.iter().filter(is_readable);
+        readable_kids.map(|(kid, _)| *kid).collect()
     }
 
     fn in_memory(&self) -> BTreeSet<i64> {
@@ -204,7 +208,7 @@ impl Process {
         Some(key.kid().as_i64())
     }
 
-    /// When a token that is signed at `now` ends.
+    /// The end of a token that is signed at `now`.
     pub fn token_end(&self, now: UnixTime) -> Option<UnixTime> {
         let snapshot = self.ring.snapshot();
         let key = snapshot.signing(&self.policy, now)?;
@@ -244,7 +248,7 @@ impl Token {
         }
     }
 
-    /// Whether its signature is good under a key of `set`.
+    /// True when its signature is good under a key of `set`.
     pub fn verifies_against(&self, set: &KeySet) -> bool {
         let Some(n) = set.get(&self.kid) else {
             return false;

@@ -1,4 +1,5 @@
-//! Random schedules: what happens to one database and the processes on it.
+//! Schedules: the steps that may happen to one database and the processes on it, and
+//! how proptest draws them.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,10 +9,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::source::Mishap;
+use crate::key_source::GenerationFault;
 
-/// What a failure prints: a line a step, less those that are left of others
-/// when a case was made smaller.
+/// A line for each step, less those that proptest has made empty.
 impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n  rows of the earlier server: {:?}", self.rows)?;
@@ -40,13 +40,13 @@ pub struct Schedule {
 /// A key of the earlier server that is there at the start.
 #[derive(Clone, Copy, Debug)]
 pub struct LegacyRow {
-    /// When it ends, in seconds from the start.
+    /// Its end, in seconds from the start.
     pub ends_in: i64,
 }
 
-/// Which of the processes, modulo how many there are.
+/// Index of a process, modulo their number.
 pub type Who = usize;
-/// Which of the rows, in order of making, modulo how many there are.
+/// Index of a row, in order of making, modulo their number.
 pub type RowNumber = usize;
 
 #[derive(Clone, Debug)]
@@ -61,12 +61,12 @@ pub enum Step {
     /// All processes tick at once.
     TickTogether,
     /// A tick, with something in the way if it makes a key.
-    TickWith(Mishap, Who),
+    TickWith(GenerationFault, Who),
     /// A process is killed while it waits for the n-th time in a tick, and started again.
     Kill(Who, usize),
     /// A process is stopped and started again, maybe with another policy.
     Restart(Who, Option<usize>),
-    Harm(Harm, RowNumber),
+    RowFault(RowFault, RowNumber),
     /// Damaged rows come back from a copy.
     Repair,
     /// The file is removed while nothing runs.
@@ -75,7 +75,7 @@ pub enum Step {
     Operate(Operation, By, bool),
 }
 
-/// What an operator does.
+/// An operation of the command `keys`.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     Rotate,
@@ -85,7 +85,7 @@ pub enum Operation {
     Reencrypt,
 }
 
-/// From where an operator does it.
+/// The process that carries out an operation.
 #[derive(Clone, Copy, Debug)]
 pub enum By {
     /// From within a process.
@@ -97,16 +97,16 @@ pub enum By {
 /// A moment in the life of a key, under the policy of the first process.
 #[derive(Clone, Copy, Debug)]
 pub enum Edge {
-    Ready,
+    SignsFrom,
     NextDue,
     EndOfSigning,
     Expiry,
     Deletion,
 }
 
-/// What somebody else does to a row.
+/// Damage to a row by another program.
 #[derive(Clone, Copy, Debug)]
-pub enum Harm {
+pub enum RowFault {
     /// Overwrites the sealed key.
     Garbage,
     /// Puts the key of another row there.
@@ -122,7 +122,7 @@ pub enum Harm {
     LoseTimes,
 }
 
-/// How many policies there are.
+/// Number of policies.
 const POLICIES: usize = 6;
 
 /// L, T, P, S and R, in seconds.
@@ -183,12 +183,12 @@ fn step() -> impl Strategy<Value = Step> {
         12 => pass(),
         14 => (0..2_usize).prop_map(Step::Tick),
         4 => Just(Step::TickTogether),
-        3 => (mishap(), 0..2_usize).prop_map(|(mishap, who)| Step::TickWith(mishap, who)),
+        3 => (fault(), 0..2_usize).prop_map(|(fault, who)| Step::TickWith(fault, who)),
         2 => (0..2_usize, 1..14_usize).prop_map(|(who, n)| Step::Kill(who, n)),
         2 => (0..2_usize, proptest::option::weighted(0.3, 0..POLICIES))
             .prop_map(|(who, policy)| Step::Restart(who, policy)),
         2 => jump().prop_map(Step::Jump),
-        3 => (harm(), 0..8_usize).prop_map(|(harm, row)| Step::Harm(harm, row)),
+        3 => (damage(), 0..8_usize).prop_map(|(damage, row)| Step::RowFault(damage, row)),
         1 => Just(Step::Repair),
         5 => operate(),
         1 => proptest::bool::weighted(0.2).prop_map(|yes| if yes { Step::NewFile } else { Step::Tick(0) }),
@@ -208,14 +208,14 @@ fn operate() -> impl Strategy<Value = Step> {
         (1..10_usize).prop_map(|waits| By::Another(Some(waits))),
     ];
     (operation, by, any::<bool>())
-        .prop_map(|(operation, by, news)| Step::Operate(operation, by, news))
+        .prop_map(|(operation, by, is_told)| Step::Operate(operation, by, is_told))
 }
 
 fn pass() -> impl Strategy<Value = Step> {
     use Edge::*;
     let edge = prop_oneof![
         4 => Just(NextDue),
-        2 => Just(Ready),
+        2 => Just(SignsFrom),
         2 => Just(EndOfSigning),
         2 => Just(Expiry),
         1 => Just(Deletion),
@@ -233,17 +233,17 @@ fn jump() -> impl Strategy<Value = i64> {
     prop_oneof![-DAY..=DAY, -2 * HOUR..=2 * HOUR, -60..=60_i64]
 }
 
-fn mishap() -> impl Strategy<Value = Mishap> {
+fn fault() -> impl Strategy<Value = GenerationFault> {
     prop_oneof![
-        (0..90_u64).prop_map(Mishap::Slow),
-        (0..8000_u64).prop_map(Mishap::Slow),
-        Just(Mishap::Fails),
-        Just(Mishap::Panics),
-        Just(Mishap::StoreCloses),
+        (0..90_u64).prop_map(GenerationFault::Slow),
+        (0..8000_u64).prop_map(GenerationFault::Slow),
+        Just(GenerationFault::Fails),
+        Just(GenerationFault::Panics),
+        Just(GenerationFault::StoreCloses),
     ]
 }
 
-fn harm() -> impl Strategy<Value = Harm> {
+fn damage() -> impl Strategy<Value = RowFault> {
     let end = prop_oneof![
         select(vec![
             -1, 0, 1, 30, 59, 60, 61, 660, 1200, 1790, 1810, 1860, 2460, 2461
@@ -252,12 +252,12 @@ fn harm() -> impl Strategy<Value = Harm> {
         Just(1_000 * DAY),
     ];
     prop_oneof![
-        Just(Harm::Garbage),
-        (0..8_usize).prop_map(Harm::KeyOf),
-        Just(Harm::Delete),
-        Just(Harm::NumberAsKey),
-        Just(Harm::HalfSecond),
-        end.prop_map(Harm::EndIn),
-        Just(Harm::LoseTimes),
+        Just(RowFault::Garbage),
+        (0..8_usize).prop_map(RowFault::KeyOf),
+        Just(RowFault::Delete),
+        Just(RowFault::NumberAsKey),
+        Just(RowFault::HalfSecond),
+        end.prop_map(RowFault::EndIn),
+        Just(RowFault::LoseTimes),
     ]
 }

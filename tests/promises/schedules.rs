@@ -4,14 +4,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use tokio::runtime;
 
+use crate::key_source::SEED;
 use crate::long::times;
 use crate::schedule::{Schedule, any_schedule};
-use crate::source::SEED;
-use crate::world::play;
+use crate::simulation::play;
 
 /// Cases of one test, few and many. There are two tests, so that they run at the
 /// same time; each run draws other cases.
-const CASES: (usize, usize) = (50, 4000);
+const CASES: (usize, usize) = (40, 4000);
 
 #[test]
 fn promises_hold_under_short_schedules() {

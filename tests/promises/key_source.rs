@@ -1,4 +1,4 @@
-//! Keys from a stock, and what may go wrong while one is made.
+//! Prepared keys in place of fresh ones, and faults while one is made.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,16 +36,16 @@ pub fn pem(n: usize) -> Arc<String> {
     Arc::clone(&made[n])
 }
 
-/// What one world knows of the making of keys: which comes next, and who made it.
+/// The keys of one simulation: the next one, and the maker of each.
 #[derive(Default)]
-pub struct Workshop {
-    /// After how many keys the first comes again; none: no key comes twice.
-    round: Option<usize>,
+pub struct KeyStock {
+    /// Number of keys after which the first comes again; none: no key comes twice.
+    repeat_after: Option<usize>,
     taken: AtomicUsize,
     makers: Mutex<HashMap<i64, Maker>>,
 }
 
-/// Who made a key.
+/// The process or operator that made a key.
 #[derive(Clone, Copy)]
 pub struct Maker {
     /// The number of the process; of no use for a key that an operator asked for.
@@ -55,17 +55,17 @@ pub struct Maker {
     pub entry: usize,
 }
 
-impl Workshop {
-    pub fn with_round(keys: usize) -> Self {
+impl KeyStock {
+    pub fn repeating(keys: usize) -> Self {
         Self {
-            round: Some(keys),
+            repeat_after: Some(keys),
             ..Self::default()
         }
     }
 
     pub fn next(&self) -> PrivateKey {
         let n = self.taken.fetch_add(1, Ordering::Relaxed);
-        let n = self.round.map_or(n, |round| n % round);
+        let n = self.repeat_after.map_or(n, |repeat_after| n % repeat_after);
         PrivateKey::from_pem(pem(n).as_bytes()).unwrap()
     }
 
@@ -74,9 +74,9 @@ impl Workshop {
     }
 }
 
-/// What happens the next time a key is made.
+/// A fault while the next key is made.
 #[derive(Clone, Debug)]
-pub enum Mishap {
+pub enum GenerationFault {
     /// It takes some seconds, or the machine is suspended meanwhile.
     Slow(u64),
     /// There is no randomness.
@@ -89,29 +89,29 @@ pub enum Mishap {
 
 /// The source of one process.
 pub struct Source {
-    pub workshop: Arc<Workshop>,
+    pub stock: Arc<KeyStock>,
     pub clock: Arc<ManualClock>,
     pub store: Store,
     pub maker: Maker,
-    pub mishap: Mutex<Option<Mishap>>,
+    pub fault: Mutex<Option<GenerationFault>>,
 }
 
 impl KeySource for Source {
     fn generate(&self) -> Result<PrivateKey, KeyError> {
-        let mishap = self.mishap.lock().unwrap().take();
-        match mishap {
+        let fault = self.fault.lock().unwrap().take();
+        match fault {
             None => {}
-            Some(Mishap::Slow(secs)) => self.clock.advance(Duration::from_secs(secs)),
-            Some(Mishap::Fails) => return Err(KeyError::NotMade("no randomness".into())),
+            Some(GenerationFault::Slow(secs)) => self.clock.advance(Duration::from_secs(secs)),
+            Some(GenerationFault::Fails) => return Err(KeyError::NotMade("no randomness".into())),
             // Unlike `panic!` it prints nothing.
-            Some(Mishap::Panics) => std::panic::resume_unwind(Box::new("on purpose")),
-            Some(Mishap::StoreCloses) => {
+            Some(GenerationFault::Panics) => std::panic::resume_unwind(Box::new("on purpose")),
+            Some(GenerationFault::StoreCloses) => {
                 tokio::runtime::Handle::current().block_on(self.store.clone().close());
             }
         }
-        let key = self.workshop.next();
+        let key = self.stock.next();
         let kid = Kid::from_thumbprint(&key.public().thumbprint()).as_i64();
-        let mut makers = self.workshop.makers.lock().unwrap();
+        let mut makers = self.stock.makers.lock().unwrap();
         makers.insert(kid, self.maker);
         Ok(key)
     }

@@ -1,8 +1,8 @@
 //! Long runs of one process that has the database to itself, in test time, with
-//! the edges of each key's life looked at second by second.
+//! checks at each second around the edges of each key's life.
 //!
 //! The store, the rotation and the opened keys are the real ones. Two things
-//! make it quick. The keys come from a small stock, round and round: without
+//! make it quick. A few keys are used again and again: without
 //! retention a key's row is deleted hours before its turn comes again, and were
 //! it still there, then the insertion would fail. And few of the tokens are
 //! signed and verified; of the others there is only who signs and their times.
@@ -18,12 +18,12 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use tempfile::TempDir;
 
-use crate::history::{Kept, MARGIN, promise};
+use crate::key_source::{KeyStock, SEED};
 use crate::long::times;
+use crate::observer::{Checked, MARGIN, promise};
 use crate::process::Process;
 use crate::schedule::parts;
-use crate::source::{SEED, Workshop};
-use crate::world::{START, temp_dir};
+use crate::simulation::{START, temp_dir};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -33,26 +33,26 @@ const SAMPLE: usize = 10;
 
 /// With `LONG=1` half a year, on each of two databases at the same time.
 #[tokio::test]
-async fn promises_hold_for_weeks_of_ticks_in_time() {
-    run_in_time(START, times(14, 183) as u64 * DAY).await;
+async fn promises_hold_for_days_of_ticks_in_time() {
+    run_in_time(START, times(9, 183) as u64 * DAY).await;
 }
 
 #[tokio::test]
-async fn promises_hold_for_later_weeks_of_ticks_in_time() {
+async fn promises_hold_for_later_days_of_ticks_in_time() {
     let start = START + Duration::from_secs(183 * DAY);
-    run_in_time(start, times(14, 182) as u64 * DAY).await;
+    run_in_time(start, times(9, 182) as u64 * DAY).await;
 }
 
 async fn run_in_time(start: UnixTime, secs: u64) {
-    let mut run = Run::new([3600, 1800, 600, 60, 0], start, Look::AtEdges);
+    let mut run = Run::new([3600, 1800, 600, 60, 0], start, Check::AtEdges);
     run.go(secs, || 0).await.unwrap();
     // A new key each time that one stops signing: L - T - S - P, less the margin.
     assert_eq!(run.made as u64, secs.div_ceil(19 * 60 - 2));
 }
 
 #[tokio::test]
-async fn promises_hold_for_weeks_of_late_ticks() {
-    let mut run = Run::new([3600, 1800, 600, 60, 0], START, Look::AtEdges);
+async fn promises_hold_for_days_of_late_ticks() {
+    let mut run = Run::new([3600, 1800, 600, 60, 0], START, Check::AtEdges);
     run.is_in_time = false;
     let mut runner = TestRunner::new(Config {
         rng_seed: RngSeed::Fixed(*SEED),
@@ -65,35 +65,34 @@ async fn promises_hold_for_weeks_of_late_ticks() {
         1 => (1..=3_u64).prop_map(|quarters| quarters * HOUR / 4),
     ];
     let mut next = || late.new_tree(&mut runner).unwrap().current();
-    run.go(times(14, 120) as u64 * DAY, &mut next)
-        .await
-        .unwrap();
+    run.go(times(9, 120) as u64 * DAY, &mut next).await.unwrap();
 }
 
 #[tokio::test]
-async fn promises_hold_in_each_second_of_a_day_with_keys_of_eighty_seconds() {
-    let mut run = Run::new([80, 10, 5, 5, 0], START, Look::EachSecond);
-    run.go(DAY, || 0).await.unwrap();
-    assert_eq!(run.made as u64, DAY.div_ceil(60 - 2));
+async fn promises_hold_in_each_second_of_many_keys_of_eighty_seconds() {
+    let mut run = Run::new([80, 10, 5, 5, 0], START, Check::EachSecond);
+    let secs = times(8, 24) as u64 * HOUR;
+    run.go(secs, || 0).await.unwrap();
+    assert_eq!(run.made as u64, secs.div_ceil(60 - 2));
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Look {
+enum Check {
     AtEdges,
     EachSecond,
 }
 
 /// A key as the observer of key sets sees it.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
-    /// When it was first in the key set.
+struct PublishedKey {
+    /// The first time that it was in the key set.
     since: UnixTime,
     exp: UnixTime,
 }
 
-impl Seen {
-    /// Whether it has been published for the lead, as promise 4 asks.
-    fn has_led(&self, parts: &PolicyParts, now: UnixTime) -> bool {
+impl PublishedKey {
+    /// True when it has been published for the lead, as promise 4 asks.
+    fn had_lead(&self, parts: &PolicyParts, now: UnixTime) -> bool {
         self.since + parts.lead <= now
     }
 }
@@ -102,10 +101,10 @@ struct Run {
     process: Process,
     clock: Arc<ManualClock>,
     start: UnixTime,
-    look: Look,
+    check: Check,
     is_in_time: bool,
     /// The keys that the observer has seen in a key set, which still matter.
-    keys: BTreeMap<i64, Seen>,
+    keys: BTreeMap<i64, PublishedKey>,
     /// The end of the last token of each key.
     tokens: BTreeMap<i64, UnixTime>,
     made: usize,
@@ -113,16 +112,16 @@ struct Run {
 }
 
 impl Run {
-    fn new(policy: [u64; 5], start: UnixTime, look: Look) -> Self {
+    fn new(policy: [u64; 5], start: UnixTime, check: Check) -> Self {
         let dir = temp_dir();
         let path = dir.path().join("keys.db");
         let clock = Arc::new(ManualClock::new(start));
-        let workshop = Arc::new(Workshop::with_round(STOCK));
+        let stock = Arc::new(KeyStock::repeating(STOCK));
         Self {
-            process: Process::start(&path, 0, parts(policy), vec![0], &clock, &workshop),
+            process: Process::start(&path, 0, parts(policy), vec![0], &clock, &stock),
             clock,
             start,
-            look,
+            check,
             is_in_time: true,
             keys: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -132,12 +131,12 @@ impl Run {
     }
 
     /// Ticks for `secs`, each time `late` seconds after it is due.
-    async fn go(&mut self, secs: u64, mut late: impl FnMut() -> u64) -> Kept {
+    async fn go(&mut self, secs: u64, mut late: impl FnMut() -> u64) -> Checked {
         let end = self.start + Duration::from_secs(secs);
         while self.clock.now() < end {
             let due = self.process.tick().await.map_err(|e| e.to_string())?;
             let now = self.clock.now();
-            self.meet_new_keys(now);
+            self.note_new_keys(now);
             promise!(
                 self.process.signer(now).is_some(),
                 "promise 1: no key signs after a tick at {now}"
@@ -155,32 +154,32 @@ impl Run {
         Ok(())
     }
 
-    /// What is new in the key set was made just now; what has ended with its
-    /// tokens matters no more.
-    fn meet_new_keys(&mut self, now: UnixTime) {
+    /// Keys that are new in the key set were made just now; those that have ended with
+    /// their tokens matter no more.
+    fn note_new_keys(&mut self, now: UnixTime) {
         self.keys.retain(|_, key| now < key.exp);
         self.tokens.retain(|_, end| now < *end);
         let exp = now + self.process.parts.key_lifetime;
         for kid in self.process.key_set(now).keys() {
             self.keys.entry(*kid).or_insert_with(|| {
                 self.made += 1;
-                Seen { since: now, exp }
+                PublishedKey { since: now, exp }
             });
         }
     }
 
-    /// The moments to look at from `now` until before `next`.
+    /// The moments to check from `now` until before `next`.
     fn moments(&self, now: UnixTime, next: UnixTime) -> Vec<UnixTime> {
         let (now, next) = (now.as_secs(), next.as_secs());
-        if self.look == Look::EachSecond {
+        if self.check == Check::EachSecond {
             return (now..next).map(UnixTime::from_secs).collect();
         }
         let parts = &self.process.parts;
-        let signs_until = |key: &Seen| key.exp - parts.token_lifetime - parts.skew;
+        let signs_until = |key: &PublishedKey| key.exp - parts.token_lifetime - parts.skew;
         let keys = self.keys.values();
         let mut moments: Vec<_> = keys
             .flat_map(|key| [key.since, key.since + parts.lead, signs_until(key), key.exp])
-            // When the next tick is due, a key is born.
+            // The next tick makes a key.
             .chain([UnixTime::from_secs(next)])
             .flat_map(|edge| edge.as_secs() - 2..=edge.as_secs() + 2)
             .filter(|moment| (now..next).contains(moment))
@@ -190,7 +189,7 @@ impl Run {
         moments.into_iter().map(UnixTime::from_secs).collect()
     }
 
-    async fn check(&mut self, now: UnixTime) -> Kept {
+    async fn check(&mut self, now: UnixTime) -> Checked {
         let set = self.process.key_set(now);
         let unexpired = self.keys.iter().filter(|(_, key)| now < key.exp);
         promise!(
@@ -221,25 +220,28 @@ impl Run {
         Ok(())
     }
 
-    fn check_signer(&self, kid: i64, end: UnixTime, now: UnixTime) -> Kept {
+    fn check_signer(&self, kid: i64, end: UnixTime, now: UnixTime) -> Checked {
         let parts = &self.process.parts;
         let (key, full) = (self.keys[&kid], now + parts.token_lifetime);
         promise!(end <= key.exp, "promise 2: a token until {end} of {key:?}");
         if self.is_in_time {
             let is_first = key.since == self.start;
-            let has_led = is_first || key.has_led(parts, now);
-            promise!(has_led, "promise 4: {key:?} signs at {now}");
+            let had_lead = is_first || key.had_lead(parts, now);
+            promise!(had_lead, "promise 4: {key:?} signs at {now}");
             let is_full = end == full && end + parts.skew <= key.exp;
             promise!(is_full, "a token until {end} of {key:?}");
         }
-        let mut led = self.keys.values().filter(|other| other.has_led(parts, now));
+        let mut led = self
+            .keys
+            .values()
+            .filter(|other| other.had_lead(parts, now));
         let better = led.clone().find(|other| now < other.exp - parts.skew);
         promise!(
-            key.has_led(parts, now) || better.is_none(),
+            key.had_lead(parts, now) || better.is_none(),
             "promise 4: {key:?} signs at {now}, though {better:?} could"
         );
         // Two seconds more, which the service adds to the lead.
-        let fuller = led.find(|other| full <= other.exp && other.has_led(parts, now - MARGIN));
+        let fuller = led.find(|other| full <= other.exp && other.had_lead(parts, now - MARGIN));
         promise!(
             end == full || fuller.is_none(),
             "promise 2: a short token, though {fuller:?} could sign a full one"

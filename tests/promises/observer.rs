@@ -1,5 +1,5 @@
-//! What an observer knows who sees the database, the clock and what the
-//! processes give out, and the promises, checked against that.
+//! The observer: a record of each key, token and revocation, from the database, the
+//! clock and the answers of the processes alone; and the promises, checked against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use jwks_server::lifecycle::PolicyParts;
 
 use crate::process::{KeySet, Process, Token};
 
-/// Says which promise is broken, and how.
-pub type Kept = Result<(), String>;
+/// An error says which promise is broken, and how.
+pub type Checked = Result<(), String>;
 
 /// Ends the function with a message unless the condition holds.
 macro_rules! promise {
@@ -28,27 +28,27 @@ pub(crate) use promise;
 /// Before every moment that a test knows.
 pub const ALWAYS: UnixTime = UnixTime::from_secs(i64::MIN);
 
-/// What is added to the lead because times are cut to seconds.
+/// Time that is added to the lead because times are cut to seconds.
 pub const MARGIN: Duration = Duration::from_secs(2);
 /// Within this time every running server has a new key in its set.
 const FOLLOWS: Duration = Duration::from_secs(1);
 
-/// How long before it signs a key is made.
+/// Time from the making of a key until it signs.
 pub fn notice(parts: &PolicyParts) -> Duration {
     parts.lead + MARGIN
 }
 
 /// A key in the database, as it looks from the outside.
 #[derive(Clone, Copy, Debug)]
-pub struct Life {
+pub struct KeyRecord {
     /// The first moment at which it may sign, as it is stored; at or after `exp`
     /// when never.
-    pub ready: UnixTime,
+    pub signs_from: UnixTime,
     pub exp: UnixTime,
     /// The row holds the key that was made for it, whatever it is sealed with.
-    /// In the view of a process: it can open it, or has it in memory.
-    pub sound: bool,
-    /// The entry of `NOT_MY_KEY` that a sound row is sealed with.
+    /// In the rows of a process: it can open it, or has it in memory.
+    pub intact: bool,
+    /// The entry of `NOT_MY_KEY` that an intact row is sealed with.
     pub entry: usize,
     /// An operator has taken it out of the set.
     pub revoked: bool,
@@ -58,43 +58,43 @@ pub struct Life {
     pub number: usize,
 }
 
-impl Life {
-    /// Whether a process with these entries that has not opened it yet can.
+impl KeyRecord {
+    /// True when a process with these entries that has not opened it yet can.
     pub fn opens_under(&self, entries: &[usize]) -> bool {
-        self.sound && entries.contains(&self.entry)
+        self.intact && entries.contains(&self.entry)
     }
 
-    /// Whether it is in the key set of those who can open it.
+    /// True while it is in the key set of processes that can open it.
     pub fn is_published(&self, now: UnixTime) -> bool {
         !self.revoked && now < self.exp
     }
 
     pub fn may_sign(&self) -> bool {
-        self.sound && !self.revoked && self.ready < self.exp
+        self.intact && !self.revoked && self.signs_from < self.exp
     }
 
-    /// Whether it is enough of a key until the next could sign: full tokens can be
+    /// True when no other key is needed until the next could sign: full tokens can be
     /// signed all the while. A key that lasts for longer than the policy
     /// gives, or from a clock that was ahead, must not hold the next one up.
     fn covers_lead(&self, parts: &PolicyParts, now: UnixTime) -> bool {
-        let (start, latest) = match self.ready {
+        let (start, latest) = match self.signs_from {
             ALWAYS => (self.exp - parts.key_lifetime, now),
-            ready => (ready, now + notice(parts)),
+            signs_from => (signs_from, now + notice(parts)),
         };
         let end = self.exp.min(start + parts.key_lifetime);
         let signs_until = end - parts.token_lifetime - parts.skew;
-        self.sound && !self.revoked && start <= latest && now + notice(parts) < signs_until
+        self.intact && !self.revoked && start <= latest && now + notice(parts) < signs_until
     }
 
-    /// Whether it may sign at `now` by its stored times.
-    pub fn is_ready(&self, now: UnixTime) -> bool {
-        self.sound && self.is_published(now) && self.ready <= now
+    /// True when it may sign at `now` by its stored times.
+    pub fn signs_by(&self, now: UnixTime) -> bool {
+        self.intact && self.is_published(now) && self.signs_from <= now
     }
 }
 
 /// The making of a key, as far as promise 4 asks for it.
-pub struct Birth {
-    /// When the observer found its row, by a clock that nobody sets.
+pub struct Creation {
+    /// The moment at which the observer found its row, by a clock that nobody sets.
     pub at: Duration,
     /// The lead and the clock skew of the policy that it was made under.
     pub lead: Duration,
@@ -106,33 +106,33 @@ pub struct Birth {
     pub clock_was_set: bool,
 }
 
-impl Birth {
-    /// Whether the key has been in each server's key set for its lead at `moment`,
-    /// which is by the same clock as its birth.
-    fn has_led(&self, moment: Duration) -> bool {
+impl Creation {
+    /// True when the key has been in each server's key set for its lead at `moment`,
+    /// which is by the same clock as `at`.
+    fn had_lead(&self, moment: Duration) -> bool {
         self.clock_was_set || self.at + FOLLOWS + self.lead <= moment
     }
 }
 
 #[derive(Default)]
-pub struct History {
+pub struct Observer {
     /// The rows of the database by kid.
-    pub rows: BTreeMap<i64, Life>,
+    pub rows: BTreeMap<i64, KeyRecord>,
     /// The key that each kid has named, ever, in any file.
     names: BTreeMap<i64, String>,
     /// All that were revoked in this file, also those whose rows are gone.
     pub revoked: BTreeSet<i64>,
     /// Of the keys with times of their own.
-    pub births: BTreeMap<i64, Birth>,
+    pub creations: BTreeMap<i64, Creation>,
     tokens: Vec<Token>,
 }
 
-impl History {
-    /// All that a process gives out at this moment, and at the edges of its
-    /// keys if it does not look at the database until then.
+impl Observer {
+    /// Checks all that a process gives out at this moment, and at the edges of its
+    /// keys if it does not read the database until then.
     ///
     /// `elapsed` is the present by the clock that nobody sets.
-    pub async fn check(&mut self, process: &Process, now: UnixTime, elapsed: Duration) -> Kept {
+    pub async fn check(&mut self, process: &Process, now: UnixTime, elapsed: Duration) -> Checked {
         self.check_moment(process, now, elapsed)?;
         self.check_tokens(process, now)?;
         if process.signer(now).is_some() {
@@ -148,8 +148,8 @@ impl History {
         Ok(())
     }
 
-    /// What holds right after a tick that went well.
-    pub fn check_ticked(&self, process: &Process, now: UnixTime) -> Kept {
+    /// Checks the state right after a tick that went well.
+    pub fn check_ticked(&self, process: &Process, now: UnixTime) -> Checked {
         promise!(
             process.signer(now).is_some(),
             "promise 1: no key signs after a tick"
@@ -161,7 +161,7 @@ impl History {
             expired.is_none_or(|kid| !set.contains_key(&kid)),
             "the key of expired tokens is published"
         );
-        let is_there = |(_, row): &(&i64, &Life)| row.sound && row.is_published(now);
+        let is_there = |(_, row): &(&i64, &KeyRecord)| row.intact && row.is_published(now);
         let rows = &process.seen;
         let unexpired = rows.iter().filter(is_there).map(|(kid, _)| kid);
         promise!(
@@ -170,17 +170,17 @@ impl History {
             set.keys(),
             rows
         );
-        let covers = |row: &Life| row.covers_lead(&process.parts, now);
+        let covers = |row: &KeyRecord| row.covers_lead(&process.parts, now);
         promise!(
             rows.values().any(covers),
             "promise 1: no key signs full tokens for the next lead: {:?}",
             rows
         );
         let over = now - process.parts.retention;
-        let over = |(kid, row): &(&i64, &Life)| row.exp < over && expired != Some(**kid);
+        let over = |(kid, row): &(&i64, &KeyRecord)| row.exp < over && expired != Some(**kid);
         let over = self.rows.iter().find(over);
         promise!(over.is_none(), "{over:?} was not deleted");
-        let is_over = |row: &&Life| row.exp <= now;
+        let is_over = |row: &&KeyRecord| row.exp <= now;
         let past = self.rows.values().filter(is_over).count();
         promise!(
             0 < past && past < self.rows.len(),
@@ -190,8 +190,8 @@ impl History {
         Ok(())
     }
 
-    /// What is published and who signs at one moment.
-    fn check_moment(&mut self, process: &Process, now: UnixTime, elapsed: Duration) -> Kept {
+    /// Checks the published keys and the signer of one moment.
+    fn check_moment(&mut self, process: &Process, now: UnixTime, elapsed: Duration) -> Checked {
         let set = process.key_set(now);
         for (kid, n) in &*set {
             self.check_name(*kid, n)?;
@@ -219,35 +219,35 @@ impl History {
             set.keys()
         );
         let key = process.seen[&kid];
-        promise!(key.ready < key.exp, "{kid} was not made to sign");
+        promise!(key.signs_from < key.exp, "{kid} was not made to sign");
         self.check_lead(process, kid, now, elapsed)?;
         check_length(process, &set, kid, now)
     }
 
     /// Promise 4: whoever signs has been published for the lead, unless none of
     /// the keys that were there when it was made can sign any more.
-    fn check_lead(&self, process: &Process, kid: i64, now: UnixTime, elapsed: Duration) -> Kept {
-        let Some(birth) = self.births.get(&kid) else {
+    fn check_lead(&self, process: &Process, kid: i64, now: UnixTime, elapsed: Duration) -> Checked {
+        let Some(creation) = self.creations.get(&kid) else {
             return Ok(());
         };
         let set = process.key_set(now);
-        let skew = birth.skew.max(process.parts.skew);
+        let skew = creation.skew.max(process.parts.skew);
         let can_sign = |(other, exp): &&(i64, UnixTime)| {
             let seen = process.seen.get(other);
-            let lasts = |key: &Life| now < (*exp).min(key.exp) - skew;
+            let lasts = |key: &KeyRecord| now < (*exp).min(key.exp) - skew;
             set.contains_key(other) && seen.is_some_and(|key| key.may_sign() && lasts(key))
         };
-        let other = birth.others.iter().find(can_sign);
+        let other = creation.others.iter().find(can_sign);
         promise!(
-            birth.has_led(elapsed) || other.is_none(),
+            creation.had_lead(elapsed) || other.is_none(),
             "promise 4: {kid} signs {:?} after it was made, though {other:?} can",
-            elapsed - birth.at
+            elapsed - creation.at
         );
         Ok(())
     }
 
     /// Promise 6.
-    fn check_name(&mut self, kid: i64, n: &str) -> Kept {
+    fn check_name(&mut self, kid: i64, n: &str) -> Checked {
         let named = self.names.entry(kid).or_insert_with(|| n.to_owned());
         promise!(named == n, "promise 6: {kid} names two keys");
         Ok(())
@@ -255,18 +255,18 @@ impl History {
 
     /// Promise 3: each unexpired token verifies against the process' key set.
     ///
-    /// Not asked of a process that has not looked at the database while the
+    /// Not asked of a process that has not read the database while the
     /// key's row was there (it was made later, or deleted: by this test, or by
     /// a tick that was allowed to), or that found the row damaged by this
     /// test, or shortened by it to less than the token, or revoked; nor of one whose clock
-    /// was set back to before the key's end after its last look.
-    fn check_tokens(&self, process: &Process, now: UnixTime) -> Kept {
+    /// was set back to before the key's end after it read last.
+    fn check_tokens(&self, process: &Process, now: UnixTime) -> Checked {
         let set = process.key_set(now);
         for token in self.tokens.iter().filter(|token| now < token.exp) {
             let Some(key) = process.seen.get(&token.kid) else {
                 continue;
             };
-            let is_owed = key.sound
+            let is_owed = key.intact
                 && !key.revoked
                 && token.exp <= key.exp
                 && process.looked.is_some_and(|looked| looked < key.exp);
@@ -280,17 +280,17 @@ impl History {
         Ok(())
     }
 
-    /// Whether a row that a tick at `now` deleted had expired before `over`, and
+    /// Checks that a row that a tick at `now` deleted had expired before `over`, and
     /// was not the last to expire of those that can be used.
     pub fn check_deleted(
         kid: i64,
-        before: &BTreeMap<i64, Life>,
-        after: &BTreeMap<i64, Life>,
+        before: &BTreeMap<i64, KeyRecord>,
+        after: &BTreeMap<i64, KeyRecord>,
         over: UnixTime,
         now: UnixTime,
-    ) -> Kept {
-        let rank = |(kid, row): (&i64, &Life)| (row.exp, *kid);
-        let usable = |(_, row): &(&i64, &Life)| row.sound && !row.is_published(now);
+    ) -> Checked {
+        let rank = |(kid, row): (&i64, &KeyRecord)| (row.exp, *kid);
+        let usable = |(_, row): &(&i64, &KeyRecord)| row.intact && !row.is_published(now);
         let last = before.iter().chain(after).filter(usable).map(rank).max();
         let exp = before[&kid].exp;
         promise!(exp < over, "{kid} was deleted too early");
@@ -302,7 +302,7 @@ impl History {
     }
 
     /// A kid of this service is that of its key's thumbprint.
-    pub fn check_thumbprints(&self, set: &Arc<KeySet>, is_legacy: impl Fn(i64) -> bool) -> Kept {
+    pub fn check_thumbprints(&self, set: &Arc<KeySet>, is_legacy: impl Fn(i64) -> bool) -> Checked {
         for (kid, n) in set.iter().filter(|(kid, _)| !is_legacy(**kid)) {
             let key = PublicKey {
                 n: n.clone(),
@@ -317,7 +317,7 @@ impl History {
 
 /// Promise 2: a token ends before its key, and leaves the clock skew to verifiers
 /// unless no key that may sign lasts for long enough.
-fn check_length(process: &Process, set: &KeySet, kid: i64, now: UnixTime) -> Kept {
+fn check_length(process: &Process, set: &KeySet, kid: i64, now: UnixTime) -> Checked {
     let (parts, key) = (&process.parts, process.seen[&kid]);
     let end = process.token_end(now).unwrap_or(now);
     let full = now + parts.token_lifetime;
@@ -328,7 +328,7 @@ fn check_length(process: &Process, set: &KeySet, kid: i64, now: UnixTime) -> Kep
     );
     let lasts = |kid: &&i64| {
         let key = process.seen[*kid];
-        key.is_ready(now) && full + parts.skew <= key.exp
+        key.signs_by(now) && full + parts.skew <= key.exp
     };
     let better = set.keys().find(lasts);
     promise!(
@@ -339,7 +339,7 @@ fn check_length(process: &Process, set: &KeySet, kid: i64, now: UnixTime) -> Kep
 }
 
 /// A token is what its process says it signs, and good.
-fn check_token(process: &Process, token: &Token, now: UnixTime) -> Kept {
+fn check_token(process: &Process, token: &Token, now: UnixTime) -> Checked {
     promise!(
         token.verifies_against(&process.key_set(now)),
         "promise 3: a new token does not verify"
@@ -362,7 +362,7 @@ fn edges(process: &Process, now: UnixTime) -> Vec<UnixTime> {
     let mut moments: Vec<_> = process
         .seen
         .values()
-        .flat_map(|key| [key.ready, key.exp - ends_before, key.exp])
+        .flat_map(|key| [key.signs_from, key.exp - ends_before, key.exp])
         .flat_map(|edge| [edge - second, edge, edge + second])
         .filter(|moment| now < *moment)
         .collect();

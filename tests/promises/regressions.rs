@@ -6,12 +6,12 @@ use std::time::Duration;
 use jwks_server::clock::{Clock as _, ManualClock};
 
 use crate::process::Process;
-use crate::schedule::{Edge, Harm, LegacyRow, Schedule, Step, policy};
-use crate::world::{START, play, temp_dir};
+use crate::schedule::{Edge, LegacyRow, RowFault, Schedule, Step, policy};
+use crate::simulation::{START, play, temp_dir};
 
 /// Plays `steps` with one process under the default policy, over keys of the
 /// earlier server that end after `ends` seconds.
-async fn hold(ends: &[i64], steps: Vec<Step>) {
+async fn assert_kept(ends: &[i64], steps: Vec<Step>) {
     let schedule = Schedule {
         rows: ends.iter().map(|&ends_in| LegacyRow { ends_in }).collect(),
         processes: vec![0],
@@ -26,15 +26,15 @@ async fn hold(ends: &[i64], steps: Vec<Step>) {
 /// repaired: the next key is announced while the repaired one signs.
 #[tokio::test]
 async fn a_key_that_was_repaired_signs_until_its_successor_was_announced() {
-    hold(
+    assert_kept(
         &[3600],
         vec![
             Step::Tick(0),
-            Step::Harm(Harm::Garbage, 0),
+            Step::RowFault(RowFault::Garbage, 0),
             Step::Tick(0),
             Step::Repair,
             // The key that was made meanwhile; the first row signs alone again.
-            Step::Harm(Harm::Delete, 2),
+            Step::RowFault(RowFault::Delete, 2),
             Step::Tick(0),
             Step::PassUntil(Edge::NextDue, 0, 0),
             Step::Tick(0),
@@ -45,18 +45,18 @@ async fn a_key_that_was_repaired_signs_until_its_successor_was_announced() {
 
 #[tokio::test]
 async fn a_row_whose_end_has_a_fraction_does_not_stop_the_rotation() {
-    hold(
+    assert_kept(
         &[3600],
-        vec![Step::Harm(Harm::HalfSecond, 0), Step::Tick(0)],
+        vec![Step::RowFault(RowFault::HalfSecond, 0), Step::Tick(0)],
     )
     .await;
 }
 
 #[tokio::test]
 async fn a_row_with_a_number_for_a_key_does_not_stop_the_rotation() {
-    hold(
+    assert_kept(
         &[3600],
-        vec![Step::Harm(Harm::NumberAsKey, 0), Step::Tick(0)],
+        vec![Step::RowFault(RowFault::NumberAsKey, 0), Step::Tick(0)],
     )
     .await;
 }
@@ -66,10 +66,10 @@ async fn a_row_with_a_number_for_a_key_does_not_stop_the_rotation() {
 async fn a_tick_gets_past_any_number_of_expired_rows_that_do_not_open() {
     let rows = 40;
     let mut steps: Vec<_> = (0..rows)
-        .map(|row| Step::Harm(Harm::Garbage, row))
+        .map(|row| Step::RowFault(RowFault::Garbage, row))
         .collect();
     steps.push(Step::Tick(0));
-    hold(&vec![-600; rows], steps).await;
+    assert_kept(&vec![-600; rows], steps).await;
 }
 
 /// A damaged row makes a process load more expired keys than the last. Those
@@ -84,7 +84,7 @@ async fn a_key_that_a_tick_deleted_does_not_come_back_with_the_clock() {
             Step::PassUntil(Edge::NextDue, 0, 0),
             Step::Tick(0),
             Step::PassUntil(Edge::Expiry, 1, -1),
-            Step::Harm(Harm::Garbage, 1),
+            Step::RowFault(RowFault::Garbage, 1),
             Step::Tick(0),
             Step::Jump(-7200),
         ],
@@ -102,8 +102,8 @@ async fn a_row_is_over_when_the_clock_goes_back_after_a_revocation() {
     let dir = temp_dir();
     let path = dir.path().join("keys.db");
     let clock = Arc::new(ManualClock::new(START));
-    let (workshop, policy) = (Arc::default(), policy(1));
-    let mut process = Process::start(&path, 0, policy, vec![0], &clock, &workshop);
+    let (stock, policy) = (Arc::default(), policy(1));
+    let mut process = Process::start(&path, 0, policy, vec![0], &clock, &stock);
     process.tick().await.unwrap();
     let replaced = process.operations().emergency_rotate("leaked".into()).await;
     replaced.unwrap();

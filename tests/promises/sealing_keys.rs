@@ -10,7 +10,7 @@ static ENTRIES: LazyLock<Mutex<Vec<String>>> = LazyLock::new(Mutex::default);
 /// The entries that a process was given, the one that seals first.
 pub type Entries = Vec<usize>;
 
-/// What is given to a process that starts when `newest` is the newest entry.
+/// The entries of a process that starts when `newest` is the newest one.
 pub fn in_use(newest: usize) -> Entries {
     (0..=newest).rev().take(2).collect()
 }
@@ -25,9 +25,9 @@ pub fn sealing_keys(entries: &[usize]) -> Arc<SealingKeys> {
     Arc::new(SealingKeys::parse(&given.join(",")).unwrap())
 }
 
-/// The newest entry up to `newest` under which `sealed` is, and what is in it.
+/// The newest entry up to `newest` that opens `sealed`, and the text in it.
 pub fn opened_by(newest: usize, sealed: &[u8]) -> Option<(usize, Vec<u8>)> {
     let entries: Entries = (0..=newest).rev().collect();
-    let (place, plain) = sealing_keys(&entries).open_with_index(sealed)?;
-    Some((entries[place], plain.to_vec()))
+    let (index, plain) = sealing_keys(&entries).open_with_index(sealed)?;
+    Some((entries[index], plain.to_vec()))
 }

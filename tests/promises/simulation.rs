@@ -1,4 +1,5 @@
-//! One database file, the processes on it, a clock, and an observer.
+//! A simulation: one database file, the processes on it, a clock, and an observer,
+//! which plays the steps of a schedule and checks the promises after each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,14 @@ use jwks_server::store::Store;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use crate::harm::{Copy, Why};
-use crate::history::{ALWAYS, History, Kept, Life, notice, promise};
+use crate::database::{Original, Reason};
+use crate::key_source::{GenerationFault, KeyStock};
+use crate::observer::{ALWAYS, Checked, KeyRecord, Observer, notice, promise};
 use crate::process::Process;
 use crate::schedule::{Edge, Schedule, Step, Who, policy};
-use crate::secrets::{in_use, sealing_keys};
-use crate::source::{Mishap, Workshop};
+use crate::sealing_keys::{in_use, sealing_keys};
 
-/// When test time begins: 2027-01-15T08:00:00Z.
+/// The beginning of test time: 2027-01-15T08:00:00Z.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
 
 /// An empty database of this schema. Writing it is quicker than migrating.
@@ -35,7 +36,7 @@ static EMPTY: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// A directory of its own, in memory where that can be had: each commit is
-/// synced, and what a disk does with it is not what is tested here.
+/// synced, and no disk is tested here.
 pub fn temp_dir() -> TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() {
@@ -46,17 +47,17 @@ pub fn temp_dir() -> TempDir {
     made.unwrap()
 }
 
-pub struct World {
+pub struct Simulation {
     pub dir: TempDir,
     pub files: usize,
     pub clock: Arc<ManualClock>,
-    pub workshop: Arc<Workshop>,
+    pub stock: Arc<KeyStock>,
     pub processes: Vec<Process>,
     pub sql: Connection,
-    pub history: History,
+    pub observer: Observer,
     /// The kids in the order in which they were made.
     pub order: Vec<i64>,
-    pub copies: BTreeMap<i64, Copy>,
+    pub originals: BTreeMap<i64, Original>,
     /// The newest entry of `NOT_MY_KEY`.
     pub newest_entry: usize,
     /// Those under which an operator's next key may be sealed.
@@ -64,77 +65,78 @@ pub struct World {
 }
 
 /// Plays a schedule. `Err` names the step and the promise that it broke.
-pub async fn play(schedule: &Schedule) -> Kept {
-    let mut world = World::new(schedule);
+pub async fn play(schedule: &Schedule) -> Checked {
+    let mut simulation = Simulation::new(schedule);
     let mut played = Ok(());
     for (n, step) in schedule.steps.iter().enumerate() {
-        played = world.play(step).await.map_err(|e| {
-            let at = world.now().as_secs() - START.as_secs();
+        played = simulation.play(step).await.map_err(|e| {
+            let at = simulation.now().as_secs() - START.as_secs();
             format!("step {n}, {step:?}, ends at {at} s: {e}")
         });
         if played.is_err() {
             break;
         }
     }
-    for process in world.processes {
+    for process in simulation.processes {
         process.store.close().await;
     }
     played
 }
 
-impl World {
+impl Simulation {
     fn new(schedule: &Schedule) -> Self {
         let dir = temp_dir();
         let path = dir.path().join("0.db");
         std::fs::write(&path, &*EMPTY).unwrap();
-        let mut world = Self {
+        let mut simulation = Self {
             sql: Connection::open(&path).unwrap(),
             dir,
             files: 0,
             clock: Arc::new(ManualClock::new(START)),
-            workshop: Arc::default(),
+            stock: Arc::default(),
             processes: Vec::new(),
-            history: History::default(),
+            observer: Observer::default(),
             order: Vec::new(),
-            copies: BTreeMap::new(),
+            originals: BTreeMap::new(),
             newest_entry: 0,
             sealing: Vec::new(),
         };
         for (n, row) in schedule.rows.iter().enumerate() {
-            world.add_legacy_row(n, row.ends_in);
+            simulation.add_legacy_row(n, row.ends_in);
         }
         for (who, n) in schedule.processes.iter().enumerate() {
-            let process = world.start(who, policy(*n));
-            world.processes.push(process);
+            let process = simulation.start(who, policy(*n));
+            simulation.processes.push(process);
         }
-        world
+        simulation
     }
 
     fn add_legacy_row(&mut self, n: usize, ends_in: i64) {
         let kid = i64::try_from(n).unwrap() + 1;
-        let plain = self.workshop.next().to_pem();
+        let plain = self.stock.next().to_pem();
         let sealed = sealing_keys(&[0]).seal(plain.as_bytes());
         let exp = START.as_secs() + ends_in;
         let sql = "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)";
         let sealed = sealed.into_bytes();
         self.sql.execute(sql, params![kid, &sealed, exp]).unwrap();
-        self.copies.insert(kid, Copy::of(sealed, plain.as_bytes()));
+        self.originals
+            .insert(kid, Original::of(sealed, plain.as_bytes()));
         self.order.push(kid);
-        let life = Life {
-            ready: ALWAYS,
+        let record = KeyRecord {
+            signs_from: ALWAYS,
             exp: UnixTime::from_secs(exp),
-            sound: true,
+            intact: true,
             entry: 0,
             revoked: false,
             typed: true,
             number: n,
         };
-        self.history.rows.insert(kid, life);
+        self.observer.rows.insert(kid, record);
     }
 
     pub fn start(&self, who: Who, parts: PolicyParts) -> Process {
         let (path, entries) = (self.path(), in_use(self.newest_entry));
-        Process::start(&path, who, parts, entries, &self.clock, &self.workshop)
+        Process::start(&path, who, parts, entries, &self.clock, &self.stock)
     }
 
     pub fn path(&self) -> PathBuf {
@@ -145,30 +147,32 @@ impl World {
         self.clock.now()
     }
 
-    async fn play(&mut self, step: &Step) -> Kept {
+    async fn play(&mut self, step: &Step) -> Checked {
         match step {
             Step::Pass(secs) => self.pass(*secs),
             Step::PassUntil(edge, row, more) => self.pass_until(*edge, *row, *more),
             Step::Jump(secs) => self.jump(*secs),
             Step::Tick(who) => self.tick(who % self.processes.len()).await?,
             Step::TickTogether => self.tick_together().await?,
-            Step::TickWith(mishap, who) => {
-                self.tick_with(mishap, who % self.processes.len()).await?;
+            Step::TickWith(fault, who) => {
+                self.tick_with(fault, who % self.processes.len()).await?;
             }
             Step::Kill(who, waits) => self.kill(who % self.processes.len(), *waits).await?,
             Step::Restart(who, policy) => {
                 self.restart(who % self.processes.len(), *policy).await;
             }
-            Step::Harm(harm, row) => self.harm(*harm, *row),
+            Step::RowFault(damage, row) => self.damage(*damage, *row),
             Step::Repair => self.repair(),
             Step::NewFile => self.new_file().await,
-            Step::Operate(operation, by, news) => self.operate(*operation, *by, *news).await?,
+            Step::Operate(operation, by, is_told) => {
+                self.operate(*operation, *by, *is_told).await?
+            }
         }
         self.check_events()?;
         let (now, elapsed) = (self.now(), self.clock.monotonic());
         for process in &self.processes {
-            self.history.check(process, now, elapsed).await?;
-            self.history
+            self.observer.check(process, now, elapsed).await?;
+            self.observer
                 .check_thumbprints(&process.key_set(now), |kid| kid < 100)?;
         }
         Ok(())
@@ -178,8 +182,8 @@ impl World {
     fn jump(&mut self, secs: i64) {
         let to = UnixTime::from_secs(self.now().as_secs() + secs);
         self.clock.step_to(to);
-        for birth in self.history.births.values_mut() {
-            birth.clock_was_set = true;
+        for creation in self.observer.creations.values_mut() {
+            creation.clock_was_set = true;
         }
     }
 
@@ -193,10 +197,10 @@ impl World {
         let Some(kid) = self.pick(row) else {
             return;
         };
-        let key = self.history.rows[&kid];
+        let key = self.observer.rows[&kid];
         let signs_until = key.exp - parts.token_lifetime - parts.skew;
         let moment = match edge {
-            Edge::Ready => key.ready,
+            Edge::SignsFrom => key.signs_from,
             Edge::NextDue => signs_until - notice(parts),
             Edge::EndOfSigning => signs_until,
             Edge::Expiry => key.exp,
@@ -209,21 +213,21 @@ impl World {
 
     /// A row by its number, in the order in which they were made.
     pub fn pick(&self, row: usize) -> Option<i64> {
-        let is_there = |kid: &&i64| self.history.rows.contains_key(*kid);
+        let is_there = |kid: &&i64| self.observer.rows.contains_key(*kid);
         let rows: Vec<_> = self.order.iter().filter(is_there).collect();
         rows.get(row % rows.len().max(1)).map(|kid| **kid)
     }
 
     /// A tick that must go well.
-    pub async fn tick(&mut self, who: Who) -> Kept {
+    pub async fn tick(&mut self, who: Who) -> Checked {
         let ticked = self.processes[who].tick().await;
         promise!(ticked.is_ok(), "promise 1: a tick failed: {ticked:?}");
         let added = self.after_tick(&[who])?;
         promise!(added <= 1, "a tick added {added} keys");
-        self.history.check_ticked(&self.processes[who], self.now())
+        self.observer.check_ticked(&self.processes[who], self.now())
     }
 
-    async fn tick_together(&mut self) -> Kept {
+    async fn tick_together(&mut self) -> Checked {
         let all: Vec<_> = (0..self.processes.len()).collect();
         let first = &self.processes[0];
         let all_alike = self
@@ -258,62 +262,62 @@ impl World {
     /// Unless the processes have not had the same damaged keys in memory, as
     /// `were_alike` says: then they may not agree on which of the expired ones
     /// is the last, that is, the one to keep.
-    async fn tick_again(&mut self, all: &[Who], were_alike: bool) -> Kept {
+    async fn tick_again(&mut self, all: &[Who], were_alike: bool) -> Checked {
         let are_alike = were_alike && self.are_alike();
         for who in all {
             let now = self.now();
-            let rows = |rows: &BTreeMap<i64, Life>| -> Vec<i64> {
-                let matters = |(_, row): &(&i64, &Life)| are_alike || now < row.exp;
+            let rows = |rows: &BTreeMap<i64, KeyRecord>| -> Vec<i64> {
+                let matters = |(_, row): &(&i64, &KeyRecord)| are_alike || now < row.exp;
                 rows.iter().filter(matters).map(|(kid, _)| *kid).collect()
             };
-            let before = rows(&self.history.rows);
+            let before = rows(&self.observer.rows);
             self.tick(*who).await?;
-            let is_same = rows(&self.history.rows) == before;
+            let is_same = rows(&self.observer.rows) == before;
             promise!(is_same, "promise 7: the second of two ticks did something");
         }
         Ok(())
     }
 
-    /// Whether the same rows are of use to all processes.
+    /// True when all processes can use the same rows.
     fn are_alike(&self) -> bool {
-        let useful = |process: &Process| process.useful(&self.history.rows);
-        let first = useful(&self.processes[0]);
+        let readable_kids = |process: &Process| process.readable_kids(&self.observer.rows);
+        let first = readable_kids(&self.processes[0]);
         self.processes
             .iter()
-            .all(|process| useful(process) == first)
+            .all(|process| readable_kids(process) == first)
     }
 
-    /// Lets the observer look after ticks of `who`, and checks what they did to
-    /// the database. Returns how many keys were added that may sign.
+    /// Lets the observer read the database after ticks of `who`, and checks the rows
+    /// that they deleted. Returns the number of added keys that may sign.
     fn after_tick(&mut self, who: &[Who]) -> Result<usize, String> {
         let now = self.now();
-        let before = self.history.rows.clone();
-        let added = self.observe(Why::WasDue)?;
+        let before = self.observer.rows.clone();
+        let added = self.observe(Reason::WasDue)?;
         self.check_deleted(who, &before)?;
         for who in who {
             let process = &mut self.processes[*who];
             process.looked = Some(now);
-            process.seen = process.view(&self.history.rows, now);
+            process.seen = process.own_rows(&self.observer.rows, now);
         }
         Ok(added)
     }
 
     /// A tick that may fail; its process goes on, unless it has lost the database.
-    async fn tick_with(&mut self, mishap: &Mishap, who: Who) -> Kept {
+    async fn tick_with(&mut self, fault: &GenerationFault, who: Who) -> Checked {
         let process = &mut self.processes[who];
-        process.prepare(mishap.clone());
+        process.prepare(fault.clone());
         let ticked = process.tick().await;
         self.after_tick(&[who])?;
         if ticked.is_ok() {
-            self.history
+            self.observer
                 .check_ticked(&self.processes[who], self.now())?;
         }
-        let must_go_well = matches!(mishap, Mishap::Slow(_));
+        let must_go_well = matches!(fault, GenerationFault::Slow(_));
         promise!(
             ticked.is_ok() || !must_go_well,
             "promise 1: a slow tick failed: {ticked:?}"
         );
-        if matches!(mishap, Mishap::StoreCloses) {
+        if matches!(fault, GenerationFault::StoreCloses) {
             self.restart(who, None).await;
         }
         Ok(())
@@ -321,34 +325,34 @@ impl World {
 
     /// Ends a process when its tick waits for the n-th time. Were it the only
     /// one, then the next finds the files as they were at that moment.
-    async fn kill(&mut self, who: Who, waits: usize) -> Kept {
+    async fn kill(&mut self, who: Who, waits: usize) -> Checked {
         cut_off(waits, self.processes[who].start_tick()).await;
         if self.processes.len() == 1 {
             self.copy_file();
         }
-        // What it has begun to write comes before what another sees.
+        // A write that it has begun is over before another process reads.
         self.processes[who].store.clone().close().await;
-        let before = self.history.rows.clone();
-        self.observe(Why::WasDue)?;
+        let before = self.observer.rows.clone();
+        self.observe(Reason::WasDue)?;
         self.check_deleted(&[who], &before)?;
         self.restart(who, None).await;
         Ok(())
     }
 
     /// Each row that is gone was one that a process of `who` may delete.
-    fn check_deleted(&self, who: &[Who], before: &BTreeMap<i64, Life>) -> Kept {
+    fn check_deleted(&self, who: &[Who], before: &BTreeMap<i64, KeyRecord>) -> Checked {
         let now = self.now();
-        let after = &self.history.rows;
+        let after = &self.observer.rows;
         let verdicts = |kid, who: &Who| {
             let process = &self.processes[*who];
             let over = now - process.parts.retention;
-            let view = |rows| process.view(rows, now);
-            let views = [
-                (view(before), view(after)),
+            let own_rows = |rows| process.own_rows(rows, now);
+            let pairs = [
+                (own_rows(before), own_rows(after)),
                 // It may have had more in memory when it deleted the row.
-                (process.widest_view(before), process.widest_view(after)),
+                (process.widest_rows(before), process.widest_rows(after)),
             ];
-            views.map(|(before, after)| History::check_deleted(kid, &before, &after, over, now))
+            pairs.map(|(before, after)| Observer::check_deleted(kid, &before, &after, over, now))
         };
         for kid in before.keys().filter(|kid| !after.contains_key(kid)) {
             let verdicts: Vec<_> = who.iter().flat_map(|who| verdicts(*kid, who)).collect();

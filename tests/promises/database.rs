@@ -1,19 +1,19 @@
-//! What others do to the database behind the back of the service, and what the
-//! observer sees there.
+//! The database file of a simulation: rows that the observer finds in it, rows that
+//! other programs damage, files that are replaced or copied.
 
 use std::collections::BTreeMap;
 
 use jwks_server::clock::{Clock as _, UnixTime};
 use rusqlite::{Connection, params};
 
-use crate::history::{ALWAYS, Birth, Life, promise};
-use crate::schedule::Harm;
-use crate::secrets::opened_by;
-use crate::world::World;
+use crate::observer::{ALWAYS, Creation, KeyRecord, promise};
+use crate::schedule::RowFault;
+use crate::sealing_keys::opened_by;
+use crate::simulation::Simulation;
 
-/// Why there is a new key.
+/// Reason there is a new key.
 #[derive(Clone, Copy)]
-pub enum Why {
+pub enum Reason {
     /// The process that made it found that it was due.
     WasDue,
     /// An operator asked for it.
@@ -23,12 +23,12 @@ pub enum Why {
 }
 
 /// A row as it was before anyone touched it.
-pub struct Copy {
+pub struct Original {
     sealed: Vec<u8>,
     plain: Vec<u8>,
 }
 
-impl Copy {
+impl Original {
     pub fn of(sealed: Vec<u8>, plain: &[u8]) -> Self {
         let plain = plain.to_vec();
         Self { sealed, plain }
@@ -43,16 +43,16 @@ struct NewRow {
     sealed: Vec<u8>,
 }
 
-impl World {
-    /// Looks at the database: what is new was made at this moment. Returns how
-    /// many new keys may sign.
-    pub fn observe(&mut self, why: Why) -> Result<usize, String> {
+impl Simulation {
+    /// Reads the database: rows that are new were made at this moment. Returns the
+    /// number of new keys that may sign.
+    pub fn observe(&mut self, reason: Reason) -> Result<usize, String> {
         let there = self.exps();
-        self.history
+        self.observer
             .rows
             .retain(|kid, _| there.iter().any(|row| row.0 == *kid));
         for (kid, exp) in &there {
-            let known = self.history.rows.get(kid);
+            let known = self.observer.rows.get(kid);
             promise!(
                 known.is_none_or(|row| row.exp == *exp),
                 "the service changed the end of {kid} to {exp}"
@@ -60,35 +60,35 @@ impl World {
         }
         let mut may_sign = 0;
         for row in self.new_rows() {
-            may_sign += usize::from(self.welcome(row, why)?);
+            may_sign += usize::from(self.add_row(row, reason)?);
         }
         Ok(may_sign)
     }
 
-    /// Adds a row to what is known; whether it may sign.
-    fn welcome(&mut self, row: NewRow, why: Why) -> Result<bool, String> {
+    /// Adds a row to those that are known. Returns true when it may sign.
+    fn add_row(&mut self, row: NewRow, reason: Reason) -> Result<bool, String> {
         let now = self.now();
-        let Some(maker) = self.workshop.maker_of(row.kid) else {
+        let Some(maker) = self.stock.maker_of(row.kid) else {
             return Err(format!("nobody made {}", row.kid));
         };
-        let rows = match why {
-            Why::WasDue => self.processes[maker.who].view(&self.history.rows, now),
-            Why::Rotated => self.history.rows.clone(),
-            Why::Emergency => BTreeMap::new(),
+        let rows = match reason {
+            Reason::WasDue => self.processes[maker.who].own_rows(&self.observer.rows, now),
+            Reason::Rotated => self.observer.rows.clone(),
+            Reason::Emergency => BTreeMap::new(),
         };
-        let could_sign = |(_, other): &(&i64, &Life)| other.may_sign() && now < other.exp;
+        let could_sign = |(_, other): &(&i64, &KeyRecord)| other.may_sign() && now < other.exp;
         let others = rows.iter().filter(could_sign);
-        let birth = Birth {
+        let creation = Creation {
             at: self.clock.monotonic(),
             lead: maker.policy.lead,
             skew: maker.policy.skew,
             others: others.map(|(kid, other)| (*kid, other.exp)).collect(),
             clock_was_set: false,
         };
-        let mut life = Life {
-            ready: row.signs_from,
+        let mut record = KeyRecord {
+            signs_from: row.signs_from,
             exp: row.exp,
-            sound: true,
+            intact: true,
             entry: maker.entry,
             revoked: false,
             typed: true,
@@ -101,23 +101,24 @@ impl World {
             row.exp
         );
         promise!(
-            !self.copies.contains_key(&row.kid),
+            !self.originals.contains_key(&row.kid),
             "promise 6: {} was given twice",
             row.kid
         );
         let mut entries = vec![maker.entry];
-        if !matches!(why, Why::WasDue) {
+        if !matches!(reason, Reason::WasDue) {
             entries.clone_from(&self.sealing);
         }
         let opened = opened_by(self.newest_entry, &row.sealed);
         let Some((entry, plain)) = opened.filter(|(entry, _)| entries.contains(entry)) else {
             return Err(format!("{} is under none of {entries:?}", row.kid));
         };
-        life.entry = entry;
-        self.history.rows.insert(row.kid, life);
-        self.history.births.insert(row.kid, birth);
+        record.entry = entry;
+        self.observer.rows.insert(row.kid, record);
+        self.observer.creations.insert(row.kid, creation);
         self.order.push(row.kid);
-        self.copies.insert(row.kid, Copy::of(row.sealed, &plain));
+        self.originals
+            .insert(row.kid, Original::of(row.sealed, &plain));
         Ok(now < row.exp)
     }
 
@@ -143,28 +144,28 @@ impl World {
                 signs_from: UnixTime::from_secs(row.get(3)?),
             })
         });
-        let is_new = |row: &NewRow| !self.history.rows.contains_key(&row.kid);
+        let is_new = |row: &NewRow| !self.observer.rows.contains_key(&row.kid);
         rows.unwrap().map(Result::unwrap).filter(is_new).collect()
     }
 
-    pub fn harm(&mut self, harm: Harm, row: usize) {
+    pub fn damage(&mut self, damage: RowFault, row: usize) {
         let Some(kid) = self.pick(row) else {
             return;
         };
-        match harm {
-            Harm::Garbage => self.put(kid, b"gAAAAABgarbage"),
-            Harm::KeyOf(other) => self.put_key_of(kid, other),
-            Harm::Delete => {
+        match damage {
+            RowFault::Garbage => self.put(kid, b"gAAAAABgarbage"),
+            RowFault::KeyOf(other) => self.put_key_of(kid, other),
+            RowFault::Delete => {
                 self.execute("DELETE FROM keys WHERE kid = ?", kid);
-                self.history.rows.remove(&kid);
+                self.observer.rows.remove(&kid);
             }
-            Harm::EndIn(secs) => self.end_in(kid, secs),
-            Harm::HalfSecond => self.spoil(
+            RowFault::EndIn(secs) => self.end_in(kid, secs),
+            RowFault::HalfSecond => self.spoil(
                 "UPDATE keys SET exp = CAST(exp AS INTEGER) + 0.5 WHERE kid = ?",
                 kid,
             ),
-            Harm::NumberAsKey => self.spoil("UPDATE keys SET key = 42 WHERE kid = ?", kid),
-            Harm::LoseTimes => self.lose_times(kid),
+            RowFault::NumberAsKey => self.spoil("UPDATE keys SET key = 42 WHERE kid = ?", kid),
+            RowFault::LoseTimes => self.lose_times(kid),
         }
     }
 
@@ -173,7 +174,7 @@ impl World {
         self.reread(kid);
     }
 
-    /// Whether a row that was changed has the right types, and the key that was
+    /// Notes whether a row that was changed has the right types, and the key that was
     /// made for it.
     pub fn reread(&mut self, kid: i64) {
         let sql = "SELECT typeof(exp) = 'integer', typeof(key) IN ('text', 'blob'),
@@ -181,13 +182,13 @@ impl World {
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let (exp, key, sealed): (bool, bool, Vec<u8>) =
             self.sql.query_row(sql, [kid], read).unwrap();
-        let row = self.history.rows.get_mut(&kid).unwrap();
+        let row = self.observer.rows.get_mut(&kid).unwrap();
         row.typed = exp && key;
-        row.sound = false;
+        row.intact = false;
         if let Some((entry, plain)) = opened_by(self.newest_entry, &sealed)
             && row.typed
         {
-            row.sound = plain == self.copies[&kid].plain;
+            row.intact = plain == self.originals[&kid].plain;
             row.entry = entry;
         }
     }
@@ -198,16 +199,16 @@ impl World {
         self.reread(kid);
     }
 
-    /// Not in a row without times of ours: there the service cannot know which
-    /// key belongs to the kid.
+    /// Not in a row without times of ours: there the service cannot tell
+    /// the key that belongs to the kid.
     fn put_key_of(&mut self, kid: i64, other: usize) {
         let Some(other) = self.pick(other) else {
             return;
         };
-        if self.history.rows[&kid].ready != ALWAYS {
+        if self.observer.rows[&kid].signs_from != ALWAYS {
             let sql = "SELECT key FROM keys WHERE kid = ?";
             let sealed = self.sql.query_row(sql, [other], |row| row.get(0));
-            // The other row may hold a number, see `Harm::NumberAsKey`.
+            // The other row may hold a number, see `RowFault::NumberAsKey`.
             self.put(kid, &sealed.unwrap_or_else(|_| Vec::new()));
         }
     }
@@ -216,28 +217,28 @@ impl World {
         let exp = self.now().as_secs() + secs;
         let sql = "UPDATE keys SET exp = ? WHERE kid = ?";
         self.sql.execute(sql, [exp, kid]).unwrap();
-        let row = self.history.rows.get_mut(&kid).unwrap();
-        if row.ready >= row.exp {
-            // Made expired: to whoever brings it back into the set, no lead was promised.
-            self.history.births.remove(&kid);
+        let row = self.observer.rows.get_mut(&kid).unwrap();
+        if row.signs_from >= row.exp {
+            // A key that was made expired has no promised lead when it comes back into the set.
+            self.observer.creations.remove(&kid);
         }
         row.exp = UnixTime::from_secs(exp);
         self.reread(kid);
     }
 
-    /// Only of a sound row: see [`put_key_of`](Self::put_key_of).
+    /// Only of an intact row: see [`put_key_of`](Self::put_key_of).
     fn lose_times(&mut self, kid: i64) {
-        if self.history.rows[&kid].sound {
+        if self.observer.rows[&kid].intact {
             self.execute("DELETE FROM key_times WHERE kid = ?", kid);
-            self.history.rows.get_mut(&kid).unwrap().ready = ALWAYS;
-            self.history.births.remove(&kid);
+            self.observer.rows.get_mut(&kid).unwrap().signs_from = ALWAYS;
+            self.observer.creations.remove(&kid);
         }
     }
 
     pub fn repair(&mut self) {
-        let harmed = self.history.rows.iter().filter(|(_, row)| !row.sound);
-        for kid in harmed.map(|(kid, _)| *kid).collect::<Vec<_>>() {
-            let sealed = self.copies[&kid].sealed.clone();
+        let damaged = self.observer.rows.iter().filter(|(_, row)| !row.intact);
+        for kid in damaged.map(|(kid, _)| *kid).collect::<Vec<_>>() {
+            let sealed = self.originals[&kid].sealed.clone();
             self.put(kid, &sealed);
         }
     }
@@ -252,16 +253,16 @@ impl World {
             process.store.clone().close().await;
         }
         self.files += 1;
-        self.history.rows.clear();
-        self.history.revoked.clear();
+        self.observer.rows.clear();
+        self.observer.revoked.clear();
         let parts: Vec<_> = self.processes.iter().map(|p| p.parts).collect();
         let parts = parts.into_iter().enumerate();
         self.processes = parts.map(|(who, p)| self.start(who, p)).collect();
         self.sql = Connection::open(self.path()).unwrap();
     }
 
-    /// Goes on with a copy of the file and of its write-ahead log, which is
-    /// what a killed process leaves.
+    /// Goes on with a copy of the file and of its write-ahead log, as a killed process
+    /// leaves them.
     pub fn copy_file(&mut self) {
         let old = self.path();
         self.files += 1;

@@ -13,22 +13,22 @@ use crate::standstill::Stopwatch;
 use crate::support::{Connection, JWKS, PATIENCE, Server, command, credentials, folder};
 use crate::token::{Token, kids};
 
-/// What the help of `keys` promises.
+/// As the help of `keys` promises.
 const FOLLOWS: Duration = Duration::from_secs(1);
 const LEAD: Duration = Duration::from_secs(3);
-/// What whole seconds may add to the lead: two that are added to it, and one of the clock.
+/// Most that whole seconds add to the lead: two that are added to it, and one of the clock.
 const ROUNDED: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(5);
 const SERVERS: usize = 2;
 
-/// What clients saw of each kid.
+/// Moments at which clients saw each kid.
 #[derive(Default)]
 struct Seen {
     /// By server: when the last key set without it was asked for.
     missing: HashMap<(usize, String), Instant>,
     /// By server: when it was first in a key set.
     published: HashMap<(usize, String), Instant>,
-    /// When the first of its tokens came, from any server.
+    /// Arrival of the first of its tokens, from any server.
     signed: HashMap<String, Instant>,
 }
 
@@ -86,7 +86,8 @@ fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Two servers on one database, and keys that a third process adds. Both publish
-/// each of them within a second. Neither signs with one before it has been in the key
+/// them within a second, and on a busy machine each within two, less the time for
+/// which the machine stood still. Neither signs with one before it has been in the key
 /// set of both for the lead: counted from before a set without it was asked for
 /// until after a token of it had come, so the wait can only seem longer than it was.
 #[test]
@@ -140,19 +141,14 @@ fn running_servers_follow_within_a_second_and_sign_no_sooner_than_the_lead_after
         });
         (added, late)
     });
-    // One in four may be late on a machine that has other work, and none by much.
     late.sort_unstable();
     assert!(
-        late[late.len() * 3 / 4] <= FOLLOWS,
-        "they followed after {late:?}"
-    );
-    assert!(
-        late[late.len() - 1] <= 4 * FOLLOWS,
+        late[late.len() / 2] <= FOLLOWS && late[late.len() - 1] <= 2 * FOLLOWS,
         "they followed after {late:?}"
     );
     let seen = seen.into_inner().unwrap();
     let mut leads = Vec::new();
-    // What a server followed later than promised, it cannot publish for its whole lead.
+    // A key that a server followed later than promised cannot be published for its whole lead.
     for (kid, _) in added.iter().filter(|(_, latest)| *latest <= FOLLOWS) {
         let missing = (0..SERVERS).map(|who| seen.missing[&(who, kid.clone())]);
         let unpublished = missing.max().unwrap();

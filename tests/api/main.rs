@@ -17,6 +17,8 @@ mod issuer;
 mod jwks;
 mod layers;
 mod log;
+#[path = "../shared/long.rs"]
+mod long;
 mod methods;
 mod metrics;
 mod names;

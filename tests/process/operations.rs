@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::Connection;
+use crate::long::times;
 use crate::support::{JWKS, PATIENCE, Server, command, folder, own_address, refusal, run, sql};
 use crate::token::{Token, kids};
 
@@ -122,26 +123,26 @@ fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
     let dir = folder(&format!("AUTH_RATE=1000\nDEMO_USER=u:p\nHOST={host}"));
     let here = dir.path();
     let mut server = Server::start(here, &[]);
-    // Two at a time come to about fifty rounds a second.
     let clients = [Client::start(&server), Client::start(&server)];
-    let go_round = |n| clients.iter().for_each(|client| client.wait_for(n));
-    go_round(20);
+    let rounds = times(6, 20);
+    let go_round = || clients.iter().for_each(|client| client.wait_for(rounds));
+    go_round();
 
     let announced = keys_json(here, &["rotate"])["kid"]
         .as_str()
         .unwrap()
         .to_owned();
     wait_for_set(&server, |kids| kids.contains(&announced));
-    go_round(20);
+    go_round();
 
     let signer = kid_in("signing", here);
     keys(here, &["revoke", &signer, "--reason", "drill"]);
     wait_for_set(&server, |kids| !kids.contains(&signer));
-    go_round(20);
+    go_round();
 
     let replaced = keys_json(here, &["rotate", "--now", "--reason", "drill", "--yes"]);
     wait_for_set(&server, |kids| kids == [replaced["kid"].as_str().unwrap()]);
-    go_round(20);
+    go_round();
 
     let old = fs::read_to_string(here.join(".env")).unwrap();
     let old_key = old
@@ -157,7 +158,7 @@ fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
     // The running server knows the old key only.
     assert_eq!(keys_json(here, &["reencrypt"])["unreadable"], 0);
     server.wait_for_log("stays in use as it was loaded before");
-    go_round(20);
+    go_round();
 
     for env in [both, old.replace(old_key, new_key)] {
         fs::write(here.join(".env"), env).unwrap();
@@ -166,7 +167,7 @@ fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
         for client in &clients {
             client.port.store(server.addr.port(), Ordering::Relaxed);
         }
-        go_round(20);
+        go_round();
     }
 
     let seen: Vec<_> = clients.into_iter().flat_map(Client::finish).collect();
@@ -179,7 +180,7 @@ fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
     let set = server.key_set().json();
     // Two that were published, and the one that was made expired.
     assert_eq!(revoked.len(), 3);
-    assert!(seen.len() >= 280);
+    assert!(seen.len() >= 2 * 7 * rounds);
     for (token, verified) in seen {
         let is_revoked = revoked.contains(token.kid().as_str());
         assert!(

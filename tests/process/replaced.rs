@@ -15,9 +15,9 @@ use crate::support::{
     DATABASE, PATIENCE, Server, credentials, database, files, folder, number, sql,
 };
 
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 3;
 /// Accounts that are made under load before the files change.
-const BEFORE: usize = 12;
+const BEFORE: usize = 6;
 const SAID: &str = "was deleted, moved or replaced while in use";
 
 fn side(dir: &Path, end: &str) -> PathBuf {

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use crate::long::times;
 use crate::support::{DATABASE, Server, command, database, files, folder, number, sql};
 
-/// How many keys are unexpired, and how many expired.
+/// Numbers of unexpired and of expired keys.
 fn keys(dir: &Path) -> (i64, i64) {
     let count = "SELECT count(*) FILTER (WHERE exp > unixepoch()), count(*) FILTER (WHERE exp <= unixepoch()) FROM keys";
     sql(dir)
@@ -37,7 +37,7 @@ fn start_two(dir: &Path) -> [(Server, String); 2] {
 
 #[test]
 fn two_servers_started_on_one_new_file_at_the_same_moment_share_one_pair_of_keys() {
-    for round in 0..times(6, 20) {
+    for round in 0..times(4, 20) {
         let dir = folder("");
         // A file that is there and empty, every other time.
         if round % 2 == 0 {

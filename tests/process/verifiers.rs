@@ -29,7 +29,7 @@ const TIMES: Times = Times {
 };
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "tests";
-/// How often the client asks for a token.
+/// Pause between two tokens that the client asks for.
 const PACE: Duration = Duration::from_millis(250);
 
 /// The words with which a verifier refuses.
@@ -39,8 +39,16 @@ struct Words {
     expired: &'static str,
 }
 
+/// Side by side, since each mostly waits for the rotation of its server.
 #[test]
-fn pyjwt_verifies_every_token_through_a_rotation() {
+fn pyjwt_and_jose_verify_every_token_through_a_rotation() {
+    std::thread::scope(|scope| {
+        scope.spawn(pyjwt_verifies);
+        scope.spawn(jose_verifies);
+    });
+}
+
+fn pyjwt_verifies() {
     let Some(mut command) = python() else { return };
     command.arg(script("pyjwt_verifier.py"));
     rotate_under(
@@ -53,8 +61,7 @@ fn pyjwt_verifies_every_token_through_a_rotation() {
     );
 }
 
-#[test]
-fn jose_verifies_every_token_through_a_rotation() {
+fn jose_verifies() {
     let Some(mut command) = node() else { return };
     command.arg(script("jose_verifier.mjs"));
     rotate_under(
@@ -118,7 +125,7 @@ fn rotate_under(command: Command, words: &Words) {
         }
     }
     verifier.accepted(|| ask("/auth"));
-    // What takes seconds may have been over before it could be tried.
+    // After a standstill a state of some seconds may be over before it is tried.
     if !stood_still() {
         assert_eq!((seen.len(), outlived), (2, true));
         assert!(

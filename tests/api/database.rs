@@ -1,9 +1,11 @@
 //! The database file as other programs see it: its shape, its rows, and what
 //! happens while one of them holds it.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use jwks_server::crypto::password::{MIN_MEMORY_KIB, MIN_PASSES};
 use rusqlite::Connection;
 
 use crate::support::{JSON, Reply, TestApp};
@@ -205,23 +207,42 @@ async fn fr_15_while_another_program_holds_the_file_register_is_503_and_takes_no
     assert_eq!(reply.status, StatusCode::CREATED);
 }
 
+/// A short lock is waited for, and while another program holds it nothing can be
+/// committed: an answer that came meanwhile would not be on disk.
 #[tokio::test]
-async fn fr_15_a_short_lock_is_waited_for() {
+async fn fr_15_a_sign_in_and_a_sign_up_are_answered_after_their_commit_and_not_before() {
     let app = TestApp::start().await;
     let password = app.register("alice").await;
+    let hashed = app.state.accounts.work();
     let other = app.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let is_released = Cell::new(false);
     let (signing_in, registering, ()) = tokio::join!(
-        app.sign_in("/auth", "alice", &password),
-        app.send("POST", "/register", &[JSON], BOB),
         async {
-            // How long the lock is held, not how long something takes.
+            let reply = app.sign_in("/auth", "alice", &password).await;
+            (reply.status, is_released.get())
+        },
+        async {
+            let reply = app.send("POST", "/register", &[JSON], BOB).await;
+            (reply.status, is_released.get())
+        },
+        async {
+            let work = u64::from(MIN_MEMORY_KIB) * u64::from(MIN_PASSES);
+            while app.state.accounts.work() < hashed + 2 * work {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // The passwords are hashed; an answer that waits for nothing else comes now.
             tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["0"]);
+            assert_eq!(app.rows("SELECT count(*) FROM users"), ["1"]);
+            is_released.set(true);
             other.execute_batch("COMMIT").unwrap();
         }
     );
-    assert_eq!(signing_in.status, StatusCode::OK);
-    assert_eq!(registering.status, StatusCode::CREATED);
+    assert_eq!(signing_in, (StatusCode::OK, true));
+    assert_eq!(registering, (StatusCode::CREATED, true));
+    assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["1"]);
+    assert_eq!(app.rows("SELECT count(*) FROM users"), ["2"]);
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ class Reference(list):
         self.name, self.failure = name, None
 
     def attempt(self, work, *arguments):
-        """What `work` returns, or None when the reference has failed."""
+        """Result of `work`, or None when the reference has failed."""
         if self.failure is None:
             try:
                 return work(*arguments)

@@ -1,4 +1,4 @@
-"""What is measured and what it is compared with: built, started, stopped."""
+"""The service and its peers: built, started, stopped."""
 
 import contextlib
 import http.client

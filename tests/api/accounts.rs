@@ -89,7 +89,7 @@ async fn names_that_may_no_longer_be_registered_still_sign_in_as_they_are() {
             .await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{name}");
     }
-    // What is padded at sign-in is not what is stored without padding.
+    // A name that is padded at sign-in is not the one that is stored without padding.
     let reply = app.sign_in("/auth", " bob smith", "old password").await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
 }

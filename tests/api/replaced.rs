@@ -24,7 +24,7 @@ async fn nothing_more_is_answered_from_a_file_that_was_moved_even_when_it_comes_
         }
         for reply in [
             app.sign_in("/auth", "alice", &password).await,
-            // What a file says that is gone is no verdict on a password.
+            // A file that is gone gives no verdict on a password.
             app.sign_in("/auth", "alice", "x").await,
             sign_up(&app, "bob").await,
         ] {

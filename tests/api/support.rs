@@ -330,7 +330,7 @@ impl Token {
         UnixTime::from_secs(self.claims()[claim].as_i64().unwrap())
     }
 
-    /// Whether the signature is good under the key that the set names.
+    /// True when the signature is good under the key that the set names.
     pub fn verifies_against(&self, set: &Value) -> bool {
         let kid = self.kid();
         let key = set["keys"]

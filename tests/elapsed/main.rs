@@ -1,5 +1,5 @@
-//! How long things take, with the real binary: by ratios to what is measured
-//! beside it and by what came first, since machines differ. One test at a time, and
+//! Times of the real binary: as ratios to what is measured beside it, or by what
+//! came first, since machines differ. One test at a time, and
 //! none of another program, so that only the server's own doing counts.
 #![expect(
     clippy::expect_used,

@@ -79,7 +79,7 @@ fn fr_33_a_sign_in_takes_less_than_two_reference_hashes() {
     assert!(ratio < MOST, "{sign_in:?} is {ratio:.2} of {hash:?}");
 }
 
-/// What clients see while several times as many sign-ups wait as can be hashed.
+/// Times that clients see while several times as many sign-ups wait as can be hashed.
 struct Flooded {
     /// Those that were let in.
     sign_ups: Vec<Duration>,

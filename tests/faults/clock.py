@@ -35,7 +35,7 @@ from service import (
 HOUR, DAY = 3600, 86400
 # The longest pause between two looks at the database.
 TICK = 30
-# How long a sign-in waits for a key.
+# Seconds that a sign-in waits for a key.
 SOON = 5
 # A token lives for 20 s, a key for a minute and a half.
 TIMES = {
@@ -74,7 +74,7 @@ class Visitor:
         self.password = self.client.register("alice").json()["password"]
         self.tokens, self.lost = [], []
         self.cut = self.may_be_cut = 0
-        # How many steps of the clock there were at the last good visit, if the last was good.
+        # Steps of the clock until the last good visit, if the last was good.
         self.good_at = 0
         self.wrong, self.ends = None, threading.Event()
         self.thread = threading.Thread(target=self._run)

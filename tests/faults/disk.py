@@ -123,7 +123,7 @@ class Run:
         return took
 
     def finish(self):
-        """What was answered is there: before a kill, after it, and whole."""
+        """All that was answered is there: before a kill, after it, and whole."""
         self.watch.__exit__()
         self.watch.check()
         for again in (False, True):
@@ -188,7 +188,7 @@ def full_disk():
                 with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
                     while True:
                         file.write(bytes(4096))
-                # What the log has already may be written over.
+                # Space that the WAL has already may be written over.
                 wait_for("a full disk", lambda: run.register().status == 503)
                 run.refuses_writes()
                 ballast.unlink()
@@ -337,7 +337,7 @@ def deleted():
     with folder() as made, Run(made) as run:
         for turn in range(3):
             run.watch.__exit__()
-            # When each was asked for, its name and password.
+            # The time of each request, its name and password.
             told, wrong = [], []
 
             def sign_up(number, turn=turn, told=told, wrong=wrong):

@@ -28,7 +28,7 @@ from service import DATABASE, Server, make_settings, shim, wait_for
 
 CLIENTS = 4
 SECTOR = 512
-# What a disk may hold at one moment is drawn so many times.
+# Number of states that are drawn of those that a disk may hold at one moment.
 DRAWS = 2
 
 

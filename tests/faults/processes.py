@@ -54,7 +54,7 @@ class Fleet:
 
 
 class Told:
-    """What clients were told."""
+    """Answers that clients got."""
 
     def __init__(self):
         self.lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What the fault runs share: a server in a folder of its own, a small client,
+"""Shared by the fault runs: a server in a folder of its own, a small client,
 and the check of a token against a key set with Python alone."""
 
 import base64
@@ -105,7 +105,7 @@ def make_settings(folder, **more):
 
 
 def rows(folder, query, *values):
-    """What a query finds in the database, as another program sees it."""
+    """Rows of a query, as another program sees the database."""
     with contextlib.closing(sqlite3.connect(pathlib.Path(folder) / DATABASE, timeout=10)) as conn:
         return conn.execute(query, values).fetchall()
 
@@ -143,7 +143,7 @@ def kids(key_set):
 
 
 def verify(token, key_set):
-    """Whether a key of the set has signed the token: RSASSA-PKCS1-v1_5 with
+    """True when a key of the set has signed the token: RSASSA-PKCS1-v1_5 with
     SHA-256 (RFC 8017 section 8.2.2), the signature compared whole."""
     head, body, signature = token.split(".")
     found = [key for key in key_set["keys"] if key["kid"] == kid(token)]

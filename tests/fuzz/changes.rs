@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 /// Longer than what the service reads of a body.
 const MAX_LEN: usize = 20 * 1024;
 
-/// What parsers have rules for.
+/// Characters and words that parsers have rules for.
 const WORDS: [&[u8]; 24] = [
     b"\"",
     b"{",

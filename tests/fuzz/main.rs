@@ -25,7 +25,7 @@ use targets::Target;
 
 /// No input may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the process may have had resident at any time, KiB.
+/// Most memory that the process may have had resident at any time, KiB.
 const MOST_MEMORY: u64 = 512 * 1024;
 
 #[test]

@@ -1,1 +1,1 @@
-"""What the runs in Python share: a running server, times without standstills of the machine, and what is left out."""
+"""Shared by the runs in Python: a running server, times without standstills of the machine, and what is left out."""

@@ -62,7 +62,7 @@ class Process:
         raise AssertionError(f"it does not listen:\n{self.log()}")
 
     def log(self) -> str:
-        """What it has said since its start."""
+        """The log since its start."""
         with open(self.log_file, "rb") as said:
             said.seek(self.log_begin)
             return said.read().decode(errors="replace")

@@ -14,7 +14,7 @@ LEAST = 0.5
 # For how long afterwards the server may think that hashes are slow, since one of
 # them seemed to be.
 AFTERMATH = 10.0
-# How often the queue for passwords is asked again.
+# Most repetitions of a request that the hashing queue refused.
 AGAIN = 3
 
 
@@ -67,7 +67,7 @@ def since(began):
 
 
 def count(began, least):
-    """How often the machine has stood still since `began`, for `least` seconds or more."""
+    """Number of times that the machine has stood still since `began`, for `least` seconds or more."""
     return sum(length >= least for length in _ticker.lengths(began, time.monotonic()))
 
 
@@ -78,7 +78,7 @@ def elapsed(began):
 
 
 def excuses(status, body, began):
-    """Whether an answer to a request of `began` is that of a full queue, and may be
+    """True when an answer to a request of `began` is that of a full queue, and may be
     so since the machine stood still: a password that has waited for two seconds is refused."""
     return status == 503 and b"too many passwords" in body and since(began - AFTERMATH) > 0
 

@@ -1,4 +1,4 @@
-"""Which verifiers there are, what to know of each, and what each does otherwise than the script would have it.
+"""The verifiers, what to know of each, and what each does otherwise than the script would have it.
 
 An explanation is the verifier's own documented behaviour. A cell that is not as it should be and
 has none here is a surprise, and fails the run.
@@ -37,7 +37,7 @@ VERIFIERS = [
     Verifier("apache-oidc"),
     Verifier("nginx-njs"),
 ]
-# How each fetches and caches, and what suits the service's default times
+# The way in which each fetches and caches, and the settings that suit the service's default times
 # (KEY_LEAD=10m, JWKS_MAX_AGE=5m).
 HELD = (
     "It fetches nothing itself: the program holds the set for the `max-age` that came with it, then asks with"

@@ -67,7 +67,7 @@ def run(program: Path, number: int) -> int:
 
 
 def visit(program: Path, project: str, folder: str, key: str) -> str:
-    """What the grader prints. It leaves the service running, mostly; that is ended here."""
+    """Output of the grader. It leaves the service running, mostly; that is ended here."""
     command = [program, project, "--server-url", NO_SERVER, "--run", f"{binary()} serve --demo-user userABC:password123"]
     started = subprocess.Popen(
         command, cwd=folder, env=os.environ | {"NOT_MY_KEY": key}, start_new_session=True,

@@ -24,7 +24,7 @@ COLUMNS = {
     "removed key": "removed key",
     "requests": "requests",
 }
-# Where the words say more than `ok`.
+# Columns whose words say more than `ok`.
 MEASURED = {"emergency", "removed key", "requests"}
 INTRODUCTION = """\
 # Interoperability

@@ -35,7 +35,7 @@ from verifiers import Running, install_all, say
 REQUIRED = os.environ.get("REQUIRE_INTEROP") == "1"
 PAGE = ROOT / "docs" / "interop.md"
 OUTAGE = 4 * MAX_AGE
-# How long the walk waits for a verifier to recover after an emergency: longer than any of them
+# Seconds that the walk waits for a verifier to recover after an emergency: longer than any of them
 # waits between two requests for unknown names, but for those that expectations.py explains.
 RECOVERY = 45
 
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 class Result:
-    """What one verifier did: for each step of the script, a cell (as it should be?, in words)."""
+    """Results of one verifier: for each step of the script, a cell (as it should be?, in words)."""
 
     def __init__(self, verifier):
         self.verifier = verifier
@@ -267,7 +267,7 @@ class Source:
         self.began, self.changed = time.monotonic(), None
         self.came = threading.Condition()
         self.stopped = threading.Event()
-        # What ended the thread before it was told to stop.
+        # The error that ended the thread before it was told to stop.
         self.failed = None
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 INTO = HERE.parent.parent / "target" / "interop"
-# How long an answer may take; some wait for their own limit on requests.
+# Longest time of an answer, in seconds; some wait for their own limit on requests.
 PATIENCE = 90
 # Programs that fetch what they install or build.
 FETCHING = {"venv/bin/python", "npm", "go", "cargo", "mvn"}
@@ -26,7 +26,7 @@ class Verifier:
     folder: str
     # Seconds to hold the key set, when not as it comes.
     hold: int | None = None
-    # What else it is told, by environment variable.
+    # More settings, by environment variable.
     more: dict = field(default_factory=dict)
     label: str = ""
 
@@ -91,7 +91,7 @@ def install(folder: str) -> list:
 
 
 def command_run(command: list, folder: Path, **environment: str):
-    """What fetches is tried up to three times, as networks fail for a moment."""
+    """Programs that fetch are tried up to three times, as networks fail for a moment."""
     for pause in (10, 30) if command[0] in FETCHING else ():
         try:
             return run_once(command, folder, environment)

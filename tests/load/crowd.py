@@ -17,7 +17,7 @@ import sys
 import time
 
 JWKS = "/.well-known/jwks.json"
-# What a server that closes nothing gets.
+# Seconds after which a server that closes nothing has failed.
 PATIENCE = 150.0
 HEAD = f"GET {JWKS} HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".encode()
 BODY = b"POST /register HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
@@ -63,7 +63,7 @@ class Member:
             pass  # Closed: what can be read says so.
 
     def read(self) -> bool:
-        """Whether it is still open."""
+        """True while it is open."""
         try:
             received = self.socket.recv(65536)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What a phase has measured, and whether it is within its limit."""
+"""Figures of a phase, each with its limit."""
 
 
 class Figures:

@@ -12,7 +12,7 @@ from service import JWKS, Service, standstill
 ADDRESSES = 250
 USERS = 50
 BUSY = {429, 503}
-# Which answers each kind of call may have; nothing else is one.
+# Statuses that each kind of call may have.
 ALLOWED = {
     "sign-in": BUSY | {200},
     "expired": BUSY | {200},
@@ -24,13 +24,13 @@ ALLOWED = {
 KINDS = ["sign-in"] * 6 + ["expired", "wrong", "sign-up", "keys"]
 # One address in fifty signs in on more connections than the quota allows in a second.
 HASTY_EVERY, HASTY_CONNECTIONS = 50, 16
-# How long each waits after a key set, and after a refusal.
+# Seconds that each waits after a key set, and after a refusal.
 KEYS_PAUSE, PAUSE = 0.05, 0.25
 SAMPLE_EVERY = 1.0
 WARM_UP = 2.0
 # By then calls of all kinds have been served, or something is wrong.
 WARM_AFTER = 60.0
-# What a standstill this long of the machine, or a stop of the whole test, may have done is no fault.
+# After a standstill of so many seconds, or a stop of the whole test, late answers are no fault.
 STALL = 2.0
 # About a byte for each request. The short run only sees the caches fill.
 LONG = 600.0

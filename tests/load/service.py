@@ -52,7 +52,7 @@ class Service(Process):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def number(self, query: str):
-        """What a query of one value says, after the stop."""
+        """Result of a query of one value, after the stop."""
         connection = sqlite3.connect(self.folder / DATABASE)
         try:
             return connection.execute(query).fetchone()[0]

@@ -1,4 +1,4 @@
-"""What schemathesis cannot know: which names RFC 8265 allows. Made from alphabets all of whose letters
+"""Names that RFC 8265 allows, which schemathesis cannot know. Made from alphabets all of whose letters
 it does, in one direction of writing each, since it does not let them mix."""
 
 import schemathesis

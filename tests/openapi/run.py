@@ -31,7 +31,7 @@ TOOLS = ROOT / "target/openapi"
 USER = "tester:no-secret"
 # (cases for each operation, cases that must have been sent)
 LONG, SHORT = (1000, 15_000), (200, 3_000)
-# What a run has to come across, or it has not tried much.
+# Statuses that a run has to see, or it has not tried much.
 COME_UP = {200, 201, 204, 304, 400, 401, 405, 409, 415}
 
 
@@ -75,7 +75,7 @@ def is_openapi(programs: Path, folder: Path, url: str) -> bool:
 
 
 def check(programs: Path, folder: Path, url: str, cases: int, seed: int) -> tuple[bool, int]:
-    """Whether all checks held, and how many cases were sent."""
+    """Result of all checks, and the number of cases sent."""
     command = [
         programs / "schemathesis", "run", url, "--checks", "all", "--auth", USER,
         "--max-examples", str(cases), "--seed", str(seed), "--generation-database", "none",
@@ -92,7 +92,7 @@ def check(programs: Path, folder: Path, url: str, cases: int, seed: int) -> tupl
 
 
 def read(log: str) -> tuple[collections.Counter, list]:
-    """How often each status was answered, and the lines that tell of a fault."""
+    """Count of each status, and the lines that tell of a fault."""
     statuses, faults = collections.Counter(), []
     for line in log.splitlines():
         try:

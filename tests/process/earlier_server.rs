@@ -157,7 +157,7 @@ impl Earlier {
         Token::of(&reply).unwrap()
     }
 
-    /// What is sealed in a row, with `NOT_MY_KEY` and no code of the service.
+    /// The private key in a row, opened with `NOT_MY_KEY` and no code of the service.
     fn open_key(&self, sealed: &Value) -> rsa::PrivateKey {
         let token = match sealed {
             Value::Text(text) => text.clone(),
@@ -178,7 +178,7 @@ impl Earlier {
         copy
     }
 
-    /// What Python finds in the file, where it is installed.
+    /// Counts that Python reads from the file, where it is installed.
     fn read_with_python(&self) -> Option<String> {
         let users = self.users.iter();
         let output = python()?

@@ -50,7 +50,7 @@ fn when_no_file_may_grow_it_is_not_ready_until_one_may_again() {
     assert_eq!(server.send("GET", "/healthz", &[], b"").status, 200);
     assert_eq!(server.key_set().status, 200);
     limit_files(&server, None);
-    // What it has found out holds for a second.
+    // A result of the check holds for a second.
     let began = Instant::now();
     while readyz(&server).status == 503 {
         assert!(began.elapsed() < PATIENCE, "it does not get ready");

@@ -1,4 +1,4 @@
-//! What the log says, and what it never says.
+//! The log: its lines, and secrets that are in none of them.
 
 use std::fs;
 

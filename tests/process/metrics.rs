@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::support::{Connection, DATABASE, PATIENCE, Server, command, files, folder, refusal};
 
-/// Where the metrics of a server are.
+/// The address of a server's metrics.
 fn address(server: &Server) -> SocketAddr {
     let line = server.wait_for_log("metrics are at http://");
     let (_, rest) = line.split_once("metrics are at http://").unwrap();

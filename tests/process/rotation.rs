@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::{Connection, JWKS, PATIENCE, Server, folder, sql};
 use crate::token::{Token, kids};
 
-/// How long after the start the next key is due, about.
+/// Seconds from the start until the next key is due, about.
 const UNTIL_DUE: u64 = 2;
 
 /// The short times of such a server, in seconds.
@@ -42,8 +42,8 @@ impl Times {
         (Server::start(dir, &[]), password)
     }
 
-    /// What a server in `dir` finds at its start, a moment before the next key is
-    /// due: alice, whose password is returned, and the key that is returned.
+    /// Prepares a database a moment before the next key is due, with alice, whose
+    /// password is returned, and one published key, which is returned too.
     fn prepare(&self, dir: &Path) -> (String, Vec<String>) {
         let server = Server::start(dir, &[]);
         let password = server.register("alice");

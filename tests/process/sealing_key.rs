@@ -185,7 +185,7 @@ fn the_wrong_key_for_a_database_is_refused_and_changes_no_byte_of_it() {
     assert_eq!(server.key_set().status, 200);
 }
 
-/// What a killed server has left in its side files is not moved by a look.
+/// Commits that a killed server left in the WAL are not moved by reading.
 #[test]
 fn the_wrong_key_leaves_the_side_files_of_a_killed_server_alone() {
     let dir = folder("");

@@ -1,4 +1,4 @@
-//! How it ends: asked to, asked twice, killed; and what it outlives.
+//! Signals: a stop that is asked for once, twice, or by force; closed and stalled outputs.
 
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -285,7 +285,7 @@ fn a_failure_that_nobody_reads_is_still_an_exit_code() {
 
 #[test]
 fn a_port_is_free_again_as_soon_as_it_has_stopped() {
-    // Where nothing else takes it in between.
+    // An address of its own, so that nothing else takes the port in between.
     let dir = folder(&format!("HOST={}", own_address()));
     let server = Server::start(dir.path(), &[]);
     let addr = server.addr;

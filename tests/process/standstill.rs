@@ -1,5 +1,5 @@
 //! Virtual machines stand still for seconds at a time while the clock goes on.
-//! What a test measures is taken less such times.
+//! Measured times are taken less such standstills.
 //!
 //! They are told from outside the server: a clock thread was late, and meanwhile no
 //! core worked for anyone, as /proc/stat counts it (time that the hypervisor stole
@@ -18,7 +18,7 @@ const LEAST: Duration = Duration::from_millis(500);
 /// For how long afterwards the server may think that hashes are slow, since one
 /// of them seemed to be.
 const AFTERMATH: Duration = Duration::from_secs(10);
-/// How often the queue for passwords is asked again.
+/// Most repetitions of a request that the hashing queue refused.
 const AGAIN: usize = 3;
 
 static NOTED: LazyLock<Mutex<Noted>> = LazyLock::new(|| {
@@ -45,9 +45,9 @@ fn worked() -> Duration {
 }
 
 struct Noted {
-    /// When it ticked last, and what the cores had worked then.
+    /// The last tick, and the work of all cores until then.
     last: (Instant, Duration),
-    /// When standstills ended, and how long they were.
+    /// Ends of standstills, and their lengths.
     spans: Vec<(Instant, Duration)>,
 }
 

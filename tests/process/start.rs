@@ -1,4 +1,4 @@
-//! Where it listens, and what is said when it cannot.
+//! Addresses that it listens on, and the message when it cannot.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::support::{
     DATABASE, Server, command, files, folder, fresh_key, own_address, refusal, run,
 };
 
-/// How long a refusal may take on a busy machine.
+/// Longest time of a refusal on a busy machine.
 const QUICKLY: Duration = Duration::from_secs(10);
 
 #[test]

@@ -37,13 +37,13 @@ pub fn command(dir: &Path) -> Command {
     command
 }
 
-/// Takes the environment away; where coverage is measured, all but the place
+/// Takes the environment away; where coverage is measured, all but the path
 /// for the counts, which would end up in the test's folder.
 pub fn clear_env(command: &mut Command) -> &mut Command {
     const COUNTS: &str = "LLVM_PROFILE_FILE";
     command.env_clear();
-    if let Some(place) = std::env::var_os(COUNTS) {
-        command.env(COUNTS, place);
+    if let Some(path) = std::env::var_os(COUNTS) {
+        command.env(COUNTS, path);
     }
     command
 }
@@ -238,7 +238,7 @@ pub fn refusal(command: &mut Command, secret: &[&str]) -> String {
     ended.stderr
 }
 
-/// What `keygen` prints.
+/// A new key, from `keygen`.
 pub fn fresh_key() -> String {
     let dir = tempfile::tempdir().unwrap();
     let made = command(dir.path()).arg("keygen").output().unwrap();

@@ -29,7 +29,7 @@ impl Token {
         self.header()["kid"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether signature and expiry are good under the key that the set names.
+    /// True when signature and expiry are good under the key that the set names.
     pub fn verifies_against(&self, set: &Value) -> bool {
         let kid = self.kid();
         let keys = set["keys"].as_array().unwrap();

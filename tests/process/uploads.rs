@@ -101,7 +101,7 @@ fn what_never_ends_is_cut_off() {
         let mut stream = TcpStream::connect(server.addr).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(&head(length)).unwrap();
-        // What is sent may wait in the sockets of both sides.
+        // Sent bytes may wait in the sockets of both sides.
         let sent = (0..64).take_while(|_| stream.write_all(&chunk).is_ok());
         assert!(sent.count() < 64, "{length}: it is still read");
         let _ = stream.read_to_end(&mut Vec::new());

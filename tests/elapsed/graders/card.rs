@@ -10,7 +10,7 @@ pub struct Card {
 struct Check {
     points: u32,
     name: &'static str,
-    /// What was seen instead.
+    /// The value seen, and the one wanted.
     fault: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the graders read from disk: the database, and the source.
+//! Files that the graders read: the database, and the source.
 
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ pub fn keys(conn: &Connection) -> Vec<Key> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// Whether it could be a private key that anyone can read: PEM, or DER, whose
+/// True for what could be a private key that anyone can read: PEM, or DER, whose
 /// first byte is that of a sequence.
 pub fn is_in_the_clear(key: &[u8]) -> bool {
     key.windows(5).any(|part| part == b"BEGIN") || key.first() == Some(&0x30)
@@ -58,7 +58,7 @@ pub fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap()
 }
 
-/// Whether a line of a file below `dir` holds `text`.
+/// True when a line of a file below `dir` holds `text`.
 pub fn has_line(dir: &Path, text: &str) -> bool {
     fs::read_dir(dir).unwrap().any(|entry| {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! What the graders of project 1 and 2 say to the server, and what it answers.
+//! Requests of the graders of project 1 and 2, and the answers.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub struct Talk {
     pub json: Reply,
     pub expired: Reply,
     pub key_set: Reply,
-    /// What came for each wrong method, in order.
+    /// Status of each wrong method, in order.
     pub wrong: Vec<(&'static str, &'static str, u16)>,
 }
 
@@ -77,7 +77,7 @@ impl Talk {
         Token::of(&self.expired).unwrap()
     }
 
-    /// How many keys of the set have the kid of the good token, and of the
+    /// Numbers of keys of the set that have the kid of the good token, and of the
     /// expired one.
     pub fn found_kids(&self) -> (usize, usize) {
         let kids = kids(&self.set());

@@ -10,7 +10,7 @@ use crate::support::Reply;
 
 const TICK: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
-/// When the eleventh call is sent at the latest, counted from the first.
+/// Latest time of the eleventh call, counted from the first.
 const LATEST: Duration = Duration::from_millis(980);
 
 pub struct Ticked {
@@ -63,7 +63,7 @@ pub fn tick(visit: &Visit, server: u32, ask: &Ask) -> Ticked {
     })
 }
 
-/// What the machine and the server have done so far.
+/// Time that programs have waited for a core, and that the server has had one, so far.
 struct Load {
     /// For how long some program waited for a core; zero where the kernel does not say.
     waited: Duration,
@@ -90,8 +90,8 @@ impl Load {
         }
     }
 
-    /// Whether cores were waited for in half of the time, though the server took less
-    /// than half of one.
+    /// Cores were waited for in half of the time, though the server took less than half
+    /// of one.
     fn tells_of_others(&self, before: &Self, took: Duration) -> bool {
         let (waited, served) = (self.waited - before.waited, self.served - before.served);
         2 * waited > took && 2 * served < took

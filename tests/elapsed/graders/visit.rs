@@ -123,7 +123,7 @@ impl Run {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// How it ended, and its last words; for one that was refused the port.
+    /// Exit code and standard error of one that was refused the port.
     pub fn ended(&mut self) -> (Option<i32>, String) {
         let mut stderr = self.0.stderr.take().unwrap();
         let (done, words) = mpsc::channel();

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 /// KiB times passes that are computed: a millisecond or so.
 const CHEAP: u64 = 1024;
-/// What the service computes at most.
+/// The most that the service computes.
 const MOST: u64 = 1024 * 1024;
 
 static HASHER: LazyLock<(Runtime, PasswordHasher)> = LazyLock::new(|| {

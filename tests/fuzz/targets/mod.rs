@@ -1,4 +1,4 @@
-//! What is fuzzed: each target takes bytes that somebody else may choose, gives
+//! The fuzz targets: each takes bytes that somebody else may choose, gives
 //! them to the service, and panics when something is wrong with the outcome.
 
 mod forwarded;
@@ -42,8 +42,7 @@ impl Target {
         }
     }
 
-    /// How many changed copies a core of today tries in a second, without
-    /// optimisation.
+    /// Changed copies that a core tries in a second, without optimisation.
     #[allow(dead_code, reason = "libFuzzer goes by the clock")]
     pub fn runs_in_a_second(self) -> u64 {
         match self {

@@ -67,7 +67,7 @@ pub fn run(data: &[u8]) {
     let _guard = service.runtime.enter();
     let peer = Peer(std::net::Ipv4Addr::LOCALHOST.into());
     let answer = pin!(jwks_server::http::service(&service.state).call(peer, request));
-    // What is not answered at once waits for a password to be hashed: the
+    // A request that is not answered at once waits for a password to be hashed: the
     // request was good, and is given up.
     match answer.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(response)) => check(response),

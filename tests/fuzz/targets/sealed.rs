@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What a row with this in it comes to.
+/// Opens a row with this in it.
 fn opens(sealed: &[u8]) {
     for (kid, signs_from) in [(1, None), (1 << 40, Some(UnixTime::from_secs(0)))] {
         let times = KeyTimes {

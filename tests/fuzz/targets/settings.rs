@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What is shown of a configuration holds no key, unless one was also given to a
+/// The debug output of a configuration holds no key, unless one was also given to a
 /// variable that is no secret.
 fn has_no_key_of_its_own(settings: &Settings, shown: &str) {
     let open = [

@@ -162,7 +162,7 @@ impl LoggedRequest {
         let status = status.as_u16();
         if is_good && self.is_polled() {
             line!(debug, self, took, "answered", status = status);
-        } else if status < 400 || status >= 500 {
+        } else if !(400..500).contains(&status) {
             line!(info, self, took, "answered", status = status);
         } else {
             let refusals = &self.state.refusals;

@@ -9,6 +9,7 @@
 mod access_log;
 mod accounts;
 mod auth;
+mod client;
 mod config;
 mod database;
 mod errors;
@@ -32,6 +33,7 @@ mod rotation;
 mod rsa;
 mod same_work;
 mod schedule;
+mod sliding_log;
 mod store;
 mod support;
 mod time_limit;

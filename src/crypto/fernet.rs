@@ -29,6 +29,20 @@ const AFTER_ALL: u64 = u64::MAX / 2;
 /// The entries of `NOT_MY_KEY`: the first encrypts, each decrypts. Never empty.
 pub struct SealingKeys(Vec<fernet::Fernet>);
 
+/// True when `entry` is a key that nobody gets from a random number generator: few
+/// bytes over and over, or bytes that count up.
+pub fn is_guessable(entry: &str) -> bool {
+    const FEW: usize = 8;
+    let Ok(bytes) = decode(entry.trim()) else {
+        return false;
+    };
+    let mut distinct = bytes.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let counts_up = bytes.windows(2).all(|two| two[1] == two[0].wrapping_add(1));
+    distinct.len() <= FEW || counts_up
+}
+
 /// Reasons for which a text is not a list of Fernet keys. Holds none of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealingKeyError {
@@ -99,7 +113,7 @@ impl Sealed {
     }
 }
 
-fn parse_one(entry: &str) -> Result<fernet::Fernet, SealingKeyError> {
+fn decode(entry: &str) -> Result<Zeroizing<Vec<u8>>, SealingKeyError> {
     if entry.is_empty() {
         return Err(SealingKeyError::Empty);
     }
@@ -111,6 +125,11 @@ fn parse_one(entry: &str) -> Result<fernet::Fernet, SealingKeyError> {
     if bytes.len() != KEY_LEN {
         return Err(SealingKeyError::WrongLength(bytes.len()));
     }
+    Ok(bytes)
+}
+
+fn parse_one(entry: &str) -> Result<fernet::Fernet, SealingKeyError> {
+    let bytes = decode(entry)?;
     let canonical = Zeroizing::new(URL_SAFE.encode(&*bytes));
     if canonical.as_str() == PUBLISHED_SAMPLE {
         return Err(SealingKeyError::Published);

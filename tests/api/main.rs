@@ -13,10 +13,13 @@ mod client;
 mod config;
 mod database;
 mod errors;
+mod fernet;
 mod health;
 mod issuer;
 mod jwks;
+mod jwt;
 mod layers;
+mod lifecycle;
 mod log;
 #[path = "../shared/long.rs"]
 mod long;

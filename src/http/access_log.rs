@@ -59,20 +59,20 @@ pub(super) fn answer_and_log<B>(
     answer: impl FnOnce() -> Option<Response>,
 ) -> Option<Response> {
     let began = Instant::now();
-    Some(log_and_mark(state, route, peer, request, answer()?, began))
+    Some(log_answer(state, route, peer, request, answer()?, began))
 }
 
-/// The same around the answer to a request that gets to no route.
+/// The same for a request that is refused before the router.
 pub(super) fn refused<B>(
     state: &AppState,
     peer: Peer,
     request: &http::Request<B>,
     refused: Response,
 ) -> Response {
-    log_and_mark(state, OTHER, peer, request, refused, Instant::now())
+    log_answer(state, OTHER, peer, request, refused, Instant::now())
 }
 
-fn log_and_mark<B>(
+fn log_answer<B>(
     state: &AppState,
     route: &str,
     peer: Peer,

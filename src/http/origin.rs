@@ -10,7 +10,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// `Sec-Fetch-Site` (Fetch Metadata) decides. Without it, as from old browsers or over
 /// plain http, the host of `Origin` must be that of `Host`, whose port a proxy may
 /// have dropped.
-pub(super) fn refuse_others(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn refuse_other_origins(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_same = match (headers.get(SEC_FETCH_SITE), headers.get(header::ORIGIN)) {
         (Some(site), _) => site == "same-origin" || site == "none",
         (None, None) => true,

@@ -219,6 +219,7 @@ fn commits(c: &mut Criterion) {
                             at: bench.clock.now(),
                             new_hash: None,
                             first_use: None,
+                            withdraw: None,
                         })
                     };
                     black_box(join_all((0..at_once).map(|_| one())).await)

@@ -98,7 +98,7 @@ async fn serve(
         tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
     }
     let demo_users = std::mem::take(&mut config.accounts.demo_users);
-    let store = database::open(&config.database).await?;
+    let store = database::open(&config.database, &config.keys.sealing_keys).await?;
     let threads = available_parallelism().map_or(1, usize::from);
     let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
         .map_err(|e| Failure::broken(format!("the hashing threads cannot be started: {e}")))?;

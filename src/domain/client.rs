@@ -1,4 +1,4 @@
-//! Numbers of clients, by which quotas and queues tell them apart.
+//! What counts as one client.
 
 use std::net::IpAddr;
 

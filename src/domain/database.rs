@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::key_admin::{self, KeyStatus};
 use super::key_ring::{self, OpenedKey};
@@ -12,7 +13,7 @@ use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::{self, Policy};
 pub use crate::store::{Inspection, SchemaState};
-use crate::store::{KeyRow, OpenError, Store};
+use crate::store::{KeyRow, OpenError, Store, StoreError};
 
 /// A database that was not opened, and not changed. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -42,17 +43,38 @@ pub fn check_sealing_keys(
     }
 }
 
-/// Opens a database, or creates it.
-pub async fn open(path: &Path) -> Result<Store, DatabaseError> {
-    let path = path.to_owned();
-    let open = move || Store::open(&path).map_err(|error| unusable(&path, error));
-    tokio::task::spawn_blocking(open).await?
+/// Opens a database, or creates it. Takes over a file of an earlier server: keys
+/// in the clear are sealed, and the thumbprints of its keys are recorded.
+pub async fn open(path: &Path, sealing_keys: &Arc<SealingKeys>) -> Result<Store, DatabaseError> {
+    let (at, keys) = (path.to_owned(), Arc::clone(sealing_keys));
+    let open = move || {
+        let seal = |stored: &[u8]| key_ring::seal_clear(stored, &keys);
+        Store::open_and_seal(&at, seal).map_err(|error| unusable(&at, error))
+    };
+    let store = tokio::task::spawn_blocking(open).await??;
+    let failed = |e: StoreError| unusable(path, OpenError::Engine(e.to_string()));
+    let rows = store.all_keys().await.map_err(failed)?.rows;
+    let keys = Arc::clone(sealing_keys);
+    let identify = move || {
+        let is_unknown = |row: &&KeyRow| row.is_earlier && row.thumbprint.is_none();
+        let opened = rows.iter().filter(is_unknown);
+        let opened = opened.filter_map(|row| OpenedKey::open(row, &keys).ok());
+        opened.map(|key| (key.kid(), key.thumbprint())).collect()
+    };
+    let found: Vec<_> = tokio::task::spawn_blocking(identify).await?;
+    if !found.is_empty() {
+        store.note_thumbprints(found).await.map_err(failed)?;
+    }
+    Ok(store)
 }
 
 /// Opens a database that must exist, whether `NOT_MY_KEY` opens its keys or not.
-pub async fn open_existing(path: &Path) -> Result<Store, DatabaseError> {
+pub async fn open_existing(
+    path: &Path,
+    sealing_keys: &Arc<SealingKeys>,
+) -> Result<Store, DatabaseError> {
     match path.metadata() {
-        Ok(meta) if meta.len() > 0 => open(path).await,
+        Ok(meta) if meta.len() > 0 => open(path, sealing_keys).await,
         _ => Err(DatabaseError::Missing(path.to_owned())),
     }
 }
@@ -66,6 +88,11 @@ fn unusable(path: &Path, error: OpenError) -> DatabaseError {
 /// the file is large.
 pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
     Store::inspect(path)
+}
+
+/// Reasons for which this user cannot write to a database: its files and folder.
+pub fn obstacles(path: &Path) -> Vec<OpenError> {
+    Store::obstacles(path)
 }
 
 /// The files of a database that exist, with their mode bits.

@@ -3,8 +3,8 @@
 //! database. Sealed rows become keys only here.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,9 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// thumbprint, which is lower than this once in two million keys.
 const HIGHEST_COUNTED_KID: i64 = 1 << 32;
 
+/// Start of every Fernet token: version and the upper half of the time.
+const FERNET: &[u8] = b"gAAAAA";
+
 /// A key that was opened, with its times.
 #[derive(Debug)]
 pub struct OpenedKey {
@@ -34,6 +37,7 @@ pub struct OpenedKey {
     private: Arc<PrivateKey>,
     /// True once this process has recorded that the key has signed.
     used: Arc<AtomicBool>,
+    thumbprint: Kid,
 }
 
 /// Reason for which a row gives no key.
@@ -46,43 +50,60 @@ pub enum BadKey {
     Unusable(#[from] KeyError),
     #[error("it was tampered with: it is not the key that its kid names")]
     WrongKid,
+    #[error("it is not encrypted; a start encrypts such keys only while it takes a file over")]
+    InTheClear,
+    #[error(
+        "another program added it: its kid is no thumbprint, and it was not there when the file was taken over"
+    )]
+    Added,
 }
 
 impl OpenedKey {
     /// Opens the key of a row. Slow: call it on a blocking thread.
     pub fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<Self, BadKey> {
-        Self::open_parts(row.times, &row.sealed, sealing_keys)
-    }
-
-    /// Opens the key of a row with these times.
-    pub fn open_parts(
-        times: KeyTimes,
-        sealed: &[u8],
-        sealing_keys: &SealingKeys,
-    ) -> Result<Self, BadKey> {
-        let pem = sealing_keys.open(sealed).ok_or(BadKey::NotOpened)?;
+        let times = row.times;
+        let pem = sealing_keys
+            .open(&row.sealed)
+            .ok_or_else(|| match is_pem(&row.sealed) {
+                true => BadKey::InTheClear,
+                false => BadKey::NotOpened,
+            })?;
         let private = PrivateKey::from_pem(&pem)?;
+        let thumbprint = Kid::from_thumbprint(&private.public().thumbprint());
         // Rows of the earlier server have no times, and kids that count from one.
-        let has_thumbprint = times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID;
-        if has_thumbprint && times.kid != Kid::from_thumbprint(&private.public().thumbprint()) {
+        let named = match times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID {
+            true => times.kid,
+            false if !row.is_earlier => return Err(BadKey::Added),
+            false => row.thumbprint.unwrap_or(thumbprint),
+        };
+        if named != thumbprint {
             return Err(BadKey::WrongKid);
         }
         Ok(Self {
             times,
-            sealed: sealed.to_vec(),
+            sealed: row.sealed.clone(),
             private: Arc::new(private),
             used: Arc::default(),
+            thumbprint,
         })
     }
 
-    /// The same key with the present times and sealed form.
-    fn with_row(&self, row: KeyRow) -> Self {
-        Self {
-            times: row.times,
-            sealed: row.sealed,
+    /// The same key with other times and another sealed form.
+    fn with(&self, times: KeyTimes, sealed: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self {
+            times,
+            sealed,
             private: Arc::clone(&self.private),
             used: Arc::clone(&self.used),
-        }
+            thumbprint: self.thumbprint,
+        })
+    }
+
+    /// The same key, never published again.
+    fn withdrawn(&self) -> Arc<Self> {
+        let mut times = self.times;
+        times.withdrawn = true;
+        self.with(times, self.sealed.clone())
     }
 
     pub fn is_used(&self) -> bool {
@@ -95,6 +116,11 @@ impl OpenedKey {
 
     pub fn kid(&self) -> Kid {
         self.times.kid
+    }
+
+    /// First 53 bits of the thumbprint: the kid, except of an earlier server's key.
+    pub fn thumbprint(&self) -> Kid {
+        self.thumbprint
     }
 
     pub fn times(&self) -> &KeyTimes {
@@ -230,6 +256,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct KeyRing {
     current: ArcSwap<Snapshot>,
+    /// Locked for a moment while a snapshot is derived from the current one.
+    replacing: Mutex<()>,
     changed: watch::Sender<()>,
 }
 
@@ -237,6 +265,7 @@ impl Default for KeyRing {
     fn default() -> Self {
         Self {
             current: ArcSwap::default(),
+            replacing: Mutex::default(),
             changed: watch::Sender::new(()),
         }
     }
@@ -303,13 +332,43 @@ impl KeyRing {
                         reason,
                         still_used: before.is_some(),
                     });
-                    keys.extend(before.map(|key| Arc::new(key.with_row(row))));
+                    keys.extend(before.map(|key| key.with(row.times, row.sealed)));
                 }
             }
         }
+        self.replace(|current| {
+            // Withdrawn since the rows were read.
+            let is_withdrawn = |kid| current.by_kid(kid).is_some_and(|key| key.times.withdrawn);
+            for key in &mut keys {
+                if !key.times.withdrawn && is_withdrawn(key.kid()) {
+                    *key = key.withdrawn();
+                }
+            }
+            keys
+        });
+        unopened
+    }
+
+    /// Takes a key out of the key sets for good; the database says so already.
+    pub fn withdraw(&self, kid: Kid) {
+        self.replace(|current| {
+            let keys = current.keys.iter();
+            let key = |key: &Arc<OpenedKey>| match key.kid() == kid {
+                true => key.withdrawn(),
+                false => Arc::clone(key),
+            };
+            keys.map(key).collect()
+        });
+    }
+
+    fn replace(&self, keys: impl FnOnce(&Snapshot) -> Vec<Arc<OpenedKey>>) {
+        let _lock = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let keys = keys(&self.current.load());
         self.current.store(Arc::new(Snapshot::new(keys)));
         self.changed.send_replace(());
-        unopened
     }
 }
 
@@ -322,10 +381,23 @@ pub struct Unopened {
     pub still_used: bool,
 }
 
-/// False when not one of the unexpired rows opens, if there are any: then
-/// `NOT_MY_KEY` is another database's.
+/// Sealed form of a key that an earlier server left in the clear; `None` when it is no such key.
+pub fn seal_clear(stored: &[u8], sealing_keys: &SealingKeys) -> Option<Vec<u8>> {
+    let key = PrivateKey::from_pem(stored)
+        .ok()
+        .filter(|_| is_pem(stored))?;
+    Some(sealing_keys.seal(key.to_pem().as_bytes()).into_bytes())
+}
+
+fn is_pem(stored: &[u8]) -> bool {
+    stored.starts_with(b"-----BEGIN ")
+}
+
+/// False when not one of the unexpired rows that look like Fernet tokens opens,
+/// if there are any: then `NOT_MY_KEY` is another database's.
 pub fn sealing_keys_fit(rows: Vec<KeyRow>, sealing_keys: &SealingKeys, now: UnixTime) -> bool {
-    let is_unexpired = |row: &KeyRow| row.times.is_published_at(now);
+    let is_unexpired =
+        |row: &KeyRow| row.times.is_published_at(now) && row.sealed.starts_with(FERNET);
     let unexpired: Vec<_> = rows.into_iter().filter(is_unexpired).collect();
     let opens = |row: KeyRow| OpenedKey::open(&row, sealing_keys).is_ok();
     unexpired.is_empty() || unexpired.into_iter().rev().any(opens)

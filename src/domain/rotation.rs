@@ -185,6 +185,10 @@ impl Rotation {
         for _ in 0..MAX_LOADS {
             let now = self.clock.now();
             self.load(now).await?;
+            if !lifecycle::moved_back(self.ring.snapshot().times(), &self.policy, now).is_empty() {
+                self.move_back().await?;
+                continue;
+            }
             let Some(due) = Due::first(self.ring.snapshot().times(), &self.policy, now) else {
                 if self.prune(now).await? > 0 {
                     // Deleted keys must not be published when the clock is set back.
@@ -235,15 +239,33 @@ impl Rotation {
         Ok(())
     }
 
+    /// Moves the times of keys that were created by a clock that was ahead.
+    async fn move_back(&self) -> Result<(), RotationError> {
+        let (policy, bad) = (self.policy, self.bad.clone());
+        let decide = move |keys: &KeyRows, now| {
+            let retime = lifecycle::moved_back(&usable(keys, &bad), &policy, now);
+            let moved = retime.len();
+            let change = KeyChange {
+                retime,
+                ..KeyChange::default()
+            };
+            Ok::<_, RotationError>((change, moved))
+        };
+        let (expired, clock) = (Some(self.expired_rows()), Arc::clone(&self.clock));
+        let moved = self.store.change_keys(expired, clock, decide).await?;
+        if moved > 0 {
+            tracing::warn!("the clock was set back: {moved} keys that it dated ahead end earlier");
+        }
+        Ok(())
+    }
+
     /// Creates a key and inserts it, unless it is no longer due by then.
     async fn create(&self, due: Due) -> Result<(), RotationError> {
         let (kid, sealed) = generate_sealed(&self.source, &self.sealing_keys, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
         let sealed = sealed.into_bytes();
         let decide = move |keys: &KeyRows, now| {
-            let times = keys.rows.iter().map(|row| row.times);
-            let good: Vec<_> = times.filter(|times| !bad.contains(&times.kid)).collect();
-            let span = due.span(&good, &policy, now);
+            let span = due.span(&usable(keys, &bad), &policy, now);
             let insert = span.map(|span| NewKey { kid, sealed, span });
             let is_due = insert.is_some();
             let change = KeyChange {
@@ -281,6 +303,11 @@ impl Rotation {
     fn expired_rows(&self) -> usize {
         (2 * self.bad.len()).max(1)
     }
+}
+
+fn usable(keys: &KeyRows, bad: &HashSet<Kid>) -> Vec<KeyTimes> {
+    let times = keys.rows.iter().map(|row| row.times);
+    times.filter(|times| !bad.contains(&times.kid)).collect()
 }
 
 /// Signs of life of the rotation loop, written by it and read by readiness,

@@ -112,20 +112,30 @@ impl SignIn {
         client: IpAddr,
         issued: &IssuedToken,
     ) -> Result<(), SignInError> {
-        let first_use = issued.live_key.as_ref().filter(|key| !key.is_used());
+        let key = &issued.key;
+        // An expired token is no use of its key, but that may not be published
+        // again, or the token would be good after the clock was set back.
+        let (first_use, withdraw) = match issued.kind {
+            TokenKind::Live => (!key.is_used(), false),
+            TokenKind::Expired => (false, !key.times().withdrawn),
+        };
         let record = SignInRecord {
             account: account.id,
             username: account.username,
             client,
             at: issued.at,
             new_hash: new_hash.map(|new| (account.password_hash, new)),
-            first_use: first_use.map(|key| key.kid()),
+            first_use: first_use.then(|| key.kid()),
+            withdraw: withdraw.then(|| [key.kid(), key.thumbprint()]),
         };
         if !self.store.record_sign_in(record).await? {
             return Err(SignInError::BadCredentials);
         }
-        if let Some(key) = first_use {
+        if first_use {
             key.set_used();
+        }
+        if withdraw {
+            self.tokens.withdraw(key);
         }
         Ok(())
     }

@@ -77,8 +77,8 @@ struct Claims<'a> {
 pub struct IssuedToken {
     pub token: String,
     pub at: UnixTime,
-    /// The signing key of a live token. An expired token counts as no use of its key.
-    pub live_key: Option<Arc<OpenedKey>>,
+    pub kind: TokenKind,
+    pub key: Arc<OpenedKey>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,11 @@ impl TokenIssuer {
         }
     }
 
+    /// Has this process never publish the key again; the database says so already.
+    pub fn withdraw(&self, key: &OpenedKey) {
+        self.keys.withdraw(key.kid());
+    }
+
     pub async fn issue(
         &self,
         kind: TokenKind,
@@ -120,19 +125,20 @@ impl TokenIssuer {
         });
         let (key, now) = found.await.ok_or(TokenError::NoKey)?;
         let fixed = Arc::clone(&self.fixed);
-        let live_key = (kind == TokenKind::Live).then(|| Arc::clone(&key));
+        let signer = Arc::clone(&key);
         let token = tokio::task::spawn_blocking(move || {
             let (iat, exp) = match kind {
-                TokenKind::Live => lifecycle::token_times(key.times(), &policy, now),
-                TokenKind::Expired => lifecycle::expired_token_times(key.times(), &policy, now),
+                TokenKind::Live => lifecycle::token_times(signer.times(), &policy, now),
+                TokenKind::Expired => lifecycle::expired_token_times(signer.times(), &policy, now),
             };
-            sign(&key, &fixed, &subject, iat, exp)
+            sign(&signer, &fixed, &subject, iat, exp)
         })
         .await??;
         Ok(IssuedToken {
             token,
             at: now,
-            live_key,
+            kind,
+            key,
         })
     }
 }

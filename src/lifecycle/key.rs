@@ -49,6 +49,9 @@ pub struct KeyTimes {
     pub expires_at: UnixTime,
     /// Taken out of the set for good, whatever the clock says later.
     pub revoked: bool,
+    /// Stays out of the set for good: a token of `/auth?expired` names it, or
+    /// it is another row of a key that was revoked.
+    pub withdrawn: bool,
 }
 
 impl KeyTimes {
@@ -60,7 +63,7 @@ impl KeyTimes {
 
     /// Is the key in the key set at `now`?
     pub fn is_published_at(&self, now: UnixTime) -> bool {
-        !self.revoked && !self.is_expired_at(now)
+        !self.revoked && !self.withdrawn && !self.is_expired_at(now)
     }
 
     /// Is its publication over at `now`, revoked or not?

@@ -14,6 +14,8 @@
 
 mod key;
 mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -97,6 +99,28 @@ pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Uni
     covered_until(keys, policy, now).map(|until| until - policy.lead_with_margin())
 }
 
+/// New times for unexpired keys that were created in the future, so the clock was
+/// ahead and has been set back: all go back by as much as the newest must, or a
+/// key would be published for the whole error of the clock.
+pub fn moved_back(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Vec<(Kid, KeySpan)> {
+    let unexpired = || keys.iter().filter(|key| !key.is_expired_at(now));
+    let newest = unexpired().filter_map(|key| key.created_at).max();
+    let Some(newest) = newest.filter(|&newest| now + policy.skew < newest) else {
+        return Vec::new();
+    };
+    let by = now.until(newest);
+    let ahead = unexpired().filter(|key| key.created_at.is_some_and(|at| now < at));
+    let moved = ahead.filter_map(|key| {
+        let span = KeySpan {
+            created_at: key.created_at? - by,
+            signs_from: key.signs_from? - by,
+            expires_at: key.expires_at - by,
+        };
+        Some((key.kid, span))
+    });
+    moved.collect()
+}
+
 /// Part of a key's life; the picture above shows all but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -164,7 +188,8 @@ pub fn stage(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy, now: UnixTime) 
 pub fn stops_signing(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy) -> UnixTime {
     let successor = keys
         .iter()
-        .filter(|other| !other.revoked && may_ever_sign(other) && other.signs_from > key.signs_from)
+        .filter(|other| !other.revoked && !other.withdrawn)
+        .filter(|other| may_ever_sign(other) && other.signs_from > key.signs_from)
         .filter_map(|other| other.signs_from)
         .min();
     let own = policy.covers_until(key);
@@ -257,64 +282,4 @@ fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {
         None => (Rank::FullTokens, i64::MIN),
     };
     (rank, preference, key.expires_at, key.kid)
-}
-
-/// The examples in the comments above, by the default times, with [`NOON`] for 12:00:00.
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOON: UnixTime = UnixTime::from_secs(1_800_000_000);
-
-    fn secs(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    fn key(kid: i64, signs_from: UnixTime, left: u64) -> KeyTimes {
-        KeyTimes {
-            kid: Kid::from_row(kid),
-            serial: kid,
-            created_at: None,
-            signs_from: Some(signs_from),
-            expires_at: NOON + secs(left),
-            revoked: false,
-        }
-    }
-
-    #[test]
-    fn the_examples_in_the_comments_hold() {
-        let p = Policy::new(PolicyParts {
-            key_lifetime: secs(3600),
-            token_lifetime: secs(1800),
-            lead: secs(600),
-            skew: secs(60),
-            retention: secs(0),
-        })
-        .unwrap();
-        let of_noon = key(1, NOON, 3600);
-        let covered = NOON + secs(29 * 60);
-        assert_eq!(covered_until(&[of_noon], &p, NOON), Some(covered));
-        assert_eq!(
-            next_due(&[of_noon], &p, NOON),
-            Some(NOON + secs(18 * 60 + 58))
-        );
-        let ahead = key(1, NOON + secs(3600), 7200);
-        assert_eq!(covered_until(&[ahead], &p, NOON), None);
-        let bridge = due_signing_key(&[key(1, NOON - secs(1000), 300)], &p, NOON).unwrap();
-        assert_eq!(bridge.signs_from, NOON + secs(240));
-
-        let by_rank = [
-            (Rank::FullTokens, key(1, NOON - secs(20 * 60), 40 * 60)),
-            (Rank::ShortTokens, key(2, NOON - secs(40 * 60), 20 * 60)),
-            (Rank::Early, key(3, NOON + secs(5 * 60), 3600)),
-            (Rank::LastResort, key(4, NOON - secs(3550), 50)),
-        ];
-        let keys = by_rank.map(|(_, key)| key);
-        for (n, (rank, key)) in by_rank.iter().enumerate() {
-            assert_eq!(fitness(key, &p, NOON).0, *rank);
-            // Each signs when the ones before it are gone.
-            assert_eq!(signer(&keys[n..], &p, NOON), Some(key));
-        }
-        assert_eq!(token_times(&keys[1], &p, NOON).1, NOON + secs(20 * 60));
-    }
 }

@@ -38,6 +38,20 @@ pub struct BadRow {
 pub enum OpenError {
     #[error("it cannot be opened: {0}")]
     File(#[from] io::Error),
+    #[error("{0} is not a regular file")]
+    NotRegular(PathBuf),
+    #[error("{0} is a symbolic link, which is never followed beside a database: remove it")]
+    LinkedSideFile(PathBuf),
+    #[error(
+        "{path} belongs to user {owner} and this process runs as user {user}: run it as the owner, or change the owner"
+    )]
+    OtherOwner {
+        path: PathBuf,
+        owner: u32,
+        user: u32,
+    },
+    #[error("this user may not write to {path}: {error}")]
+    NotWritable { path: PathBuf, error: io::Error },
     #[error("SQLite cannot use it: {0}")]
     Engine(String),
     #[error(
@@ -54,6 +68,12 @@ pub enum OpenError {
         found: String,
         needed: &'static str,
     },
+    #[error(
+        "it has the {kind} {name:?}, which is not of this service and may change what is written: find out who made it, then drop it"
+    )]
+    Planted { kind: String, name: String },
+    #[error("its record of migrations is damaged ({0}): restore a copy")]
+    History(String),
     #[error("its schema cannot be brought up to date: {0}")]
     Migration(String),
     #[error(

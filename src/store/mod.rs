@@ -54,6 +54,8 @@ pub struct SignInRecord {
     pub new_hash: Option<(String, String)>,
     /// Key of the token, if it may be the first that the key has signed.
     pub first_use: Option<Kid>,
+    /// Kid and thumbprint of the key of an expired token, unless it is withdrawn already.
+    pub withdraw: Option<[Kid; 2]>,
 }
 
 /// A row of `keys` with its times.
@@ -62,6 +64,10 @@ pub struct KeyRow {
     pub times: KeyTimes,
     /// Fernet token.
     pub sealed: Vec<u8>,
+    /// Was it in the file when that was taken over from an earlier server?
+    pub is_earlier: bool,
+    /// Of a key of an earlier server, once it was opened.
+    pub thumbprint: Option<Kid>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +94,8 @@ pub struct KeyChange {
     pub reason: String,
     /// New sealed forms.
     pub reencrypt: Vec<(Kid, Vec<u8>)>,
+    /// New times.
+    pub retime: Vec<(Kid, KeySpan)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

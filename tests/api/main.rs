@@ -9,17 +9,13 @@
 mod access_log;
 mod accounts;
 mod auth;
-mod client;
 mod config;
 mod database;
 mod errors;
-mod fernet;
 mod health;
 mod issuer;
 mod jwks;
-mod jwt;
 mod layers;
-mod lifecycle;
 mod log;
 #[path = "../shared/long.rs"]
 mod long;
@@ -36,9 +32,9 @@ mod rotation;
 mod rsa;
 mod same_work;
 mod schedule;
-mod sliding_log;
 mod store;
 mod support;
 mod time_limit;
 mod verification;
 mod walk;
+mod withdrawn;

@@ -37,6 +37,8 @@ fn insert_key(app: &TestApp, kid: i64, key: &PrivateKey, exp: i64) {
             rusqlite::params![kid, sealed, exp],
         )
         .unwrap();
+    // As if it had been there when the file was taken over.
+    app.execute(&format!("INSERT INTO earlier_keys (kid) VALUES ({kid})"));
 }
 
 fn empty() -> TestApp {

@@ -6,12 +6,14 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod clear_keys;
 mod client;
 mod connections;
 mod database;
 mod doctor;
 mod dotenv;
 mod earlier_server;
+mod files;
 mod first_start;
 mod health;
 mod help;

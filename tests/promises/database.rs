@@ -52,11 +52,20 @@ impl Simulation {
             .rows
             .retain(|kid, _| there.iter().any(|row| row.0 == *kid));
         for (kid, exp) in &there {
-            let known = self.observer.rows.get(kid);
+            let Some(known) = self.observer.rows.get_mut(kid) else {
+                continue;
+            };
+            // What a clock dated that was ahead goes back with it.
             promise!(
-                known.is_none_or(|row| row.exp == *exp),
-                "the service changed the end of {kid} to {exp}"
+                known.exp == *exp || self.clock_went_back && *exp < known.exp,
+                "the service changed the end of {kid} from {} to {exp}",
+                known.exp
             );
+            let by = exp.until(known.exp);
+            known.exp = *exp;
+            if known.signs_from != ALWAYS {
+                known.signs_from = known.signs_from - by;
+            }
         }
         let mut may_sign = 0;
         for row in self.new_rows() {

@@ -22,3 +22,4 @@ mod sealing_keys;
 #[path = "../shared/seed.rs"]
 mod seed;
 mod simulation;
+mod withdrawn;

@@ -62,6 +62,8 @@ pub struct Simulation {
     pub newest_entry: usize,
     /// Those under which an operator's next key may be sealed.
     pub sealing: Vec<usize>,
+    /// The clock was set back, ever.
+    pub clock_went_back: bool,
 }
 
 /// Plays a schedule. `Err` names the step and the promise that it broke.
@@ -100,6 +102,7 @@ impl Simulation {
             originals: BTreeMap::new(),
             newest_entry: 0,
             sealing: Vec::new(),
+            clock_went_back: false,
         };
         for (n, row) in schedule.rows.iter().enumerate() {
             simulation.add_legacy_row(n, row.ends_in);
@@ -119,6 +122,9 @@ impl Simulation {
         let sql = "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)";
         let sealed = sealed.into_bytes();
         self.sql.execute(sql, params![kid, &sealed, exp]).unwrap();
+        // As if it had been there when the file was taken over.
+        let sql = "INSERT INTO earlier_keys (kid) VALUES (?)";
+        self.sql.execute(sql, [kid]).unwrap();
         self.originals
             .insert(kid, Original::of(sealed, plain.as_bytes()));
         self.order.push(kid);
@@ -182,6 +188,7 @@ impl Simulation {
     fn jump(&mut self, secs: i64) {
         let to = UnixTime::from_secs(self.now().as_secs() + secs);
         self.clock.step_to(to);
+        self.clock_went_back |= secs < 0;
         for creation in self.observer.creations.values_mut() {
             creation.clock_was_set = true;
         }
@@ -343,6 +350,8 @@ impl Simulation {
     fn check_deleted(&self, who: &[Who], before: &BTreeMap<i64, KeyRecord>) -> Checked {
         let now = self.now();
         let after = &self.observer.rows;
+        // A row that was dated ahead may have moved back and be over at once.
+        let may_have_moved = |kid: &i64| self.clock_went_back && now < before[kid].exp;
         let verdicts = |kid, who: &Who| {
             let process = &self.processes[*who];
             let over = now - process.parts.retention;
@@ -354,7 +363,8 @@ impl Simulation {
             ];
             pairs.map(|(before, after)| Observer::check_deleted(kid, &before, &after, over, now))
         };
-        for kid in before.keys().filter(|kid| !after.contains_key(kid)) {
+        let gone = before.keys().filter(|kid| !after.contains_key(kid));
+        for kid in gone.filter(|kid| !may_have_moved(kid)) {
             let verdicts: Vec<_> = who.iter().flat_map(|who| verdicts(*kid, who)).collect();
             let best = verdicts.iter().find(|kept| kept.is_ok());
             best.unwrap_or(&verdicts[0]).clone()?;

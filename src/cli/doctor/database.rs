@@ -8,6 +8,7 @@ use crate::domain::database::{self, Inspection, SchemaState};
 /// `None` when there are no keys to check.
 pub(super) fn check(path: &Path, report: &mut Report) -> Option<Inspection> {
     let shown = path.display();
+    writable(path, report);
     match database::inspect(path) {
         Ok(None) => {
             let text = format!("there is no {shown} yet; the first start creates it");
@@ -30,6 +31,19 @@ pub(super) fn check(path: &Path, report: &mut Report) -> Option<Inspection> {
             );
             None
         }
+    }
+}
+
+fn writable(path: &Path, report: &mut Report) {
+    const CHECK: &str = "write access";
+    let obstacles = database::obstacles(path);
+    if obstacles.is_empty() {
+        let text = "this user may write to the database, its side files and its folder";
+        return report.ok(CHECK, text);
+    }
+    for obstacle in obstacles {
+        let advice = "run doctor as the service's user; then correct the owner (chown) or the mode (files 600, folder 700)";
+        report.fail(CHECK, obstacle.to_string(), advice);
     }
 }
 
@@ -78,7 +92,7 @@ fn schema(found: &Inspection, report: &mut Report) {
         SchemaState::Unusable(why) => report.fail(
             "schema",
             why.to_string(),
-            "run the version that it belongs to, or restore a copy",
+            "do what it says; failing that, run the version that it belongs to, or restore a copy",
         ),
     }
 }

@@ -135,6 +135,7 @@ pub(super) fn check(
         ),
     }
     headers(server, config, report);
+    ready(server, report);
     sign_in(server, report);
     clocks(server, report);
 }
@@ -213,6 +214,19 @@ fn headers(server: &Server, config: Option<&Config>, report: &mut Report) {
             "headers",
             "content type, ETag, caching, CORS and nosniff are right",
         );
+    }
+}
+
+fn ready(server: &Server, report: &mut Report) {
+    const CHECK: &str = "readiness";
+    match fetch::get(&format!("{}/readyz", server.base)) {
+        Ok(reply) if reply.status == 200 => report.ok(CHECK, "the service is ready"),
+        Ok(reply) => {
+            let body = String::from_utf8_lossy(&reply.body).into_owned();
+            let text = format!("/readyz has status {}: {}", reply.status, body.trim());
+            report.fail(CHECK, text, "the service's log says why");
+        }
+        Err(why) => report.fail(CHECK, why, "the service's log says why"),
     }
 }
 

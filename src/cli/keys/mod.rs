@@ -85,7 +85,7 @@ pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
 
 async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = database::open_existing(&config.database).await?;
+    let store = database::open_existing(&config.database, &config.keys.sealing_keys).await?;
     let keys = KeyOperations::new(
         store.clone(),
         config.keys.sealing_keys,

@@ -32,9 +32,12 @@ impl Store {
     /// Blocks: call it on a blocking thread.
     pub fn peek_keys(path: &Path) -> Result<KeyRows, OpenError> {
         let peek = |conn: &Connection| {
-            schema::check_columns(conn)?;
+            schema::check(conn)?;
             keys_of(conn)
         };
+        if let Some(not_regular) = file::obstacles(path).into_iter().find(is_final) {
+            return Err(not_regular);
+        }
         wal_check::check(path)?;
         match read_only(path, peek) {
             Err(OpenError::HotJournal) => peek(&file::connect_reader(path)?),
@@ -42,12 +45,17 @@ impl Store {
         }
     }
 
+    /// Reasons for which this user cannot write to the database at `path`.
+    pub fn obstacles(path: &Path) -> Vec<OpenError> {
+        file::obstacles(path)
+    }
+
     /// The database file and its side files, as far as they exist, with their
     /// permission bits.
     pub fn file_modes(path: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
         let mut found = Vec::new();
         for path in file::with_side_files(path) {
-            match fs::metadata(&path) {
+            match fs::symlink_metadata(&path) {
                 Ok(meta) => found.push((path, meta.permissions().mode() & 0o777)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
@@ -55,6 +63,11 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// Is it a reason to refuse a start, and not one that the start mends?
+fn is_final(obstacle: &OpenError) -> bool {
+    !matches!(obstacle, OpenError::NotWritable { .. })
 }
 
 /// Runs `query` in one transaction, perhaps twice; `None` when the database is
@@ -66,7 +79,9 @@ fn read_only<T>(
     match path.metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(OpenError::File(e)),
-        Ok(meta) if meta.is_file() && meta.len() == 0 => return Ok(None),
+        // A pipe would be waited for.
+        Ok(meta) if !meta.is_file() => return Err(OpenError::NotRegular(path.to_owned())),
+        Ok(meta) if meta.len() == 0 => return Ok(None),
         Ok(_) => {}
     }
     // Side files are beside the file itself, behind symbolic links.

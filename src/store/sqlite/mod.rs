@@ -6,6 +6,7 @@ mod connection;
 mod inspect;
 mod schema;
 mod tables;
+mod take_over;
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi::{

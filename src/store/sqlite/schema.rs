@@ -1,7 +1,7 @@
 //! The schema: migrations, and the columns that a file must have before them.
 
 use refinery::error::Kind;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 use crate::store::{OpenError, SchemaState};
 
@@ -19,19 +19,32 @@ const CONTRACT: [(&str, &str); 3] = [
     ("auth_logs", "id,request_ip,request_timestamp,user_id"),
 ];
 
+/// The table in which refinery records the migrations.
+const HISTORY: &str = "refinery_schema_history";
+
 /// Attempts at a migration that fails: another process may have done the same at
 /// the same time.
 const ATTEMPTS: usize = 5;
 
 /// Compares the schema with the one of this version, without changing it.
 pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
-    if let Some(other) = other_columns(conn)? {
+    if let Some(other) = unusable(conn)? {
         return Ok(SchemaState::Unusable(other));
     }
     let runner = embedded::migrations::runner();
     let known = runner.get_migrations();
-    let applied = applied(conn)?;
-    for (version, name, checksum) in &applied {
+    let applied = match applied(conn) {
+        Ok(applied) => applied,
+        Err(e)
+            if e.sqlite_error_code()
+                .is_none_or(|code| code == ErrorCode::Unknown) =>
+        {
+            return Ok(SchemaState::Unusable(OpenError::History(e.to_string())));
+        }
+        Err(e) => return Err(e),
+    };
+    let damaged = |what: String| Ok(SchemaState::Unusable(OpenError::History(what)));
+    for (version, name, checksum, applied_on) in &applied {
         let mut known = known.iter();
         let Some(step) = known.find(|step| i64::from(step.version()) == *version) else {
             let newer = OpenError::Newer(format!("V{version}__{name}"));
@@ -41,6 +54,18 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
             let differs = format!("its step V{version}__{name} was another one");
             return Ok(SchemaState::Unusable(OpenError::Migration(differs)));
         }
+        // refinery panics on a time that it cannot read.
+        if let Err(e) = humantime::parse_rfc3339(applied_on) {
+            return damaged(format!("applied_on of V{version}__{name}: {e}"));
+        }
+    }
+    for ((version, name, ..), expected) in applied.iter().zip(1_i64..) {
+        if *version != expected {
+            return damaged(format!("V{version}__{name} is where V{expected} should be"));
+        }
+    }
+    if applied.is_empty() && has_table(conn, "key_times")? {
+        return damaged("it is empty".to_owned());
     }
     if applied.len() < known.len() {
         return Ok(SchemaState::Older {
@@ -48,7 +73,9 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
             needs: known.len(),
         });
     }
-    for (table, needed) in CONTRACT {
+    let own = ["key_times", "key_events", "withdrawn_keys", "earlier_keys"];
+    let own = own.map(|table| (table, "as this version makes them"));
+    for (table, needed) in CONTRACT.into_iter().chain(own) {
         if !has_table(conn, table)? {
             let found = "none".to_owned();
             return Ok(SchemaState::Unusable(OpenError::OtherColumns {
@@ -61,15 +88,16 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
     Ok(SchemaState::Current)
 }
 
-/// The migrations that the file knows of: version, name, checksum.
-fn applied(conn: &Connection) -> rusqlite::Result<Vec<(i64, String, String)>> {
-    const TABLE: &str = "refinery_schema_history";
-    if !has_table(conn, TABLE)? {
+/// The migrations that the file knows of: version, name, checksum, time.
+fn applied(conn: &Connection) -> rusqlite::Result<Vec<(i64, String, String, String)>> {
+    if !has_table(conn, HISTORY)? {
         return Ok(Vec::new());
     }
-    let sql = format!("SELECT version, name, checksum FROM {TABLE} ORDER BY version");
+    let sql = format!("SELECT version, name, checksum, applied_on FROM {HISTORY} ORDER BY version");
     let mut query = conn.prepare(&sql)?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let rows = query.query_map([], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    })?;
     rows.collect()
 }
 
@@ -77,9 +105,14 @@ pub(super) fn has_table(conn: &Connection, table: &str) -> rusqlite::Result<bool
     Ok(!columns(conn, table)?.is_empty())
 }
 
+/// True when a version of this service has made tables in the file.
+pub(super) fn is_own(conn: &Connection) -> rusqlite::Result<bool> {
+    Ok(has_table(conn, HISTORY)? || has_table(conn, "key_times")?)
+}
+
 /// Brings the schema up to date, also when other processes do so at the same time.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
-    check_columns(conn)?;
+    check(conn)?;
     let runner = embedded::migrations::runner()
         .set_abort_missing(true)
         .set_abort_divergent(true)
@@ -89,7 +122,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
     let mut attempt = 1;
     loop {
         match runner.run(conn) {
-            Ok(_) => return check_columns(conn),
+            Ok(_) => return check(conn),
             Err(e) => match e.kind() {
                 Kind::MissingVersion(found) => return Err(OpenError::Newer(found.to_string())),
                 Kind::Connection(..) if attempt < ATTEMPTS => attempt += 1,
@@ -99,11 +132,29 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
     }
 }
 
-/// The tables may be missing, but not have other columns than the contract says.
-pub(super) fn check_columns(conn: &Connection) -> Result<(), OpenError> {
-    match other_columns(conn)? {
-        Some(other) => Err(other),
-        None => Ok(()),
+/// Refuses a schema that this version cannot use or bring up to date.
+pub(super) fn check(conn: &Connection) -> Result<(), OpenError> {
+    match state(conn)? {
+        SchemaState::Unusable(why) => Err(why),
+        _ => Ok(()),
+    }
+}
+
+fn unusable(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
+    // What another program planted would run with each of our writes.
+    let planted = conn
+        .query_row(
+            "SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view') LIMIT 1",
+            [],
+            |row| {
+                let (kind, name) = (row.get(0)?, row.get(1)?);
+                Ok(OpenError::Planted { kind, name })
+            },
+        )
+        .optional()?;
+    match planted {
+        None => other_columns(conn),
+        planted => Ok(planted),
     }
 }
 

@@ -11,6 +11,7 @@ use jwks_server::clock::UnixTime;
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::domain::key_ring::OpenedKey;
 use jwks_server::lifecycle::{KeyTimes, Kid};
+use jwks_server::store::KeyRow;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -43,8 +44,15 @@ fn opens(sealed: &[u8]) {
             signs_from,
             expires_at: UnixTime::from_secs(1),
             revoked: false,
+            withdrawn: false,
         };
-        if let Ok(key) = OpenedKey::open_parts(times, sealed, &KEYS) {
+        let row = KeyRow {
+            times,
+            sealed: sealed.to_vec(),
+            is_earlier: true,
+            thumbprint: None,
+        };
+        if let Ok(key) = OpenedKey::open(&row, &KEYS) {
             // Whatever it is, it is a key that can be published.
             let public = key.private().public();
             assert!(public.n.len() >= 342 && !public.e.is_empty());

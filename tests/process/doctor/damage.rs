@@ -62,7 +62,7 @@ fn another_schema_is_told_and_not_touched() {
     let before = files(dir.path());
     let visit = doctor(dir.path(), &[]);
     assert!(
-        visit.said("schema", "warn").contains("0 of 3"),
+        visit.said("schema", "warn").contains("0 of 4"),
         "{}",
         visit.text
     );

@@ -166,6 +166,8 @@ fn a_running_service_is_well_and_notices_nothing() {
         server.sign_in("/auth?expired", "bob", "hunter2").status,
         200
     );
+    // The service's own write probe writes a page now, and not again for ten seconds.
+    assert_eq!(server.send("GET", "/readyz", &[], b"").status, 200);
     let before = files(dir.path());
     let visit = doctor(dir.path(), &[("PORT", &port_of(&server))]);
     assert_eq!(visit.code, WELL, "{}", visit.text);

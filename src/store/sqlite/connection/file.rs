@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::process::geteuid;
 
 use super::BUSY_TIMEOUT;
 use crate::store::OpenError;
@@ -25,50 +28,106 @@ const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY
     .union(OpenFlags::SQLITE_OPEN_URI)
     .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// Makes sure that there is a file which only its owner can read. SQLite gives
-/// its side files the mode of the main file.
+/// Opens without following a link, reading, or waiting for the other end of a
+/// pipe. Closing such a descriptor does not drop the locks of SQLite.
+#[cfg(target_os = "linux")]
+const UNREAD: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const UNREAD: OFlags = OFlags::NONBLOCK;
+
+/// Makes sure that there is a file which its owner can write to and nobody else
+/// can read. SQLite gives its side files the mode of the main file.
 pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(OWNER_ONLY)
-        .open(path);
+        .open(real(path));
     match made {
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => restrict(path),
-        Err(e) => Err(OpenError::File(e)),
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            for path in with_side_files(path) {
+                restrict(&path)?;
+            }
+        }
+        Err(e) => return Err(OpenError::File(e)),
     }
+    obstacles(path).into_iter().next().map_or(Ok(()), Err)
 }
 
-/// Takes away what others may do with files that something else made.
+/// Gives a file that something else made the mode that SQLite needs, and no more.
 fn restrict(path: &Path) -> Result<(), OpenError> {
-    if !fs::metadata(path).map_err(OpenError::File)?.is_file() {
-        return Err(OpenError::File(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        )));
+    let Some((file, mode)) = inspect(path)? else {
+        return Ok(());
+    };
+    if mode & 0o777 == OWNER_ONLY {
+        return Ok(());
     }
-    for name in with_side_files(path) {
-        // A file of another owner is usable, but worth a warning.
-        if let Err(e) = restrict_one(&name)
-            && e.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(
-                "others may read {}, and its mode could not be changed: {e}",
-                name.display()
-            );
-        }
+    // By descriptor, or the name may be a link by now.
+    let by_descriptor = format!("/dev/fd/{}", file.as_raw_fd());
+    let changed = fs::set_permissions(by_descriptor, fs::Permissions::from_mode(OWNER_ONLY));
+    let shown = path.display();
+    match changed {
+        Ok(()) if mode & OWNER_ONLY == OWNER_ONLY => {}
+        Ok(()) => tracing::warn!("{shown} could not be written to, and has mode 600 now"),
+        // On a disk that has no modes it stays usable.
+        Err(e) => tracing::warn!("the mode of {shown} stays {:o}: {e}", mode & 0o777),
     }
     Ok(())
 }
 
-fn restrict_one(path: &Path) -> io::Result<()> {
-    let meta = fs::symlink_metadata(path)?;
-    // SQLite refuses side files that are links; their targets are other people's.
-    if meta.is_symlink() || meta.permissions().mode() & 0o077 == 0 {
-        return Ok(());
+/// The file at `path`, if there is one, and its mode. Refuses what is no regular
+/// file of this user.
+fn inspect(path: &Path) -> Result<Option<(OwnedFd, u32)>, OpenError> {
+    let file = match rustix::fs::open(
+        path,
+        UNREAD | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => return Err(OpenError::LinkedSideFile(path.to_owned())),
+        Err(e) => return Err(OpenError::File(e.into())),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(|e| OpenError::File(e.into()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Symlink => return Err(OpenError::LinkedSideFile(path.to_owned())),
+        _ => return Err(OpenError::NotRegular(path.to_owned())),
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))
+    let (path, owner, user) = (path.to_owned(), stat.st_uid, geteuid().as_raw());
+    if owner != user {
+        return Err(OpenError::OtherOwner { path, owner, user });
+    }
+    Ok(Some((file, stat.st_mode)))
+}
+
+/// Reasons for which this user cannot write to the database. Changes nothing.
+pub(in crate::store) fn obstacles(path: &Path) -> Vec<OpenError> {
+    let real = real(path);
+    let mut found = Vec::new();
+    for path in with_side_files(path) {
+        match inspect(&path) {
+            Ok(None) => {}
+            Ok(Some(_)) => found.extend(access(&path, Access::READ_OK | Access::WRITE_OK)),
+            Err(e) => found.push(e),
+        }
+    }
+    let folder = real
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // SQLite makes and removes side files there.
+    found.extend(access(folder, Access::WRITE_OK | Access::EXEC_OK));
+    found
+}
+
+fn access(path: &Path, how: Access) -> Option<OpenError> {
+    let error = rustix::fs::accessat(CWD, path, how, AtFlags::EACCESS).err()?;
+    Some(OpenError::NotWritable {
+        path: path.to_owned(),
+        error: error.into(),
+    })
 }
 
 /// Paths of the database file and of all that SQLite may put beside it.
@@ -77,12 +136,14 @@ pub(in crate::store) fn with_side_files(path: &Path) -> [PathBuf; 4] {
     ["", "-wal", "-shm", "-journal"].map(|end| side_file(&real, end))
 }
 
-/// Path beside which SQLite keeps side files: symbolic links are followed.
+/// Path beside which SQLite keeps side files: symbolic links are followed, also
+/// one to a file that is not there yet.
 pub(super) fn real(path: &Path) -> PathBuf {
-    match path.is_symlink() {
-        true => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
-        false => path.to_owned(),
-    }
+    let Ok(target) = fs::read_link(path) else {
+        return path.to_owned();
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::canonicalize(path).unwrap_or_else(|_| folder.join(target))
 }
 
 /// Path of the side file whose name ends in `end`.
@@ -114,7 +175,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
     // another process wrote meanwhile; one that starts as a writer waits.
     conn.set_transaction_behavior(TransactionBehavior::Immediate);
     to_wal(&conn)?;
-    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;",
+    )?;
     Ok(conn)
 }
 
@@ -123,7 +186,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
 pub(in crate::store) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(uri(path, "mode=rw"), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.execute_batch("PRAGMA query_only = ON;")?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
     Ok(conn)
 }
 
@@ -140,7 +203,7 @@ pub(in crate::store) fn connect_read_only(
     };
     let conn = Connection::open_with_flags(uri(path, mode), READ_ONLY)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.execute_batch("BEGIN")?;
+    conn.execute_batch("PRAGMA trusted_schema = OFF; BEGIN")?;
     Ok(conn)
 }
 

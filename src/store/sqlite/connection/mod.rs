@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::schema;
+use super::{schema, take_over};
 use crate::metrics::Commits;
 use crate::store::{OpenError, StoreError};
 use identity::{FileId, OpenFiles};
@@ -48,11 +48,21 @@ impl Store {
     ///
     /// Blocks: call it on a blocking thread.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_and_seal(path, |_| None)
+    }
+
+    /// The same. In a file that is no database of this service yet, keys for
+    /// which `seal` has a sealed form get that.
+    pub fn open_and_seal(
+        path: &Path,
+        seal: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Self, OpenError> {
         let replaced = || io::Error::other("it was replaced while it was opened");
         file::prepare(path)?;
         let before = FileId::of(path)?;
         wal_check::check(path)?;
         let mut conn = file::connect(path)?;
+        take_over::seal_keys(&mut conn, seal)?;
         schema::migrate(&mut conn)?;
         // SQLite has created the side files when the schema was read.
         let files = OpenFiles::at(path)?.ok_or_else(replaced)?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Store, TextOrBlob, column, key_events};
+use super::{Store, TextOrBlob, column, key_events, keys};
 use crate::clock::UnixTime;
 use crate::store::{
     AccountId, AccountRow, BadRow, KeyEventKind, NewAccountRow, SignInRecord, StoreError,
@@ -88,6 +88,9 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, Store
     }
     if let Some(kid) = record.first_use {
         key_events::insert(conn, kid, KeyEventKind::FirstSigned, record.at, None)?;
+    }
+    for kid in record.withdraw.into_iter().flatten() {
+        keys::withdraw(conn, kid, record.at)?;
     }
     Ok(true)
 }

@@ -9,7 +9,7 @@ use crate::lifecycle::Kid;
 use crate::store::{BadRow, KeyEvent, KeyEventKind, StoreError};
 
 /// Events of deleted keys that are kept, the latest.
-const KEPT: i64 = 10_000;
+pub(super) const KEPT: i64 = 10_000;
 
 impl Store {
     /// The latest `limit` events, in the order in which they happened.
@@ -25,11 +25,14 @@ impl Store {
         .await
     }
 
-    /// Id of the latest event, which grows with each, in whichever process.
+    /// A number that grows with each event and each key that is withdrawn, in
+    /// whichever process.
     pub async fn last_key_event(&self) -> Result<i64, StoreError> {
         self.read(|conn| {
-            let mut query =
-                conn.prepare_cached("SELECT coalesce(max(id), 0) AS last FROM key_events")?;
+            let mut query = conn.prepare_cached(
+                "SELECT coalesce((SELECT max(id) FROM key_events), 0)
+                     + coalesce((SELECT max(id) FROM withdrawn_keys), 0) AS last",
+            )?;
             Ok(query.query_row([], |row| row.get("last"))?)
         })
         .await

@@ -1,4 +1,5 @@
-//! The tables `keys` and `key_times`: sealed private keys and their times.
+//! The tables `keys`, `key_times`, `withdrawn_keys` and `earlier_keys`: sealed
+//! private keys, their times, and which of them may be published.
 
 use std::sync::Arc;
 
@@ -12,14 +13,19 @@ use crate::store::{KeyChange, KeyEventKind, KeyRow, KeyRows, NewKey, StoreError}
 /// All columns of a key, as [`read`] takes them by name.
 const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.serial AS serial,
         t.created_at AS created_at, t.signs_from AS signs_from,
-        EXISTS (SELECT 1 FROM key_events e WHERE e.kid = k.kid AND e.event = 'revoked'
+        EXISTS (SELECT 1 FROM key_events e
+            WHERE e.kid IN (k.kid, o.thumbprint) AND e.event = 'revoked'
             -- the condition of the partial index, or the whole table is read
-            AND e.event IN ('first_signed', 'revoked')) AS revoked
-    FROM keys k LEFT JOIN key_times t USING (kid)";
+            AND e.event IN ('first_signed', 'revoked')) AS revoked,
+        EXISTS (SELECT 1 FROM withdrawn_keys w WHERE w.kid IN (k.kid, o.thumbprint)) AS withdrawn,
+        o.kid IS NOT NULL AS is_earlier, o.thumbprint AS thumbprint
+    FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
+        LEFT JOIN earlier_keys o ON o.kid = k.kid";
 
-/// The same from a database that has no other tables of keys yet.
+/// The same from a database that lacks some of the other tables of keys.
 const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
-        NULL AS created_at, NULL AS signs_from, FALSE AS revoked FROM keys";
+        NULL AS created_at, NULL AS signs_from, FALSE AS revoked, FALSE AS withdrawn,
+        TRUE AS is_earlier, NULL AS thumbprint FROM keys";
 
 impl Store {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
@@ -84,7 +90,28 @@ impl Store {
                 [],
             )?;
             key_events::prune(conn)?;
+            conn.prepare_cached(
+                "DELETE FROM withdrawn_keys
+                 WHERE id <= (SELECT max(id) FROM withdrawn_keys) - ?
+                     AND kid NOT IN (SELECT kid FROM keys)
+                     AND kid NOT IN (SELECT thumbprint FROM earlier_keys WHERE thumbprint NOT NULL)",
+            )?
+            .execute([key_events::KEPT])?;
             Ok(deleted.len())
+        })
+        .await
+    }
+
+    /// Records the thumbprints of keys of an earlier server.
+    pub async fn note_thumbprints(&self, found: Vec<(Kid, Kid)>) -> Result<(), StoreError> {
+        self.write(move |conn| {
+            let mut update = conn.prepare_cached(
+                "UPDATE earlier_keys SET thumbprint = ? WHERE kid = ? AND thumbprint IS NULL",
+            )?;
+            for (kid, thumbprint) in &found {
+                update.execute([thumbprint.as_i64(), kid.as_i64()])?;
+            }
+            Ok(())
         })
         .await
     }
@@ -111,12 +138,12 @@ pub(in crate::store::sqlite) fn of_any_schema(conn: &Connection) -> Result<KeyRo
     if !conn.table_exists(None, "keys")? {
         return Ok(KeyRows::default());
     }
-    let has_times =
-        conn.table_exists(None, "key_times")? && conn.table_exists(None, "key_events")?;
-    match has_times {
-        true => all(conn),
-        false => query(conn, SELECT_KEY_WITHOUT_TIMES, []),
+    for table in ["key_times", "key_events", "withdrawn_keys", "earlier_keys"] {
+        if !conn.table_exists(None, table)? {
+            return query(conn, SELECT_KEY_WITHOUT_TIMES, []);
+        }
     }
+    all(conn)
 }
 
 fn all(conn: &Connection) -> Result<KeyRows, StoreError> {
@@ -163,6 +190,7 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     };
     let signs_from: Option<i64> = column(row, "key_times", "signs_from", kid)?;
     let serial: Option<i64> = column(row, "key_times", "serial", kid)?;
+    let thumbprint: Option<i64> = column(row, "earlier_keys", "thumbprint", kid)?;
     let TextOrBlob(sealed) = column(row, "keys", "key", kid)?;
     Ok(KeyRow {
         times: KeyTimes {
@@ -172,8 +200,11 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
             signs_from: signs_from.map(UnixTime::from_secs),
             expires_at: UnixTime::from_secs(column(row, "keys", "exp", kid)?),
             revoked: row.get("revoked")?,
+            withdrawn: row.get("withdrawn")?,
         },
         sealed,
+        is_earlier: row.get("is_earlier")?,
+        thumbprint: thumbprint.map(Kid::from_row),
     })
 }
 
@@ -186,6 +217,21 @@ fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Resu
             conn.prepare_cached("UPDATE keys SET exp = min(exp, ?) WHERE kid = ?")?
                 .execute(params![now.as_secs(), kid.as_i64()])?;
         }
+        conn.prepare_cached(
+            "INSERT OR IGNORE INTO withdrawn_keys (kid, at)
+             SELECT thumbprint, ? FROM earlier_keys WHERE kid = ? AND thumbprint NOT NULL",
+        )?
+        .execute(params![now.as_secs(), kid.as_i64()])?;
+    }
+    for (kid, span) in &change.retime {
+        conn.prepare_cached("UPDATE keys SET exp = ? WHERE kid = ?")?
+            .execute(params![span.expires_at.as_secs(), kid.as_i64()])?;
+        conn.prepare_cached("UPDATE key_times SET created_at = ?, signs_from = ? WHERE kid = ?")?
+            .execute(params![
+                span.created_at.as_secs(),
+                span.signs_from.as_secs(),
+                kid.as_i64()
+            ])?;
     }
     if let Some(key) = &change.insert {
         insert(conn, key)?;
@@ -196,6 +242,13 @@ fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Resu
             .execute(params![sealed, kid.as_i64()])?;
         event(*kid, KeyEventKind::Reencrypted, None)?;
     }
+    Ok(())
+}
+
+/// Records that a key is never published again.
+pub(super) fn withdraw(conn: &Connection, kid: Kid, at: UnixTime) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT OR IGNORE INTO withdrawn_keys (kid, at) VALUES (?, ?)")?
+        .execute([kid.as_i64(), at.as_secs()])?;
     Ok(())
 }
 

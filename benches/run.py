@@ -3,7 +3,7 @@
 
     python3 benches/run.py [PART...] [--write]
 
-Parts: key-set isolation sign-in signing commits start memory growth (default: all).
+Parts: key-set refusals isolation sign-in signing commits start memory growth (default: all).
 A and B take turns; figures are medians of ROUNDS rounds. `--write` puts the
 table into docs/benchmarks.md. Needs an otherwise idle machine.
 """
@@ -198,6 +198,30 @@ def key_set(table, tmp):
     ours, theirs = statistics.median(p99["ours"]), statistics.median(p99["nginx"])
     table.add("key set", "99th percentile against nginx's", f"{ours / theirs:.2f}", "<= 1", ours <= theirs,
               f"{ours:.2f} against {theirs:.2f} ms")
+
+
+def refusals(table, tmp):
+    """User and system time of the server for each answer, against that of a key set."""
+    calls = {"key set": ("GET", KEY_SET), "404": ("GET", "/nope"), "405": ("PUT", KEY_SET), "429": ("POST", "/auth")}
+    with servers.service(folder(tmp, "service")) as ours:
+        settled(ours)
+        micros = {name: [] for name in calls}
+        for _ in range(ROUNDS):
+            for name, (method, path) in calls.items():
+                script = tmp / "method.lua"
+                script.write_text(f"wrk.method = '{method}'\n")
+                url = f"http://127.0.0.1:{ours.port}{path}"
+                before = ours.cpu_seconds()
+                text = output("wrk", "-t1", "-c64", f"-d{SECONDS}s", "-s", script, url)
+                answers = int(re.search(r"(\d+) requests in", text)[1])
+                micros[name].append((ours.cpu_seconds() - before) / answers * 1e6)
+    base = micros.pop("key set")
+    for name, values in micros.items():
+        ratios = [one / other for one, other in zip(values, base)]
+        middle = statistics.median(ratios)
+        table.add("refusals", f"CPU time of a {name} against a key set's", f"{middle:.2f}", "<= 1.3", middle <= 1.3,
+                  f"{statistics.median(values):.1f} against {statistics.median(base):.1f} us; "
+                  f"{min(ratios):.2f} to {max(ratios):.2f}")
 
 
 def isolation(table, tmp):
@@ -417,8 +441,8 @@ def fill(database, accounts, rows):
 
 # ------------------------------------------------------------------ the run
 
-PARTS = {"key-set": key_set, "isolation": isolation, "sign-in": sign_in, "signing": signing, "commits": commits,
-         "start": start, "memory": memory, "growth": growth}
+PARTS = {"key-set": key_set, "refusals": refusals, "isolation": isolation, "sign-in": sign_in, "signing": signing,
+         "commits": commits, "start": start, "memory": memory, "growth": growth}
 
 
 def machine():

@@ -104,6 +104,12 @@ class Server:
         self.process.terminate()
         self.process.wait()
 
+    def cpu_seconds(self):
+        """User and system time of the process so far."""
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def rss_mib(self):
         """Resident memory of the process and its children."""
         pids = [self.process.pid]

@@ -71,7 +71,7 @@ struct ServeArgs {
     /// Create .env with a fresh NOT_MY_KEY first, if none is set and there is no database yet
     #[arg(long)]
     init: bool,
-    /// Create this user with this password unless the name exists; may be repeated. For demonstrations only
+    /// Create this user with this password unless the name exists; may be repeated. For demonstrations only: every user of the machine can read it in the list of processes, DEMO_USER not
     #[arg(long, value_name = "NAME:PASSWORD")]
     demo_user: Vec<String>,
 }

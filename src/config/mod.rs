@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
-use crate::crypto::fernet::SealingKeys;
+use crate::crypto::fernet::{SealingKeys, is_guessable};
 use crate::crypto::password::{Costs, MAX_PASSWORD_LEN};
 use crate::domain::issuer::Issuer;
 use crate::domain::names::Username;
@@ -138,6 +138,12 @@ impl Config {
         let mut problems = Problems::default();
         let mut warnings = settings.warnings();
         let sealing_keys = problems.note(sealing_keys(settings));
+        let entries = settings.get(name::NOT_MY_KEY).unwrap_or_default();
+        if entries.split(',').any(is_guessable) {
+            warnings.push(format!(
+                "NOT_MY_KEY has an entry that can be guessed; {HOW_TO_MAKE_A_KEY} and put it first"
+            ));
+        }
         let host = problems.note(values::host(settings));
         let port = problems.note(port(settings));
         let mode = problems.note(mode(settings, &mut warnings));

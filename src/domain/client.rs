@@ -1,4 +1,4 @@
-//! What counts as one client.
+//! Numbers of clients, by which quotas and queues tell them apart.
 
 use std::net::IpAddr;
 

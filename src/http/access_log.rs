@@ -7,7 +7,6 @@ use axum::extract::{Extension, MatchedPath, Request, State};
 use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use tracing::{Instrument as _, Span};
 
 use super::client::{ClientAddr, Peer};
 use super::refusals::Note;
@@ -22,7 +21,7 @@ const MAX_SHOWN: usize = 200;
 const OTHER: &str = "other";
 
 /// Wraps the handling of a request. The client's address goes into the request's
-/// extensions, the id into a span around all that is logged meanwhile.
+/// extensions, and so does the id.
 pub(super) async fn access_log(
     State(state): State<SharedState>,
     Extension(peer): Extension<Peer>,
@@ -30,10 +29,12 @@ pub(super) async fn access_log(
     next: Next,
 ) -> Response {
     let client = state.proxies.client(peer, request.headers());
+    let id = request_id(request.headers());
     request.extensions_mut().insert(client);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let mut entry = LoggedRequest {
         began: Instant::now(),
-        id: request_id(request.headers()),
+        id,
         method: request.method().clone(),
         path: cut(request.uri().path()).to_owned(),
         route: request.extensions().get().cloned(),
@@ -41,8 +42,7 @@ pub(super) async fn access_log(
         state,
         is_answered: false,
     };
-    let span = entry.span();
-    let mut response = next.run(request).instrument(span).await;
+    let mut response = next.run(request).await;
     entry.answered(response.status());
     add_headers(response.headers_mut(), entry.id.clone());
     response
@@ -59,20 +59,20 @@ pub(super) fn answer_and_log<B>(
     answer: impl FnOnce() -> Option<Response>,
 ) -> Option<Response> {
     let began = Instant::now();
-    Some(log_and_mark(state, route, peer, request, answer()?, began))
+    Some(log_answer(state, route, peer, request, answer()?, began))
 }
 
-/// The same around the answer to a request that gets to no route.
+/// The same for a request that is refused before the router.
 pub(super) fn refused<B>(
     state: &AppState,
     peer: Peer,
     request: &http::Request<B>,
     refused: Response,
 ) -> Response {
-    log_and_mark(state, OTHER, peer, request, refused, Instant::now())
+    log_answer(state, OTHER, peer, request, refused, Instant::now())
 }
 
-fn log_and_mark<B>(
+fn log_answer<B>(
     state: &AppState,
     route: &str,
     peer: Peer,
@@ -97,13 +97,21 @@ fn log_and_mark<B>(
     response
 }
 
+/// A document that caches may keep has no id: they would give one client's to others.
 fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
-    headers.insert(REQUEST_ID, id);
+    let caching = headers.get(header::CACHE_CONTROL);
+    if !caching.is_some_and(|value| value.as_bytes().starts_with(b"public")) {
+        headers.insert(REQUEST_ID, id);
+    }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
 }
+
+/// Id of a request, in its extensions.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) HeaderValue);
 
 /// Parts of a request that the log and the metrics need.
 struct LoggedRequest {
@@ -144,15 +152,6 @@ impl LoggedRequest {
         route == health::ALIVE || route == health::READY || route.ends_with(jwks::PATH)
     }
 
-    fn span(&self) -> Span {
-        let id = self.id.to_str().unwrap_or_default();
-        if self.is_polled() {
-            tracing::debug_span!("request", id)
-        } else {
-            tracing::info_span!("request", id)
-        }
-    }
-
     fn answered(&mut self, status: StatusCode) {
         self.is_answered = true;
         let took = self.began.elapsed();
@@ -162,7 +161,7 @@ impl LoggedRequest {
         let status = status.as_u16();
         if is_good && self.is_polled() {
             line!(debug, self, took, "answered", status = status);
-        } else if status < 400 || status >= 500 {
+        } else if !(400..500).contains(&status) {
             line!(info, self, took, "answered", status = status);
         } else {
             let refusals = &self.state.refusals;

@@ -14,10 +14,11 @@ use secrecy::SecretString;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::body;
+use super::access_log::RequestId;
 use super::client::ClientAddr;
 use super::error::{ApiError, Challenge};
 use super::state::SharedState;
+use super::{body, origin};
 use crate::domain::sign_in::Credentials;
 use crate::domain::tokens::TokenKind;
 use crate::metrics::{SignInOutcome, SignIns};
@@ -44,9 +45,19 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
 
 async fn auth(
     State(state): State<SharedState>,
-    Extension(ClientAddr(client)): Extension<ClientAddr>,
+    Extension(client): Extension<ClientAddr>,
+    Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    super::within_time(id, sign_in(state, client, request)).await
+}
+
+async fn sign_in(
+    state: SharedState,
+    ClientAddr(client): ClientAddr,
+    request: Request,
+) -> Result<Response, ApiError> {
+    origin::refuse_other_origins(request.headers())?;
     let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,
         outcome: SignInOutcome::Abandoned,

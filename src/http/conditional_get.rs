@@ -61,12 +61,17 @@ fn preflight() -> Response {
         .into_response()
 }
 
-/// Sends the document, or 304 when `If-None-Match` names its entity tag.
+/// Sends the document, or 304 when `If-None-Match` names its entity tag, or 412 when
+/// `If-Match` does not.
 pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderValue) -> Response {
-    let is_known = request
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .any(|value| names_etag(value, &document.etag));
+    let is_named_in = |name, weak| {
+        let mut values = request.get_all(name).iter();
+        values.any(|value| names_etag(value, &document.etag, weak))
+    };
+    if request.contains_key(header::IF_MATCH) && !is_named_in(header::IF_MATCH, "") {
+        return ([ANY_ORIGIN], ApiError::NoMatch).into_response();
+    }
+    let is_known = is_named_in(header::IF_NONE_MATCH, "W/");
     let mut response = Response::default();
     let headers = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_maybe_shared(document.etag.clone()) {
@@ -74,6 +79,10 @@ pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderV
     }
     headers.insert(header::CACHE_CONTROL, caching.clone());
     headers.insert(ANY_ORIGIN.0, ANY_ORIGIN.1);
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("ETag"),
+    );
     if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
@@ -86,13 +95,14 @@ pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderV
     response
 }
 
-/// True when a value of `If-None-Match` names the entity tag, by weak comparison (RFC
-/// 9110 section 13.1.2); `*` names every tag. Entity tags of this service have no
-/// commas, so splitting at commas is safe.
-fn names_etag(value: &HeaderValue, etag: &[u8]) -> bool {
+/// True when a value of `If-Match` or `If-None-Match` names the entity tag; `*` names
+/// every tag. `weak` is what may stand before it in the weak comparison (RFC 9110
+/// section 8.8.3.2). Entity tags of this service have no commas, so splitting at
+/// commas is safe.
+fn names_etag(value: &HeaderValue, etag: &[u8], weak: &str) -> bool {
     value.as_bytes().split(|&b| b == b',').any(|tag| {
         let tag = tag.trim_ascii();
-        tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag
+        tag == b"*" || tag.strip_prefix(weak.as_bytes()).unwrap_or(tag) == etag
     })
 }
 

@@ -36,6 +36,8 @@ pub(super) enum ApiError {
     NoCredentials,
     /// 401: unknown name or wrong password.
     BadCredentials(Challenge),
+    /// 403: a browser sends it for a page of another origin.
+    OtherOrigin,
     /// 404.
     NotFound,
     /// 405; the value of `Allow`.
@@ -44,6 +46,8 @@ pub(super) enum ApiError {
     TooSlow,
     /// 409: the name or the address is taken.
     Taken,
+    /// 412: `If-Match` names no entity tag of the document.
+    NoMatch,
     /// 413; the limit in bytes.
     TooLarge(usize),
     /// 415: neither JSON nor a form.
@@ -100,10 +104,12 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NoCredentials | Self::BadCredentials(_) => StatusCode::UNAUTHORIZED,
+            Self::OtherOrigin => StatusCode::FORBIDDEN,
             Self::NotFound | Self::OnlyMetrics => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Taken => StatusCode::CONFLICT,
+            Self::NoMatch => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -121,6 +127,8 @@ impl ApiError {
                 "no credentials: send username and password as JSON, as a form or by HTTP Basic"
             }
             Self::BadCredentials(_) => "unknown username or wrong password",
+            Self::OtherOrigin => "pages of another origin may not use this path",
+            Self::NoMatch => "the document has another entity tag than those in If-Match",
             Self::NotFound => {
                 "there is nothing at this path; see GET /.well-known/jwks.json, POST /register and POST /auth"
             }

@@ -13,6 +13,7 @@ mod jwks;
 pub mod listen;
 mod metrics;
 mod openapi;
+mod origin;
 mod rate_limit;
 mod refusals;
 mod register;
@@ -24,10 +25,11 @@ pub mod state;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
+use axum::middleware;
+use axum::response::Response;
+use tracing::Instrument as _;
 
+use access_log::RequestId;
 pub use conditional_get::caching;
 use error::ApiError;
 pub use metrics::metrics_service;
@@ -40,16 +42,13 @@ use state::SharedState;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn router(state: &SharedState) -> Router {
-    let slow = Router::new()
-        .merge(register::routes(state))
-        .merge(auth::routes(state))
-        .route_layer(middleware::from_fn(within_time));
     let discovery = state.issuer.as_ref().map_or_else(Router::new, |issuer| {
         discovery::routes(issuer, state.has_audience)
     });
     let log = middleware::from_fn_with_state(state.clone(), access_log::access_log);
     Router::new()
-        .merge(slow)
+        .merge(register::routes(state))
+        .merge(auth::routes(state))
         .merge(jwks::routes())
         .merge(schedule::routes())
         .merge(openapi::routes())
@@ -60,9 +59,14 @@ fn router(state: &SharedState) -> Router {
         .with_state(state.clone())
 }
 
-async fn within_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::busy("the request took too long").into_response(),
-    }
+/// The answer, within the time for a request and with its id in a span around all
+/// that is logged meanwhile. No layer, which refusals would pay for too.
+async fn within_time(
+    RequestId(id): RequestId,
+    answer: impl Future<Output = Result<Response, ApiError>>,
+) -> Result<Response, ApiError> {
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer);
+    let too_long = |_| Err(ApiError::busy("the request took too long"));
+    timed.instrument(span).await.unwrap_or_else(too_long)
 }

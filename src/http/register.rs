@@ -8,10 +8,11 @@ use axum::{Json, Router};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-use super::body;
+use super::access_log::RequestId;
 use super::client::ClientAddr;
 use super::error::ApiError;
 use super::state::SharedState;
+use super::{body, origin};
 use crate::domain::names::{Email, Username};
 
 const PATH: &str = "/register";
@@ -35,9 +36,19 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
 
 async fn register(
     State(state): State<SharedState>,
-    Extension(ClientAddr(client)): Extension<ClientAddr>,
+    Extension(client): Extension<ClientAddr>,
+    Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    super::within_time(id, sign_up(state, client, request)).await
+}
+
+async fn sign_up(
+    state: SharedState,
+    ClientAddr(client): ClientAddr,
+    request: Request,
+) -> Result<Response, ApiError> {
+    origin::refuse_other_origins(request.headers())?;
     let (parts, body) = request.into_parts();
     let bytes = body::read(body).await?;
     if bytes.is_empty() {

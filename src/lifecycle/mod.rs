@@ -14,8 +14,6 @@
 
 mod key;
 mod policy;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 
@@ -282,4 +280,65 @@ fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {
         None => (Rank::FullTokens, i64::MIN),
     };
     (rank, preference, key.expires_at, key.kid)
+}
+
+/// The examples in the comments above, by the default times, with [`NOON`] for 12:00:00.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn key(kid: i64, signs_from: UnixTime, left: u64) -> KeyTimes {
+        KeyTimes {
+            kid: Kid::from_row(kid),
+            serial: kid,
+            created_at: None,
+            signs_from: Some(signs_from),
+            expires_at: NOON + secs(left),
+            revoked: false,
+            withdrawn: false,
+        }
+    }
+
+    #[test]
+    fn the_examples_in_the_comments_hold() {
+        let p = Policy::new(PolicyParts {
+            key_lifetime: secs(3600),
+            token_lifetime: secs(1800),
+            lead: secs(600),
+            skew: secs(60),
+            retention: secs(0),
+        })
+        .unwrap();
+        let of_noon = key(1, NOON, 3600);
+        let covered = NOON + secs(29 * 60);
+        assert_eq!(covered_until(&[of_noon], &p, NOON), Some(covered));
+        assert_eq!(
+            next_due(&[of_noon], &p, NOON),
+            Some(NOON + secs(18 * 60 + 58))
+        );
+        let ahead = key(1, NOON + secs(3600), 7200);
+        assert_eq!(covered_until(&[ahead], &p, NOON), None);
+        let bridge = due_signing_key(&[key(1, NOON - secs(1000), 300)], &p, NOON).unwrap();
+        assert_eq!(bridge.signs_from, NOON + secs(240));
+
+        let by_rank = [
+            (Rank::FullTokens, key(1, NOON - secs(20 * 60), 40 * 60)),
+            (Rank::ShortTokens, key(2, NOON - secs(40 * 60), 20 * 60)),
+            (Rank::Early, key(3, NOON + secs(5 * 60), 3600)),
+            (Rank::LastResort, key(4, NOON - secs(3550), 50)),
+        ];
+        let keys = by_rank.map(|(_, key)| key);
+        for (n, (rank, key)) in by_rank.iter().enumerate() {
+            assert_eq!(fitness(key, &p, NOON).0, *rank);
+            // Each signs when the ones before it are gone.
+            assert_eq!(signer(&keys[n..], &p, NOON), Some(key));
+        }
+        assert_eq!(token_times(&keys[1], &p, NOON).1, NOON + secs(20 * 60));
+    }
 }

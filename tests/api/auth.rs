@@ -391,3 +391,54 @@ async fn without_a_key_to_sign_auth_is_503_and_not_401() {
     assert_eq!(expired.status, StatusCode::OK);
     assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["1"]);
 }
+
+#[tokio::test]
+async fn what_a_browser_sends_for_a_page_of_another_origin_is_refused() {
+    let app = app().await;
+    let host = ("host", "issuer.example:8080");
+    for (headers, status) in [
+        (&[host][..], 200),
+        (&[host, ("origin", "http://issuer.example:8080")], 200),
+        // A proxy that leaves the port out.
+        (
+            &[
+                ("host", "issuer.example"),
+                ("origin", "https://ISSUER.example:8443"),
+            ],
+            200,
+        ),
+        (
+            &[
+                host,
+                ("sec-fetch-site", "same-origin"),
+                ("origin", "https://proxied.example"),
+            ],
+            200,
+        ),
+        (&[host, ("sec-fetch-site", "none")], 200),
+        (&[host, ("origin", "https://other.example")], 403),
+        (
+            &[host, ("origin", "https://issuer.example.other.example")],
+            403,
+        ),
+        (&[host, ("origin", "null")], 403),
+        (&[("origin", "https://issuer.example")], 403),
+        (
+            &[
+                host,
+                ("sec-fetch-site", "same-site"),
+                ("origin", "http://issuer.example:3000"),
+            ],
+            403,
+        ),
+        (&[host, ("sec-fetch-site", "cross-site")], 403),
+    ] {
+        let reply = auth(&app, &[headers, &[JSON]].concat(), GOOD_JSON).await;
+        assert_eq!(reply.status, status, "{headers:?}");
+        let sign_up = r#"{"username":"x"}"#;
+        let reply = app
+            .send("POST", "/register", &[headers, &[JSON]].concat(), sign_up)
+            .await;
+        assert_eq!(reply.status == 403, status == 403, "{headers:?}");
+    }
+}

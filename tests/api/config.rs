@@ -107,6 +107,21 @@ fn trusted_networks_of_mapped_ipv4_are_ipv4_and_all_of_the_internet_is_warned_of
 }
 
 #[test]
+fn a_sealing_key_that_can_be_guessed_is_warned_of() {
+    for (key, warned) in [
+        ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", true),
+        // "password" four times.
+        ("cGFzc3dvcmRwYXNzd29yZHBhc3N3b3JkcGFzc3dvcmQ=", true),
+        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", true),
+        ("tcBlhbvA3b1WLtRzeqUEB3zQRLOZJLQVwA1ITaVH8HU=", false),
+    ] {
+        let settings = Settings::from_parts([], Some(&format!("NOT_MY_KEY={key}")));
+        let config = Config::from_settings(&settings.unwrap()).unwrap();
+        assert_eq!(!config.warnings.is_empty(), warned, "{key}");
+    }
+}
+
+#[test]
 fn times_that_do_not_fit_together_are_refused_with_the_numbers() {
     let text = refusal("KEY_LIFETIME=40m");
     assert!(text.contains("2400 s") && text.contains("2520 s"), "{text}");

@@ -14,7 +14,10 @@ const PATH: &str = "/.well-known/jwks.json";
 const TO_SECOND_KEY: Duration = Duration::from_secs(1140);
 
 fn without_request_id(mut headers: HeaderMap) -> HeaderMap {
-    assert!(headers.remove("x-request-id").is_some());
+    assert_eq!(
+        headers.remove("access-control-expose-headers").unwrap(),
+        "ETag"
+    );
     headers
 }
 
@@ -258,4 +261,30 @@ async fn requests_before_the_first_key_wait_for_it() {
     );
     assert_eq!(early.status, StatusCode::OK);
     assert_eq!(early.text(), app.key_set().await.text());
+}
+
+/// RFC 9110 section 13.1.1: by strong comparison.
+#[tokio::test]
+async fn a_key_set_that_if_match_does_not_name_is_412() {
+    let app = TestApp::start().await;
+    let etag = app.key_set().await.header("etag").to_owned();
+    for (tags, status) in [
+        (etag.clone(), 200),
+        (format!("\"x\", {etag}"), 200),
+        ("*".to_owned(), 200),
+        ("\"x\"".to_owned(), 412),
+        (format!("W/{etag}"), 412),
+        (String::new(), 412),
+    ] {
+        let path = "/.well-known/jwks.json";
+        let reply = app.send("GET", path, &[("if-match", &tags)], "").await;
+        assert_eq!(reply.status, status, "{tags}");
+        let both = [("if-match", tags.as_str()), ("if-none-match", "*")];
+        let reply = app.send("GET", path, &both, "").await;
+        assert_eq!(
+            reply.status,
+            if status == 200 { 304 } else { 412 },
+            "{tags}"
+        );
+    }
 }

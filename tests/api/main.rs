@@ -9,13 +9,17 @@
 mod access_log;
 mod accounts;
 mod auth;
+mod client;
 mod config;
 mod database;
 mod errors;
+mod fernet;
 mod health;
 mod issuer;
 mod jwks;
+mod jwt;
 mod layers;
+mod lifecycle;
 mod log;
 #[path = "../shared/long.rs"]
 mod long;
@@ -32,6 +36,7 @@ mod rotation;
 mod rsa;
 mod same_work;
 mod schedule;
+mod sliding_log;
 mod store;
 mod support;
 mod time_limit;

@@ -9,7 +9,7 @@ use axum::http::HeaderValue;
 
 use crate::clock::UnixTime;
 
-/// The last second of the year 9999.
+/// Last second of the year 9999.
 const LAST: i64 = 253_402_300_799;
 
 pub(super) fn date(now: UnixTime) -> HeaderValue {

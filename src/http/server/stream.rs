@@ -27,7 +27,7 @@ pub(super) struct Stream {
     tcp: TcpStream,
     activity: Arc<Activity>,
     clock: Arc<dyn Clock>,
-    /// What is still to be written in place of an answer of hyper's.
+    /// Bytes that are still to be written in place of an answer of hyper's.
     refusal: Option<Vec<u8>>,
     linger: Option<Pin<Box<Sleep>>>,
     lingered: usize,

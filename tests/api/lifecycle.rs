@@ -1,7 +1,9 @@
 //! The rules at their edges, with the numbers of the default policy.
 
-use super::*;
-use crate::lifecycle::Kid;
+use std::time::Duration;
+
+use jwks_server::clock::UnixTime;
+use jwks_server::lifecycle::*;
 
 const T0: UnixTime = UnixTime::from_secs(1_800_000_000);
 
@@ -238,34 +240,6 @@ fn the_fittest_key_signs() {
             assert_eq!(signer(&keys, &p, T0), Some(&fitter), "{comparison}");
         }
     }
-}
-
-/// With [`T0`] for 12:00:00.
-#[test]
-fn the_examples_in_the_comments_hold() {
-    let p = policy();
-    let of_noon = signing(1, T0, 3600);
-    let covered = T0 + secs(29 * 60);
-    assert_eq!(covered_until(&[of_noon], &p, T0), Some(covered));
-    assert_eq!(next_due(&[of_noon], &p, T0), Some(T0 + secs(18 * 60 + 58)));
-    let ahead = signing(1, T0 + secs(3600), 7200);
-    assert_eq!(covered_until(&[ahead], &p, T0), None);
-    let bridge = due_signing_key(&[ending_in(300)], &p, T0).unwrap();
-    assert_eq!(bridge.signs_from, T0 + secs(240));
-
-    let by_rank = [
-        (Rank::FullTokens, signing(1, T0 - secs(20 * 60), 40 * 60)),
-        (Rank::ShortTokens, signing(2, T0 - secs(40 * 60), 20 * 60)),
-        (Rank::Early, signing(3, T0 + secs(5 * 60), 3600)),
-        (Rank::LastResort, signing(4, T0 - secs(3550), 50)),
-    ];
-    let keys = by_rank.map(|(_, key)| key);
-    for (n, (rank, key)) in by_rank.iter().enumerate() {
-        assert_eq!(fitness(key, &p, T0).0, *rank);
-        // Each signs when the ones before it are gone.
-        assert_eq!(signer(&keys[n..], &p, T0), Some(key));
-    }
-    assert_eq!(token_times(&keys[1], &p, T0).1, T0 + secs(20 * 60));
 }
 
 #[test]

@@ -1,0 +1,29 @@
+//! Refuses what a browser sends for a page of another origin. Scripts cannot leave
+//! out or forge the headers that tell; programs other than browsers send neither.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+
+use super::error::ApiError;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// `Sec-Fetch-Site` (Fetch Metadata) decides. Without it, as from old browsers or over
+/// plain http, the host of `Origin` must be that of `Host`, whose port a proxy may
+/// have dropped.
+pub(super) fn refuse_other_origins(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_same = match (headers.get(SEC_FETCH_SITE), headers.get(header::ORIGIN)) {
+        (Some(site), _) => site == "same-origin" || site == "none",
+        (None, None) => true,
+        (None, Some(origin)) => {
+            let origin = parse(origin);
+            origin.is_some() && origin == headers.get(header::HOST).and_then(parse)
+        }
+    };
+    is_same.then_some(()).ok_or(ApiError::OtherOrigin)
+}
+
+/// The host of an origin, or of a host and port.
+fn parse(value: &HeaderValue) -> Option<String> {
+    let uri: Uri = value.to_str().ok()?.parse().ok()?;
+    uri.host().map(str::to_ascii_lowercase)
+}

@@ -57,7 +57,7 @@ async fn sign_in(
     ClientAddr(client): ClientAddr,
     request: Request,
 ) -> Result<Response, ApiError> {
-    origin::refuse_other_origins(request.headers())?;
+    origin::refuse_other_origins(&request)?;
     let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,
         outcome: SignInOutcome::Abandoned,

@@ -33,7 +33,7 @@ pub(super) struct Fields {
 enum Field {
     #[default]
     Missing,
-    /// Zeroized on drop: any field may be the password.
+    /// Wiped on drop. A username or an address that is taken out lives on as `String`.
     Text(Zeroizing<String>),
     NotText,
     Twice,
@@ -92,14 +92,14 @@ impl Field {
     }
 }
 
-/// Reads a body as a whole: at most 16 KiB, within ten seconds. A byte order mark
+/// Reads a body as a whole: up to 16 KiB, within ten seconds. A byte order mark
 /// before it and line ends after it, which some programs add, are dropped.
 pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(ApiError::TooLarge(MAX_BODY));
     }
     match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
-        Ok(whole) => whole.map(|whole| whole.slice_ref(without_frame(&whole))),
+        Ok(whole) => whole.map(|whole| whole.slice_ref(trim_bom_and_line_ends(&whole))),
         Err(_) => Err(ApiError::TooSlow),
     }
 }
@@ -120,7 +120,7 @@ async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
     Ok(whole.freeze())
 }
 
-fn without_frame(mut text: &[u8]) -> &[u8] {
+fn trim_bom_and_line_ends(mut text: &[u8]) -> &[u8] {
     text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     while let [start @ .., b'\r' | b'\n'] = text {
         text = start;

@@ -1,6 +1,6 @@
-//! The one file where an error becomes a status and a body: always
-//! `{"error": "..."}`, written for the client, without internals and without an
-//! echo of the request.
+//! The file where an error becomes a status and a body: always `{"error": "..."}`,
+//! written for the client, without internals and without an echo of the request. Only
+//! what hyper refuses before there is a request gets its body in `server/stream.rs`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -24,6 +24,10 @@ pub(super) enum Challenge {
     /// login box over the page whose script has sent them.
     Body,
 }
+
+/// Text of a 431, also where hyper refuses by itself.
+pub(super) const HEADER_SECTION_TOO_LARGE: &str =
+    "the header section is over 16 KiB or has over 100 fields";
 
 /// `Retry-After` of a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -52,8 +56,8 @@ pub(super) enum ApiError {
     TooLarge(usize),
     /// 415: neither JSON nor a form.
     UnsupportedMediaType,
-    /// 431: over 100 header fields, or over 16 KiB of them.
-    HeadTooLarge,
+    /// 431: over 100 header fields, or over 16 KiB of target and fields.
+    HeaderSectionTooLarge,
     /// 501: a transfer coding other than `chunked`.
     UnknownTransferCoding,
     /// 429; the time until the next request is admitted.
@@ -62,7 +66,7 @@ pub(super) enum ApiError {
     Internal,
     /// 503; the reason, and `Retry-After`.
     Unavailable(Cow<'static, str>, Duration),
-    /// 503: the hashing queue is full.
+    /// 503: the hash would not start within two seconds.
     Overloaded,
     /// 404 on the listener for metrics.
     OnlyMetrics,
@@ -113,7 +117,7 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderSectionTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(..) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -144,10 +148,10 @@ impl ApiError {
             Self::TooManyRequests(_) => {
                 "too many calls from this address; wait as long as Retry-After says"
             }
-            Self::HeadTooLarge => "the header section is over 16 KiB or has over 100 fields",
+            Self::HeaderSectionTooLarge => HEADER_SECTION_TOO_LARGE,
             Self::UnknownTransferCoding => "the only transfer coding is chunked",
             Self::Internal => "something went wrong on the server",
-            Self::Overloaded => "too many passwords are being checked at once",
+            Self::Overloaded => "too many passwords are being hashed at once",
             Self::OnlyMetrics => "there is nothing at this path; see GET /metrics",
             Self::Unavailable(why, _) => return why.clone(),
         })

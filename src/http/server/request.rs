@@ -24,7 +24,8 @@ use crate::http::client::Peer;
 use crate::http::error::ApiError;
 use crate::http::service::Service;
 
-/// Bytes of a header section; for HTTP/2, as RFC 9113 section 6.5.2 counts them.
+/// Bytes of the target and the header fields of a request, see [`size`]. For HTTP/2,
+/// hyper has the same bound as RFC 9113 section 6.5.2 counts, with 32 more a field.
 pub(super) const MAX_HEADER_SECTION: usize = 16 * 1024;
 /// Header fields of a request. hyper has the same bound for HTTP/1.1.
 const MAX_FIELDS: usize = 100;
@@ -79,7 +80,8 @@ pub(super) async fn answer(
         (service.refuse(peer, &request, busy), false)
     };
     if let StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED = response.status() {
-        // Of axum's: RFC 9110 section 8.6 allows none (204) or another one (304).
+        // axum says 0; a 204 must have none, and a 304 only that of the 200 (RFC 9110
+        // section 8.6).
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let headers = response.headers_mut();
@@ -95,7 +97,7 @@ pub(super) async fn answer(
 fn refusal<B>(request: &Request<B>) -> Option<ApiError> {
     let headers = request.headers();
     if headers.len() > MAX_FIELDS || size(request) > MAX_HEADER_SECTION {
-        return Some(ApiError::HeadTooLarge);
+        return Some(ApiError::HeaderSectionTooLarge);
     }
     if request.version() == Version::HTTP_2 {
         return None;
@@ -119,7 +121,7 @@ fn refusal<B>(request: &Request<B>) -> Option<ApiError> {
     }
 }
 
-/// Bytes of a header section. hyper refuses by itself only what its buffer cannot take.
+/// Bytes of target and fields. hyper refuses by itself only what its buffer cannot take.
 fn size<B>(request: &Request<B>) -> usize {
     let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
     let fields = request.headers().iter();

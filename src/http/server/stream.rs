@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::date::date;
 use super::permits::Activity;
 use crate::clock::Clock;
+use crate::http::error::HEADER_SECTION_TOO_LARGE;
 
 /// End of the answers that hyper gives to what it cannot parse.
 const BARE_END: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -49,7 +50,7 @@ impl Stream {
     fn refusal(&self, bare: &[u8]) -> Vec<u8> {
         let status = bare.split(|&b| b == b'\r').next().unwrap_or_default();
         let why = match status.get(9..12) {
-            Some(b"431") => "the header section is over 16 KiB or has over 100 fields",
+            Some(b"431") => HEADER_SECTION_TOO_LARGE,
             Some(b"414") => "the request target is too long",
             _ => "this is not a request of HTTP/1.1",
         };

@@ -11,7 +11,9 @@ use ipnet::{IpNet, Ipv4Net};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{ConfigError, Name, Settings, name};
-use crate::crypto::password::{Costs, MAX_LANES, MAX_MEMORY_KIB, MIN_MEMORY_KIB, MIN_PASSES};
+use crate::crypto::password::{
+    Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES,
+};
 
 /// Of a name in the DNS (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
@@ -160,7 +162,7 @@ pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {
             settings,
             name::ARGON2_PASSES,
             default.passes,
-            MIN_PASSES..=1000,
+            MIN_PASSES..=MAX_PASSES,
         )?,
         lanes: number(settings, name::ARGON2_LANES, default.lanes, 1..=MAX_LANES)?,
     };

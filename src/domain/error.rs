@@ -6,8 +6,8 @@ use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The hashing queue is full.
-    #[error("too many passwords are being checked at once")]
+    /// The hash would not start within two seconds.
+    #[error("too many passwords are being hashed at once")]
     Overloaded,
     #[error("there is not enough memory to hash a password")]
     NoMemory,

@@ -12,7 +12,9 @@ use rand::TryRng as _;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-pub use params::{Costs, MAX_LANES, MAX_MEMORY_KIB, MIN_MEMORY_KIB, MIN_PASSES, stored_work};
+pub use params::{
+    Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES, stored_work,
+};
 pub use queue::PasswordHasher;
 pub use turns::Client;
 
@@ -36,7 +38,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// The hashing queue is longer than could start within about two seconds.
-    #[error("too many passwords are being checked at once")]
+    #[error("too many passwords are being hashed at once")]
     Overloaded,
     #[error("there is not enough memory to hash a password")]
     NoMemory,

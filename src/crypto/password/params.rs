@@ -11,7 +11,9 @@ pub const MIN_PASSES: u32 = 2;
 /// exhaust the machine.
 pub const MAX_MEMORY_KIB: u32 = 256 * 1024;
 /// Highest accepted product of memory, KiB, and passes.
-const MAX_WORK: u64 = 1024 * 1024;
+const MAX_WORK: u32 = 1024 * 1024;
+/// The most passes of a new hash: those that the lowest memory leaves.
+pub const MAX_PASSES: u32 = MAX_WORK / MIN_MEMORY_KIB;
 pub const MAX_LANES: u32 = 64;
 
 const SALT_LEN: usize = 16;
@@ -58,7 +60,9 @@ pub(super) fn work(params: &Params) -> u64 {
 }
 
 fn is_bounded(params: &Params) -> bool {
-    params.m_cost() <= MAX_MEMORY_KIB && work(params) <= MAX_WORK && params.p_cost() <= MAX_LANES
+    params.m_cost() <= MAX_MEMORY_KIB
+        && work(params) <= u64::from(MAX_WORK)
+        && params.p_cost() <= MAX_LANES
 }
 
 /// A hash with all that it takes to compute it again.

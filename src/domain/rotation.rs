@@ -21,7 +21,7 @@ use crate::store::{KeyChange, KeyRows, NewKey, Store, StoreError};
 /// Longest time between two ticks: a change by a program that records no key event
 /// is seen by then.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-/// Interval of the checks for key events of other processes and clock steps.
+/// Interval of the checks for new key events and clock steps.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// Delay after a failed tick.
 const RETRY: Duration = Duration::from_secs(1);
@@ -152,9 +152,10 @@ impl Rotation {
         }
     }
 
-    /// Returns after a key event of another process: a key that it announced must be
-    /// published here well before it signs, and a revoked one must leave the key set
-    /// soon. Also when the clock was set back or jumped past `next`, as after a suspend.
+    /// Returns after a key event that is newer than the last load: a key that another
+    /// process announced must be published here well before it signs, and a revoked one
+    /// must leave the key set soon. Also when the clock was set back or jumped past
+    /// `next`, as after a suspend.
     async fn change(&self, mut last: UnixTime, next: UnixTime) {
         loop {
             tokio::time::sleep(CHECK_EVERY).await;

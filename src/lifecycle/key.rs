@@ -55,8 +55,8 @@ pub struct KeyTimes {
 }
 
 impl KeyTimes {
-    /// First second in which the key is no longer in the key set. The one
-    /// definition of it; SQL has the same as `exp > now`.
+    /// First second in which the key is no longer in the key set. Keep `exp > now` in
+    /// `store/sqlite/tables/keys.rs` equal to it.
     pub const fn published_until(&self) -> UnixTime {
         self.expires_at
     }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 /// path; in a file that was moved away within the step it may be.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process holds a lock, or the disk is full or read-only: it may
-    /// work again later.
+    /// The state of the file, the disk or this store, not the step, is the reason: a
+    /// lock, a full or read-only disk, a damaged file, or the store is closed.
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// The service ends; the log has said so once.

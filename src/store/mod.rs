@@ -1,7 +1,7 @@
 //! All the SQL. It sees sealed keys and password hashes, never a private key or a
 //! password. This file has the types that the domain sees; `sqlite/` has the methods
-//! of [`Store`], each of them one transaction. A method that changes keys reads
-//! their rows, calls a function of the domain that decides, and writes its plan.
+//! of [`Store`], each of them atomic. A method that changes keys reads their rows,
+//! calls a function of the domain that decides, and writes its plan.
 
 mod error;
 mod sqlite;

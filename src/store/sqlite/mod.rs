@@ -1,6 +1,6 @@
-//! The store on SQLite. Each method is one transaction, however many statements it
-//! has. Reads use the read pool; all writes go through the writer connection, whose
-//! thread commits those that have queued up together.
+//! The store on SQLite. Each method is atomic, however many statements it has: a read
+//! of the read pool is a transaction, a write is a savepoint in a transaction of the
+//! writer connection, which up to 64 writes share.
 
 mod connection;
 mod inspect;

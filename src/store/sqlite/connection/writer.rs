@@ -1,7 +1,14 @@
 //! The writer connection, on a thread of its own. Steps that arrive during
-//! a commit are gathered into the next transaction (group commit), so the number
-//! of writes a second does not depend on how long the disk takes to sync. Each
-//! caller is answered after the commit of its own step.
+//! a commit are gathered into the next transaction (group commit), so many writes
+//! share one sync of the disk. For each batch, in this order:
+//!
+//! 1. the files must be the ones that were opened;
+//! 2. BEGIN IMMEDIATE, which waits for the write lock;
+//! 3. each step in a savepoint of its own: one that fails is rolled back alone;
+//! 4. COMMIT, which syncs the write-ahead log;
+//! 5. the files must still be the same: a commit into a file that was moved away
+//!    meanwhile is no commit;
+//! 6. each caller is answered; all of them with the error where 1, 2, 4 or 5 failed.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -251,7 +258,6 @@ fn commit_batch(
         run_one(&mut tx, job.as_mut()).map_err(unavailable)?;
     }
     tx.commit().map_err(unavailable)?;
-    // A commit into a file that was moved away meanwhile is no commit.
     files.check().map_err(fail)
 }
 

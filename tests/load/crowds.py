@@ -145,11 +145,11 @@ async def idle(service: Service, figures: Figures) -> None:
 
 
 async def slow(service: Service, figures: Figures) -> None:
-    """2,000 that send a byte a second, half of them heads and half bodies."""
+    """800 that send a byte a second, half of them heads and half bodies: less than the share of an address."""
     async with Others(service) as others:
         await asyncio.sleep(QUIET)
         others.judge(figures, "before")
-        crowds = [await Crowd.open(service, kind, 1000) for kind in ("heads", "bodies")]
+        crowds = [await Crowd.open(service, kind, 400) for kind in ("heads", "bodies")]
         waits = []
         for _ in range(20):
             waits.append(await newcomer(service))

@@ -21,11 +21,11 @@ use tokio_util::task::TaskTracker;
 use super::client::{ClientAddr, Peer, TrustedProxies};
 use super::service::Service;
 use crate::clock::Clock;
-use permits::{Activity, Bodies, Permits};
+use permits::{Activity, Bodies, Permits, SLACK};
 use request::Connection;
 
 /// Connections at once, as far as the limit of open files allows.
-const MAX_CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS: usize = 2048;
 /// Open files that are kept for the database, the log and the listeners.
 const RESERVED_FILES: u64 = 48;
 /// Time for requests that are under way when the service stops. Supervisors
@@ -141,8 +141,8 @@ impl Server {
 
 fn max_connections() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let allowed = files.saturating_sub(RESERVED_FILES).max(1);
-    usize::try_from(allowed).map_or(MAX_CONNECTIONS, |allowed| allowed.min(MAX_CONNECTIONS))
+    let allowed = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX);
+    (allowed - allowed / SLACK).clamp(1, MAX_CONNECTIONS)
 }
 
 /// True when the client closed the connection before it was accepted.

@@ -1,7 +1,7 @@
 //! Permits: bounds on connections, and on the requests whose bodies are awaited, in
 //! all and for each client address.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,11 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_secs(75);
 /// Requests at once whose bodies may be awaited: each may take 16 KiB of memory for
 /// its body, and as much again for what it came in.
-const MAX_BODIES: usize = 2048;
+const MAX_BODIES: usize = 1024;
+
+/// This part of the permits may be in use beyond the bound, by connections that were
+/// told to give way: a newcomer need not wait for them.
+pub(super) const SLACK: usize = 32;
 
 /// Number of permits that are held, in all and by client.
 struct Counts {
@@ -90,9 +94,12 @@ pub(super) struct Permits {
 }
 
 struct Held {
+    /// Without those that were told to give way.
     counts: Counts,
-    connections: HashMap<u64, Arc<Activity>>,
+    connections: BTreeMap<u64, Arc<Activity>>,
     last: u64,
+    /// Connections that were told to give way and are not closed yet.
+    leaving: usize,
 }
 
 /// Number of a connection that holds a permit.
@@ -103,29 +110,22 @@ impl Permits {
         Self {
             held: Mutex::new(Held {
                 counts: Counts::new(most),
-                connections: HashMap::new(),
+                connections: BTreeMap::new(),
                 last: 0,
+                leaving: 0,
             }),
             released: Notify::new(),
         }
     }
 
-    /// Waits until a connection that gives way, if one must, is closed: the bound
-    /// holds at every moment.
+    /// Waits while many connections that were told to give way are still open, so that
+    /// descriptors are bounded too.
     pub(super) async fn admit(&self, newcomer: &Arc<Activity>) -> Permit {
-        let mut leaving = None;
         loop {
             // From here on no release is missed.
             let released = pin!(self.released.notified());
-            {
-                let mut held = self.held();
-                let room = held.counts.room(newcomer.client);
-                if room == Room::Free {
-                    return held.insert(newcomer);
-                }
-                if leaving.is_none_or(|id| !held.connections.contains_key(&id)) {
-                    leaving = held.make_way(newcomer.client, &room);
-                }
+            if let Some(permit) = self.held().admit(newcomer) {
+                return permit;
             }
             released.await;
         }
@@ -133,8 +133,10 @@ impl Permits {
 
     pub(super) fn release(&self, Permit(id): Permit) {
         let mut held = self.held();
-        if let Some(activity) = held.connections.remove(&id) {
-            held.counts.remove(activity.client);
+        match held.connections.remove(&id) {
+            Some(activity) if activity.gives_way() => held.leaving -= 1,
+            Some(activity) => held.counts.remove(activity.client),
+            None => {}
         }
         drop(held);
         self.released.notify_waiters();
@@ -146,62 +148,68 @@ impl Permits {
 }
 
 impl Held {
-    fn insert(&mut self, newcomer: &Arc<Activity>) -> Permit {
+    fn admit(&mut self, newcomer: &Arc<Activity>) -> Option<Permit> {
+        if self.leaving > self.counts.most / SLACK {
+            return None;
+        }
+        let room = self.counts.room(newcomer.client);
+        if room != Room::Free {
+            self.make_way(newcomer.client, &room)?;
+        }
         self.last += 1;
         self.counts.add(newcomer.client);
         self.connections.insert(self.last, Arc::clone(newcomer));
-        Permit(self.last)
+        Some(Permit(self.last))
     }
 
     /// Tells the connection that has been idle for longest to end.
-    fn make_way(&mut self, client: Client, room: &Room) -> Option<u64> {
+    fn make_way(&mut self, client: Client, room: &Room) -> Option<()> {
         let own = *room == Room::ShareFull;
-        let eligible = self
+        let longest = self
             .connections
-            .iter()
-            .filter(|(_, one)| !one.gives_way() && (!own || one.client == client));
-        let (&id, longest) = eligible.min_by_key(|(_, one)| one.rank())?;
+            .values()
+            .filter(|one| !one.gives_way() && (!own || one.client == client))
+            .min_by_key(|one| one.rank())?;
         longest.gives_way.store(true, Ordering::Relaxed);
         longest.stop.cancel();
-        Some(id)
+        self.counts.remove(longest.client);
+        self.leaving += 1;
+        Some(())
     }
 }
 
 /// Bound on the requests whose bodies are awaited, over all connections.
-pub(super) struct Bodies(Mutex<Counts>);
+pub(super) struct Bodies(Arc<Mutex<Counts>>);
 
-impl Default for Bodies {
-    fn default() -> Self {
-        Self(Mutex::new(Counts::new(MAX_BODIES)))
-    }
-}
-
-pub(super) struct BodyPermit<'a> {
-    bodies: &'a Bodies,
+pub(super) struct BodyPermit {
+    counts: Arc<Mutex<Counts>>,
     client: Client,
 }
 
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Counts::new(MAX_BODIES))))
+    }
+}
+
 impl Bodies {
-    pub(super) fn admit(&self, activity: &Activity) -> Option<BodyPermit<'_>> {
+    pub(super) fn admit(&self, activity: &Activity) -> Option<BodyPermit> {
         let client = activity.client;
-        let mut counts = self.counts();
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (counts.room(client) == Room::Free).then(|| {
             counts.add(client);
             BodyPermit {
-                bodies: self,
+                counts: Arc::clone(&self.0),
                 client,
             }
         })
     }
-
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Drop for BodyPermit<'_> {
+impl Drop for BodyPermit {
     fn drop(&mut self) {
-        self.bodies.counts().remove(self.client);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.remove(self.client);
     }
 }
 
@@ -358,20 +366,20 @@ mod tests {
         idle_since(&held[2], 3);
         let gave_way = || held.each_ref().map(|one| one.gives_way());
         // A share is two of four: an own one gives way, though another is idle for longer.
-        for (newcomer, number, expected) in [
-            (from(1), 1, [false, true, false, false]),
-            (from(4), 3, [false, true, false, true]),
-        ] {
-            let mut admitted = pin!(permits.admit(&newcomer));
-            tokio::select! {
-                biased;
-                _ = &mut admitted => panic!("the bound is exceeded"),
-                () = tokio::task::yield_now() => {}
-            }
-            assert_eq!(gave_way(), expected);
-            permits.release(Permit(numbers[number].0));
-            admitted.await;
+        let newcomer = from(1);
+        permits.admit(&newcomer).await;
+        assert_eq!(gave_way(), [false, true, false, false]);
+        // Until it is closed nobody else is let in.
+        let newcomer = from(4);
+        let mut admitted = pin!(permits.admit(&newcomer));
+        tokio::select! {
+            biased;
+            _ = &mut admitted => panic!("the bound is exceeded"),
+            () = tokio::task::yield_now() => {}
         }
+        permits.release(numbers.swap_remove(1));
+        admitted.await;
+        assert_eq!(gave_way(), [false, true, false, true]);
     }
 
     #[test]
@@ -387,6 +395,6 @@ mod tests {
         assert!(hold(&third).is_empty());
         drop((first, second));
         assert_eq!(hold(&third).len(), MAX_BODIES / 2);
-        assert!(bodies.counts().by_client.is_empty());
+        assert!(bodies.0.lock().unwrap().by_client.is_empty());
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Server;
 use super::date::date;
-use super::permits::Activity;
+use super::permits::{Activity, BodyPermit};
 use crate::http::client::Peer;
 use crate::http::error::ApiError;
 use crate::http::service::Service;
@@ -73,8 +73,8 @@ pub(super) async fn answer(
         (service.refuse(peer, &request, error), false)
     } else if !has_body {
         (service.call(peer, request).await?, true)
-    } else if let Some(_permit) = server.bodies.admit(activity) {
-        with_body(service, peer, request).await?
+    } else if let Some(permit) = server.bodies.admit(activity) {
+        with_body(service, peer, request, permit).await?
     } else {
         let busy = ApiError::busy("too many requests are being received at the moment");
         (service.refuse(peer, &request, busy), false)
@@ -145,11 +145,12 @@ async fn with_body(
     service: &Service,
     peer: Peer,
     request: Request<Incoming>,
+    permit: BodyPermit,
 ) -> Result<(Response, bool), Infallible> {
     let waits = request.headers().contains_key(header::EXPECT);
     let (give_back, given_back) = oneshot::channel();
     let request = without_unused(request).map(|body| LentBody {
-        body: Some(body),
+        lent: Some((body, permit)),
         is_begun: false,
         give_back: Some(give_back),
     });
@@ -157,7 +158,7 @@ async fn with_body(
     let is_usable = match given_back.await {
         // To read on would send 100 Continue (RFC 9110 section 10.1.1).
         Ok((_, is_begun)) if waits && !is_begun => false,
-        Ok((body, _)) => discard(body).await,
+        Ok((lent, _)) => discard(lent).await,
         // It was read to its end, or broke off.
         Err(_) => true,
     };
@@ -183,7 +184,7 @@ fn without_unused(mut request: Request<Incoming>) -> Request<Incoming> {
 
 /// Reads and drops the rest, within bounds; true when that was all. Many clients send
 /// the whole body before they read the response.
-async fn discard(mut body: Incoming) -> bool {
+async fn discard((mut body, _permit): Lent) -> bool {
     let rest = async {
         let mut left = MAX_DISCARDED;
         while let Some(frame) = body.frame().await {
@@ -201,11 +202,14 @@ async fn discard(mut body: Incoming) -> bool {
         .unwrap_or(false)
 }
 
+type Lent = (Incoming, BodyPermit);
+
 /// A body that comes back when the service drops it unread.
 struct LentBody {
-    body: Option<Incoming>,
+    /// None once it has ended.
+    lent: Option<Lent>,
     is_begun: bool,
-    give_back: Option<oneshot::Sender<(Incoming, bool)>>,
+    give_back: Option<oneshot::Sender<(Lent, bool)>>,
 }
 
 impl Body for LentBody {
@@ -217,33 +221,34 @@ impl Body for LentBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.is_begun = true;
-        let Some(body) = &mut self.body else {
+        let Some((body, _)) = &mut self.lent else {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) {
-            self.body = None;
+            self.lent = None;
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.lent
+            .as_ref()
+            .is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(SizeHint::default, Body::size_hint)
+        let lent = self.lent.as_ref();
+        lent.map_or_else(SizeHint::default, |(body, _)| body.size_hint())
     }
 }
 
 impl Drop for LentBody {
     fn drop(&mut self) {
-        if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take())
-            && !body.is_end_stream()
+        if let (Some(lent), Some(give_back)) = (self.lent.take(), self.give_back.take())
+            && !lent.0.is_end_stream()
         {
-            let _ = give_back.send((body, self.is_begun));
+            let _ = give_back.send((lent, self.is_begun));
         }
     }
 }

@@ -22,7 +22,7 @@ macro_rules! names {
         pub mod name {
             use super::Name;
             $(pub const $name: Name = Name(stringify!($name));)*
-            pub(super) const ALL: &[Name] = &[$($name),*];
+            pub const ALL: &[Name] = &[$($name),*];
         }
     };
 }
@@ -151,71 +151,4 @@ fn nearly(name: &str) -> Option<Name> {
         let mut endings = ["_URL", "_URI", "_SECONDS"].into_iter();
         endings.find_map(|ending| Name::find(upper.strip_suffix(ending)?))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(environment: &[(&str, &str)], file: &str) -> Settings {
-        let environment = environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)));
-        Settings::from_parts(environment, Some(file)).unwrap()
-    }
-
-    #[test]
-    fn of_two_lines_with_one_name_the_last_counts() {
-        let settings = settings(&[], "PORT=1\nPORT=2\n");
-        assert_eq!(settings.get(name::PORT), Some("2"));
-    }
-
-    #[test]
-    fn fr_30_the_environment_beats_the_file_unless_it_is_empty() {
-        for (real, value) in [("18081", "18081"), ("", "18080"), (" 18081 ", "18081")] {
-            let settings = settings(&[("PORT", real)], "PORT=18080\n");
-            assert_eq!(settings.get(name::PORT), Some(value));
-            assert!(settings.warnings().is_empty());
-        }
-        let warnings = ["PORT is empty, which counts as not set"];
-        assert_eq!(settings(&[("PORT", "")], "").warnings(), warnings);
-    }
-
-    #[test]
-    fn every_setting_comes_from_the_environment_and_the_file_and_is_in_the_example() {
-        let example = include_str!("../../.env.example");
-        for &name in name::ALL {
-            for from in [
-                settings(&[(name.0, "x")], ""),
-                settings(&[], &format!("{name}=x")),
-            ] {
-                assert_eq!(from.get(name), Some("x"), "{name}");
-            }
-            let is_shown = example.contains(&format!("{name}="));
-            assert!(is_shown || name == name::FLASK_ENV, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_name_in_the_file_that_is_nearly_a_setting_is_warned_of() {
-        for (odd, meant) in [
-            ("APP_EVN", Some("APP_ENV")),
-            ("port", Some("PORT")),
-            ("KEYLIFETIME", Some("KEY_LIFETIME")),
-            ("AUTH_RATES", Some("AUTH_RATE")),
-            ("TRUSTED_PROXY", Some("TRUSTED_PROXIES")),
-            ("TOKEN_LIFE_TIME", Some("TOKEN_LIFETIME")),
-            ("ISSUER_URL", Some("ISSUER")),
-            ("KEY_LEAD_SECONDS", Some("KEY_LEAD")),
-            ("DATABASE_USER", None),
-            ("ROOT", None),
-            ("DATABASE_PASSWORD", None),
-        ] {
-            let said = settings(&[], &format!("{odd}=1")).warnings().pop();
-            let meant = meant.map(|name| {
-                format!(".env sets {odd}, which is not a setting: did you mean {name}?")
-            });
-            assert_eq!(said, meant);
-        }
-    }
 }

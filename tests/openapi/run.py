@@ -109,8 +109,8 @@ def read(log: str) -> tuple[collections.Counter, list]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="fewer cases")
-    parser.add_argument("--seed", type=int, help="repeats a run")
+    parser.add_argument("--short", action="store_true", help="fewer cases, others in each run too")
+    parser.add_argument("--seed", type=int, help="that of the run to repeat; otherwise a new one")
     asked = parser.parse_args()
     cases, least = SHORT if asked.short else LONG
     seed = asked.seed or random.randrange(1, 2**32)

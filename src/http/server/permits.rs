@@ -36,7 +36,7 @@ struct Counts {
 }
 
 #[derive(PartialEq, Eq)]
-enum Room {
+enum Capacity {
     Free,
     /// The client has its share, which is half of all.
     ShareFull,
@@ -55,14 +55,14 @@ impl Counts {
         }
     }
 
-    fn room(&self, client: Client) -> Room {
+    fn capacity(&self, client: Client) -> Capacity {
         let held = client.and_then(|client| self.by_client.get(&client));
         if held.is_some_and(|&held| held >= self.most.div_ceil(2)) {
-            Room::ShareFull
+            Capacity::ShareFull
         } else if self.all >= self.most {
-            Room::Full
+            Capacity::Full
         } else {
-            Room::Free
+            Capacity::Free
         }
     }
 
@@ -152,9 +152,9 @@ impl Held {
         if self.leaving > self.counts.most / SLACK {
             return None;
         }
-        let room = self.counts.room(newcomer.client);
-        if room != Room::Free {
-            self.make_way(newcomer.client, &room)?;
+        let capacity = self.counts.capacity(newcomer.client);
+        if capacity != Capacity::Free {
+            self.end_longest_idle(newcomer.client, &capacity)?;
         }
         self.last += 1;
         self.counts.add(newcomer.client);
@@ -163,8 +163,8 @@ impl Held {
     }
 
     /// Tells the connection that has been idle for longest to end.
-    fn make_way(&mut self, client: Client, room: &Room) -> Option<()> {
-        let own = *room == Room::ShareFull;
+    fn end_longest_idle(&mut self, client: Client, capacity: &Capacity) -> Option<()> {
+        let own = *capacity == Capacity::ShareFull;
         let longest = self
             .connections
             .values()
@@ -196,7 +196,7 @@ impl Bodies {
     pub(super) fn admit(&self, activity: &Activity) -> Option<BodyPermit> {
         let client = activity.client;
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (counts.room(client) == Room::Free).then(|| {
+        (counts.capacity(client) == Capacity::Free).then(|| {
             counts.add(client);
             BodyPermit {
                 counts: Arc::clone(&self.0),
@@ -224,12 +224,13 @@ pub(super) struct Activity {
     requests: AtomicU32,
     is_http2: AtomicBool,
     has_begun: AtomicBool,
-    /// When it was accepted, or a request last began or was answered. Milliseconds.
+    /// Time at which it was accepted, or a request last began or was answered.
+    /// Milliseconds.
     since: AtomicU64,
-    /// HTTP/1.1: when the first byte of an unfinished header section came; 0 without one.
-    head_since: AtomicU64,
+    /// HTTP/1.1: time of the first byte of an unfinished header section; 0 without one.
+    header_since: AtomicU64,
     /// The last four bytes read.
-    tail: AtomicU32,
+    last_bytes: AtomicU32,
     /// The client may still be sending what will not be used.
     pub(super) lingers: AtomicBool,
 }
@@ -244,8 +245,8 @@ impl Activity {
             is_http2: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             since: AtomicU64::new(millis()),
-            head_since: AtomicU64::new(0),
-            tail: AtomicU32::new(0),
+            header_since: AtomicU64::new(0),
+            last_bytes: AtomicU32::new(0),
             lingers: AtomicBool::new(false),
         }
     }
@@ -264,14 +265,16 @@ impl Activity {
         if bytes.is_empty() || self.is_http2.load(Ordering::Relaxed) {
             return;
         }
-        let tail = self.tail.load(Ordering::Relaxed);
+        let last_bytes = self.last_bytes.load(Ordering::Relaxed);
         let last = &bytes[bytes.len().saturating_sub(4)..];
-        let tail = last.iter().fold(tail, |tail, &b| tail << 8 | u32::from(b));
-        self.tail.store(tail, Ordering::Relaxed);
+        let last_bytes = last
+            .iter()
+            .fold(last_bytes, |all, &b| all << 8 | u32::from(b));
+        self.last_bytes.store(last_bytes, Ordering::Relaxed);
         if self.requests.load(Ordering::Relaxed) == 0
-            && self.head_since.load(Ordering::Relaxed) == 0
+            && self.header_since.load(Ordering::Relaxed) == 0
         {
-            self.head_since.store(millis(), Ordering::Relaxed);
+            self.header_since.store(millis(), Ordering::Relaxed);
         }
     }
 
@@ -280,7 +283,7 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.is_http2.store(is_http2, Ordering::Relaxed);
         self.has_begun.store(true, Ordering::Relaxed);
-        self.head_since.store(0, Ordering::Relaxed);
+        self.header_since.store(0, Ordering::Relaxed);
         self.since.store(millis(), Ordering::Relaxed);
         UnderWay {
             activity: self,
@@ -288,13 +291,13 @@ impl Activity {
         }
     }
 
-    /// When it has waited for too long.
+    /// Time at which it has waited for too long.
     pub(super) fn deadline(&self) -> Instant {
-        let head = self.head_since.load(Ordering::Relaxed);
-        let (from, time) = match (head, self.has_begun()) {
+        let header = self.header_since.load(Ordering::Relaxed);
+        let (from, time) = match (header, self.has_begun()) {
             (0, true) => (self.since.load(Ordering::Relaxed), IDLE),
             (0, false) => (self.since.load(Ordering::Relaxed), HEADER_TIMEOUT),
-            (head, _) => (head, HEADER_TIMEOUT),
+            (header, _) => (header, HEADER_TIMEOUT),
         };
         *EPOCH + Duration::from_millis(from) + time
     }
@@ -319,10 +322,10 @@ impl Drop for UnderWay<'_> {
         activity.requests.fetch_sub(1, Ordering::Relaxed);
         // Behind a request without a body, what came last was the end of its header
         // section, or part of the next one's.
-        let tail = activity.tail.load(Ordering::Relaxed).to_be_bytes();
-        let is_whole = tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n");
+        let last_bytes = activity.last_bytes.load(Ordering::Relaxed).to_be_bytes();
+        let is_whole = last_bytes.ends_with(b"\n\r\n") || last_bytes.ends_with(b"\n\n");
         if !self.has_body && !is_whole && !activity.is_http2.load(Ordering::Relaxed) {
-            activity.head_since.store(now, Ordering::Relaxed);
+            activity.header_since.store(now, Ordering::Relaxed);
         }
     }
 }

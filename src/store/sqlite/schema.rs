@@ -141,7 +141,7 @@ pub(super) fn check(conn: &Connection) -> Result<(), OpenError> {
 }
 
 fn unusable(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
-    // What another program planted would run with each of our writes.
+    // A trigger that another program planted would run with each of our writes.
     let planted = conn
         .query_row(
             "SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view') LIMIT 1",

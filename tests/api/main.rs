@@ -14,6 +14,7 @@ mod config;
 mod database;
 mod errors;
 mod fernet;
+mod hashing;
 mod health;
 mod issuer;
 mod jwks;

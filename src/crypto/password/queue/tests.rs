@@ -1,0 +1,164 @@
+use std::sync::mpsc;
+
+use super::*;
+
+const NOW: Duration = Duration::ZERO;
+const TOO_LONG: Duration = Duration::from_secs(4);
+
+/// A job that has waited for so long.
+fn job(waited: Duration) -> Job {
+    Job {
+        run: Box::new(|_| true),
+        queued_at: Instant::now().checked_sub(waited).unwrap(),
+    }
+}
+
+/// Queues of hashes that take 20 ms, or 160 ms where they are slow.
+fn queues(threads: usize) -> Queues {
+    Queues::new(2 * 20_000, threads)
+}
+
+fn add(queues: &mut Queues, queue: usize, client: Client, jobs: usize) {
+    for _ in 0..jobs {
+        queues.all[queue].jobs.push(client, job(NOW));
+    }
+}
+
+#[test]
+fn a_queue_does_not_lose_its_turn_to_jobs_that_have_waited_too_long() {
+    let mut queues = queues(1);
+    for waited in [TOO_LONG, TOO_LONG, NOW, TOO_LONG] {
+        queues.all[SIGN_INS].jobs.push(1, job(waited));
+    }
+    let (_, next) = queues.next().unwrap();
+    assert!(next.queued_at.elapsed() < MAX_WAIT);
+    assert!(queues.next().is_none());
+    assert_eq!(queues.all[SIGN_INS].jobs.len(), 0);
+}
+
+#[test]
+fn queues_get_equal_time_and_slow_jobs_half_of_the_threads() {
+    let mut queues = queues(4);
+    for queue in [SIGN_INS, SIGN_UPS, SLOW_SIGN_INS] {
+        add(&mut queues, queue, 1, 100);
+    }
+    let mut served = [0; 3];
+    for _ in 0..85 {
+        let (queue, _) = queues.next().unwrap();
+        served[queue] += 1;
+        queues.ended(queue, None);
+    }
+    assert_eq!(served, [40, 40, 5]);
+    let running = std::iter::from_fn(|| queues.next());
+    let running: Vec<_> = running.map(|(queue, _)| queue).collect();
+    let slow = running.iter().filter(|queue| **queue == SLOW_SIGN_INS);
+    assert_eq!((slow.count(), running.len()), (2, 122));
+    queues.ended(SLOW_SIGN_INS, None);
+    assert_eq!(queues.next().map(|(queue, _)| queue), Some(SLOW_SIGN_INS));
+}
+
+#[test]
+fn a_queue_that_was_empty_does_not_make_up_for_it() {
+    let mut queues = queues(1);
+    add(&mut queues, SIGN_INS, 1, 200);
+    for _ in 0..100 {
+        queues.next().unwrap();
+    }
+    for _ in 0..50 {
+        queues.admit(SIGN_UPS, 1, job(NOW)).unwrap();
+    }
+    let next: Vec<_> = std::iter::from_fn(|| queues.next()).take(20).collect();
+    let sign_ups = next.iter().filter(|(queue, _)| *queue == SIGN_UPS).count();
+    assert!((9..=11).contains(&sign_ups), "{sign_ups}");
+}
+
+/// A hasher of one thread, which is busy until the sender is dropped.
+async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
+    let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
+    let (release, released) = mpsc::channel();
+    let (begin, began) = oneshot::channel();
+    let block = Job {
+        run: Box::new(move |_| {
+            let _ = begin.send(());
+            released.recv().is_ok()
+        }),
+        queued_at: Instant::now(),
+    };
+    hasher.shared.0.lock().admit(SIGN_INS, 1, block).unwrap();
+    hasher.shared.0.changed.notify_one();
+    began.await.unwrap();
+    (hasher, release)
+}
+
+#[tokio::test]
+async fn a_job_that_could_start_within_two_seconds_is_admitted_and_no_other() {
+    let (hasher, release) = busy().await;
+    let mean = |micros| {
+        let mut queues = hasher.shared.0.lock();
+        (queues.all[SIGN_INS].mean, queues.all[SIGN_UPS].mean) =
+            (Duration::from_micros(micros), Duration::from_micros(micros));
+    };
+    for queue in [SIGN_INS, SIGN_UPS] {
+        add(&mut hasher.shared.0.lock(), queue, 1, 1);
+    }
+    assert_eq!(hasher.queued(), (1, 1));
+    // Two are ahead on one thread.
+    mean(1_000_001);
+    let refused = hasher.run(SIGN_INS, 1, |_| ()).await;
+    assert_eq!(refused, Err(HashError::Overloaded));
+    mean(1_000_000);
+    let (admitted, ()) = tokio::join!(hasher.run(SIGN_INS, 1, |_| ()), async {
+        assert_eq!(hasher.queued(), (2, 1));
+        drop(release);
+    });
+    assert_eq!(admitted, Ok(()));
+}
+
+#[tokio::test]
+async fn a_job_that_has_waited_too_long_is_not_begun() {
+    let (hasher, release) = busy().await;
+    let (begin, began) = mpsc::channel();
+    let stale = Job {
+        run: Box::new(move |_| begin.send(()).is_ok()),
+        queued_at: Instant::now().checked_sub(TOO_LONG).unwrap(),
+    };
+    hasher.shared.0.lock().admit(SIGN_INS, 1, stale).unwrap();
+    drop(release);
+    assert_eq!(hasher.run(SIGN_INS, 1, |_| ()).await, Ok(()));
+    assert!(began.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_job_that_panics_fails_alone() {
+    let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
+    for queue in [SIGN_INS, SLOW_SIGN_INS] {
+        let panics = |_: &mut Workspace| std::panic::resume_unwind(Box::new("a panic"));
+        let failed = hasher.run(queue, 1, panics).await;
+        assert_eq!(failed, Err::<(), _>(HashError::Failed));
+        assert_eq!(hasher.run(queue, 1, |_| ()).await, Ok(()));
+    }
+}
+
+#[test]
+fn the_mean_follows_by_an_eighth() {
+    let mut queues = queues(1);
+    let mean = |queues: &Queues| queues.all[SIGN_INS].mean.as_micros();
+    assert_eq!(mean(&queues), 20_000);
+    queues.ended(SIGN_INS, Some(Duration::from_micros(20_000 + 800)));
+    assert_eq!(mean(&queues), 20_100);
+}
+
+#[test]
+fn the_estimate_counts_a_turn_of_each_client_and_other_queues_only_for_as_long() {
+    let mut queues = queues(2);
+    add(&mut queues, SIGN_UPS, 1, 500);
+    assert_eq!(queues.wait(SIGN_INS, 1), Duration::ZERO);
+    add(&mut queues, SIGN_INS, 1, 10);
+    assert_eq!(queues.wait(SIGN_INS, 1), Duration::from_millis(200));
+    // One of client 1, and as long of the sign-ups.
+    assert_eq!(queues.wait(SIGN_INS, 2), Duration::from_millis(20));
+    queues.all[SIGN_UPS].jobs = Turns::default();
+    assert_eq!(queues.wait(SIGN_INS, 1), Duration::from_millis(100));
+    add(&mut queues, SLOW_SIGN_INS, 3, 100);
+    assert_eq!(queues.wait(SIGN_INS, 2), Duration::from_millis(20));
+}

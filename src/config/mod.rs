@@ -1,8 +1,6 @@
 //! The configuration: what may be set, within which bounds, and what is said
 //! when it is not. The one reader of the environment, but for systemd's variables.
-//!
-//! A new setting: its name in `settings.rs`, its field in the struct of its topic in
-//! [`Config`], its reader in `values.rs`, its lines in `.env.example` and README.
+//! CONTRIBUTING.md lists the places of a new setting.
 
 mod dotenv;
 mod settings;

@@ -311,8 +311,23 @@ fn every_setting_comes_from_the_environment_and_the_file_and_is_in_the_example()
 }
 
 #[test]
+fn the_table_in_readme_has_every_setting_and_no_other() {
+    let readme = include_str!("../../README.md");
+    let (_, table) = readme.split_once("\n| variable | default | |\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let shown = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    // Stands in the row of APP_ENV.
+    let mut shown: Vec<_> = shown.chain(["FLASK_ENV"]).map(str::to_owned).collect();
+    let mut all: Vec<_> = name::ALL.iter().map(ToString::to_string).collect();
+    shown.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(shown, all);
+}
+
+#[test]
 fn a_name_in_the_file_that_is_nearly_a_setting_is_warned_of() {
-    for (odd, meant) in [
+    for (wrong, meant) in [
         ("APP_EVN", Some("APP_ENV")),
         ("port", Some("PORT")),
         ("KEYLIFETIME", Some("KEY_LIFETIME")),
@@ -325,9 +340,9 @@ fn a_name_in_the_file_that_is_nearly_a_setting_is_warned_of() {
         ("ROOT", None),
         ("DATABASE_PASSWORD", None),
     ] {
-        let said = settings(&[], &format!("{odd}=1")).warnings().pop();
+        let said = settings(&[], &format!("{wrong}=1")).warnings().pop();
         let meant = meant
-            .map(|name| format!(".env sets {odd}, which is not a setting: did you mean {name}?"));
+            .map(|name| format!(".env sets {wrong}, which is not a setting: did you mean {name}?"));
         assert_eq!(said, meant);
     }
 }

@@ -19,9 +19,6 @@ use crate::lifecycle::Policy;
 
 /// Longest wait for a manager that does not read its messages.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
-/// A rotation loop that is silent for this long hangs: it beats twice a second,
-/// and its longest steps are to wait for a lock on the database and to create a key.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 /// The manager's variables; all none when the service runs under no manager.
 #[derive(Clone, Debug, Default)]
@@ -105,11 +102,11 @@ impl Reporter {
     /// Does not return.
     async fn keep_alive(&self, watchdog: Duration) {
         loop {
-            let silence = self.heartbeat.silence();
-            if silence < HANGS_AFTER {
-                self.notify("WATCHDOG=1\n").await;
-            } else {
+            if self.heartbeat.hangs() {
+                let silence = self.heartbeat.silence();
                 tracing::error!("the key rotation has hung for {silence:?}");
+            } else {
+                self.notify("WATCHDOG=1\n").await;
             }
             tokio::time::sleep(watchdog / 2).await;
         }

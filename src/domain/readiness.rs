@@ -44,6 +44,9 @@ impl Readiness {
             self.heartbeat
                 .is_failing()
                 .then_some("the rotation of keys fails"),
+            self.heartbeat
+                .hangs()
+                .then_some("the rotation of keys hangs"),
         ]
         .into_iter()
         .flatten()

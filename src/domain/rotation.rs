@@ -23,6 +23,9 @@ use crate::store::{KeyChange, KeyRows, NewKey, Store, StoreError};
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// Interval of the checks for new key events and clock steps.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
+/// A loop that is silent for this long hangs: it beats twice a second, and its longest
+/// steps are to wait for a lock on the database and to create a key.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
 /// Delay after a failed tick.
 const RETRY: Duration = Duration::from_secs(1);
 /// Loads in one tick until its new key shows; each load gets past twice as many
@@ -350,6 +353,11 @@ impl Heartbeat {
     pub fn silence(&self) -> Duration {
         let last = Duration::from_millis(self.last_beat.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(last)
+    }
+
+    /// True when the last beat is a minute ago.
+    pub fn hangs(&self) -> bool {
+        self.silence() >= HANGS_AFTER
     }
 
     /// Number of ticks that have failed.

@@ -164,6 +164,17 @@ async fn while_the_rotation_fails_it_is_not_ready_though_a_key_still_signs() {
     assert!(page.contains("\njwks_rotation_failing 0\n"), "{page}");
 }
 
+/// The clock of the heartbeat is tokio's; a minute of it is over at once.
+#[tokio::test]
+async fn while_the_rotation_hangs_it_is_not_ready() {
+    let app = TestApp::start().await;
+    is_good(&readyz(&app).await, "ready");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    is_not_ready(&readyz(&app).await, &["the rotation of keys hangs"]);
+}
+
 #[tokio::test]
 async fn everything_that_is_wrong_is_named() {
     let mut app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");

@@ -103,8 +103,9 @@ impl App {
         }
     }
 
-    /// Serves until `stop`. When it returns, connections are drained, all tasks have
-    /// ended and the database is closed. An error names a task that ended by itself.
+    /// Serves until `stop`. When it returns, connections are drained, its tasks have
+    /// ended and the database is closed; only streams of an HTTP/2 connection that was
+    /// cut off may still be ending. An error names a task that ended by itself.
     pub async fn run(
         self,
         listeners: Listeners,

@@ -28,8 +28,9 @@ use request::Connection;
 const MAX_CONNECTIONS: usize = 2048;
 /// Open files that are kept for the database, the log and the listeners.
 const RESERVED_FILES: u64 = 48;
-/// Time for requests that are under way when the service stops. Supervisors
-/// kill after ten seconds; the rest is for closing the database.
+/// Time for requests that are under way when the service stops. Supervisors kill after
+/// ten seconds; the rest is for closing the database, which takes longer only while
+/// another program holds a lock on it.
 const DRAIN: Duration = Duration::from_secs(7);
 /// Pause when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

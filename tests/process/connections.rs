@@ -97,7 +97,7 @@ fn requests_that_are_sent_ahead_are_answered_in_their_order() {
 }
 
 #[test]
-fn a_head_may_have_16_kib_and_100_fields() {
+fn a_header_section_may_have_16_kib_and_100_fields() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let long = |size: usize| format!("Host: x\r\nX: {}\r\n", "x".repeat(size));
@@ -110,7 +110,7 @@ fn a_head_may_have_16_kib_and_100_fields() {
         ("no field at all", "nonsense\r\n".to_owned(), 400),
     ] {
         let mut connection = Connection::open(server.addr);
-        // The refusal of the last comes behind the answer to the first.
+        // The refusal of the last comes after the answer to the first.
         let head = format!("GET /healthz HTTP/1.1\r\n{fields}\r\n");
         connection.write(format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{head}").as_bytes());
         assert_eq!(connection.read_reply("GET").status, 200, "{what}");
@@ -149,7 +149,7 @@ fn a_request_that_rfc_9112_forbids_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_connection_goes_on_behind_a_refusal_with_a_body() {
+fn a_connection_goes_on_after_a_refusal_with_a_body() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connection = Connection::open(server.addr);

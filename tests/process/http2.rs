@@ -118,7 +118,7 @@ async fn answers_without_a_body_state_no_length() {
 }
 
 #[tokio::test]
-async fn a_head_may_have_16_kib_and_100_fields() {
+async fn a_header_section_may_have_16_kib_and_100_fields() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let client = connect(server.addr).await;

@@ -37,7 +37,7 @@ pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
         // `Activity` times header sections and idle connections.
         .header_read_timeout(None)
         .auto_date_header(false)
-        // Answers are short: copying a body behind its header section is cheaper
+        // Answers are short: copying a body after its header section is cheaper
         // than sending the two as a list.
         .writev(false)
         .max_buf_size(MAX_HEADER_SECTION);
@@ -53,7 +53,8 @@ pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
     http
 }
 
-/// Serves a connection to its end: the client's, a time-out's, or the server's.
+/// Serves a connection until the client ends it, it times out, or it is told to stop;
+/// then lets its requests end, for at most [`GRACE`], unless it is evicted.
 pub(super) async fn run(stream: TcpStream, shared: Connection) {
     let shared = Arc::new(shared);
     let (server, activity) = (&shared.server, &shared.activity);
@@ -95,12 +96,12 @@ pub(super) async fn run(stream: TcpStream, shared: Connection) {
         return;
     }
     connection.as_mut().graceful_shutdown();
-    if activity.gives_way() {
-        // HTTP/2 is told with a GOAWAY; nothing is waited for.
+    if activity.is_evicted() {
+        // HTTP/2 sends its GOAWAY; nothing is waited for.
         let _ = timeout(Duration::ZERO, connection).await;
         return;
     }
-    let gives_way = async {
+    let evicted = async {
         if server.drain.is_cancelled() {
             pending::<()>().await;
         }
@@ -109,7 +110,7 @@ pub(super) async fn run(stream: TcpStream, shared: Connection) {
     tokio::select! {
         _ = connection.as_mut() => {}
         () = server.cut_off.cancelled() => {}
-        () = gives_way => {}
+        () = evicted => {}
         () = sleep(GRACE) => {}
     }
 }
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    async fn a_kept_connection_may_be_idle_for_longer_than_a_header_section_may_take() {
         let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         for (sent, closed_after) in [
             (String::new(), HEADER_TIMEOUT),

@@ -1,4 +1,4 @@
-//! Accepts connections within a bound, and drains them when told to stop.
+//! Accepts connections within a bound, and drains them at the stop.
 
 mod connection;
 mod date;
@@ -95,11 +95,11 @@ impl Server {
         loop {
             let accepted = listener.accept().await;
             if let Err(e) = &accepted
-                && is_the_clients(e)
+                && is_client_abort(e)
             {
                 continue;
             }
-            self.tell_of_change(accepted.as_ref().err());
+            self.log_accept_change(accepted.as_ref().err());
             let Ok((stream, addr)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// Logs that connections can no longer be accepted, or can be again: each once.
-    fn tell_of_change(&self, error: Option<&io::Error>) {
+    fn log_accept_change(&self, error: Option<&io::Error>) {
         let fails = error.is_some();
         if self.accept_fails.load(Ordering::Relaxed) == fails
             || self.accept_fails.swap(fails, Ordering::Relaxed) == fails
@@ -147,7 +147,7 @@ fn max_connections() -> usize {
 }
 
 /// True when the client closed the connection before it was accepted.
-fn is_the_clients(error: &io::Error) -> bool {
+fn is_client_abort(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -24,13 +24,13 @@ pub(super) const IDLE: Duration = Duration::from_secs(75);
 /// its body, and as much again for what it came in.
 const MAX_BODIES: usize = 1024;
 
-/// This part of the permits may be in use beyond the bound, by connections that were
-/// told to give way: a newcomer need not wait for them.
+/// Evicted connections may hold one in so many permits beyond the bound until they are
+/// closed: a newcomer need not wait for them.
 pub(super) const SLACK: usize = 32;
 
 /// Number of permits that are held, in all and by client.
 struct Counts {
-    most: usize,
+    limit: usize,
     all: usize,
     by_client: HashMap<ClientKey, usize>,
 }
@@ -47,9 +47,9 @@ enum Capacity {
 type Client = Option<ClientKey>;
 
 impl Counts {
-    fn new(most: usize) -> Self {
+    fn new(limit: usize) -> Self {
         Self {
-            most,
+            limit,
             all: 0,
             by_client: HashMap::new(),
         }
@@ -57,9 +57,9 @@ impl Counts {
 
     fn capacity(&self, client: Client) -> Capacity {
         let held = client.and_then(|client| self.by_client.get(&client));
-        if held.is_some_and(|&held| held >= self.most.div_ceil(2)) {
+        if held.is_some_and(|&held| held >= self.limit.div_ceil(2)) {
             Capacity::ShareFull
-        } else if self.all >= self.most {
+        } else if self.all >= self.limit {
             Capacity::Full
         } else {
             Capacity::Free
@@ -87,18 +87,18 @@ impl Counts {
 }
 
 /// Permits of connections. When none is free, the connection that has been idle for
-/// longest gives way to a newcomer; within a full share, the one of the same client.
+/// longest is evicted for a newcomer; within a full share, the one of the same client.
 pub(super) struct Permits {
-    held: Mutex<Held>,
+    holders: Mutex<Holders>,
     released: Notify,
 }
 
-struct Held {
-    /// Without those that were told to give way.
+struct Holders {
+    /// Without those of evicted connections.
     counts: Counts,
     connections: BTreeMap<u64, Arc<Activity>>,
     last: u64,
-    /// Connections that were told to give way and are not closed yet.
+    /// Evicted connections that are not closed yet.
     leaving: usize,
 }
 
@@ -106,10 +106,10 @@ struct Held {
 pub(super) struct Permit(u64);
 
 impl Permits {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
-            held: Mutex::new(Held {
-                counts: Counts::new(most),
+            holders: Mutex::new(Holders {
+                counts: Counts::new(limit),
                 connections: BTreeMap::new(),
                 last: 0,
                 leaving: 0,
@@ -118,13 +118,13 @@ impl Permits {
         }
     }
 
-    /// Waits while many connections that were told to give way are still open, so that
-    /// descriptors are bounded too.
+    /// Waits while many evicted connections are still open, so that descriptors are
+    /// bounded too.
     pub(super) async fn admit(&self, newcomer: &Arc<Activity>) -> Permit {
         loop {
             // From here on no release is missed.
             let released = pin!(self.released.notified());
-            if let Some(permit) = self.held().admit(newcomer) {
+            if let Some(permit) = self.holders().admit(newcomer) {
                 return permit;
             }
             released.await;
@@ -132,29 +132,29 @@ impl Permits {
     }
 
     pub(super) fn release(&self, Permit(id): Permit) {
-        let mut held = self.held();
-        match held.connections.remove(&id) {
-            Some(activity) if activity.gives_way() => held.leaving -= 1,
-            Some(activity) => held.counts.remove(activity.client),
+        let mut holders = self.holders();
+        match holders.connections.remove(&id) {
+            Some(activity) if activity.is_evicted() => holders.leaving -= 1,
+            Some(activity) => holders.counts.remove(activity.client),
             None => {}
         }
-        drop(held);
+        drop(holders);
         self.released.notify_waiters();
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn holders(&self) -> MutexGuard<'_, Holders> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl Holders {
     fn admit(&mut self, newcomer: &Arc<Activity>) -> Option<Permit> {
-        if self.leaving > self.counts.most / SLACK {
+        if self.leaving > self.counts.limit / SLACK {
             return None;
         }
         let capacity = self.counts.capacity(newcomer.client);
         if capacity != Capacity::Free {
-            self.end_longest_idle(newcomer.client, &capacity)?;
+            self.evict_idlest(newcomer.client, &capacity)?;
         }
         self.last += 1;
         self.counts.add(newcomer.client);
@@ -163,14 +163,14 @@ impl Held {
     }
 
     /// Tells the connection that has been idle for longest to end.
-    fn end_longest_idle(&mut self, client: Client, capacity: &Capacity) -> Option<()> {
+    fn evict_idlest(&mut self, client: Client, capacity: &Capacity) -> Option<()> {
         let own = *capacity == Capacity::ShareFull;
         let longest = self
             .connections
             .values()
-            .filter(|one| !one.gives_way() && (!own || one.client == client))
+            .filter(|one| !one.is_evicted() && (!own || one.client == client))
             .min_by_key(|one| one.rank())?;
-        longest.gives_way.store(true, Ordering::Relaxed);
+        longest.is_evicted.store(true, Ordering::Relaxed);
         longest.stop.cancel();
         self.counts.remove(longest.client);
         self.leaving += 1;
@@ -213,14 +213,23 @@ impl Drop for BodyPermit {
     }
 }
 
-/// Times of a connection, for its time-outs, and for the choice of the one that gives
-/// way. Relaxed throughout: one task writes them, but for HTTP/2, where each request
+/// Times of a connection, for its time-outs and for the choice of the one to evict.
+///
+/// | state | it is told to end |
+/// | --- | --- |
+/// | no request has begun | `HEADER_TIMEOUT` after `since` |
+/// | part of a header section has come: `header_since` is not 0 | `HEADER_TIMEOUT` after that |
+/// | requests are under way, or it is idle | `IDLE` after `since` |
+///
+/// HTTP/1.1 may bring the next header section while a request is under way. So when
+/// that ends, `last_bytes` are compared with the end of a header section.
+/// Relaxed throughout: one task writes them, but for HTTP/2, where each request
 /// has a task, and where a time that is a little late does no harm.
 pub(super) struct Activity {
     client: Client,
     /// Tells the connection to end.
     pub(super) stop: CancellationToken,
-    gives_way: AtomicBool,
+    is_evicted: AtomicBool,
     requests: AtomicU32,
     is_http2: AtomicBool,
     has_begun: AtomicBool,
@@ -240,7 +249,7 @@ impl Activity {
         Self {
             client,
             stop,
-            gives_way: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
             requests: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
@@ -251,8 +260,8 @@ impl Activity {
         }
     }
 
-    pub(super) fn gives_way(&self) -> bool {
-        self.gives_way.load(Ordering::Relaxed)
+    pub(super) fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
     }
 
     /// True once a request has begun.
@@ -302,7 +311,7 @@ impl Activity {
         *EPOCH + Duration::from_millis(from) + time
     }
 
-    /// The least gives way first: no request under way, then idle for longest.
+    /// The least is evicted first: no request under way, then idle for longest.
     fn rank(&self) -> (bool, u64) {
         let is_busy = self.requests.load(Ordering::Relaxed) > 0;
         (is_busy, self.since.load(Ordering::Relaxed))
@@ -320,7 +329,7 @@ impl Drop for UnderWay<'_> {
         let now = millis();
         activity.since.store(now, Ordering::Relaxed);
         activity.requests.fetch_sub(1, Ordering::Relaxed);
-        // Behind a request without a body, what came last was the end of its header
+        // After a request without a body, what came last was the end of its header
         // section, or part of the next one's.
         let last_bytes = activity.last_bytes.load(Ordering::Relaxed).to_be_bytes();
         let is_whole = last_bytes.ends_with(b"\n\r\n") || last_bytes.ends_with(b"\n\n");
@@ -356,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_connection_that_was_idle_for_longest_gives_way() {
+    async fn the_connection_that_was_idle_for_longest_is_evicted() {
         let permits = Permits::new(4);
         let held = [from(1), from(1), from(2), from(3)];
         let mut numbers = Vec::new();
@@ -367,11 +376,11 @@ mod tests {
         // The longest of all is at work.
         let _work = held[2].begin(false, false);
         idle_since(&held[2], 3);
-        let gave_way = || held.each_ref().map(|one| one.gives_way());
-        // A share is two of four: an own one gives way, though another is idle for longer.
+        let evicted = || held.each_ref().map(|one| one.is_evicted());
+        // A share is two of four: an own one is evicted, though another is idle for longer.
         let newcomer = from(1);
         permits.admit(&newcomer).await;
-        assert_eq!(gave_way(), [false, true, false, false]);
+        assert_eq!(evicted(), [false, true, false, false]);
         // Until it is closed nobody else is let in.
         let newcomer = from(4);
         let mut admitted = pin!(permits.admit(&newcomer));
@@ -382,7 +391,7 @@ mod tests {
         }
         permits.release(numbers.swap_remove(1));
         admitted.await;
-        assert_eq!(gave_way(), [false, true, false, true]);
+        assert_eq!(evicted(), [false, true, false, true]);
     }
 
     #[test]

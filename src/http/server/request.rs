@@ -148,17 +148,17 @@ async fn with_body(
     permit: BodyPermit,
 ) -> Result<(Response, bool), Infallible> {
     let waits = request.headers().contains_key(header::EXPECT);
-    let (give_back, given_back) = oneshot::channel();
-    let request = without_unused(request).map(|body| LentBody {
-        lent: Some((body, permit)),
+    let (return_to, returned) = oneshot::channel();
+    let request = without_unused(request).map(|body| ReturnedBody {
+        inner: Some((body, permit)),
         is_begun: false,
-        give_back: Some(give_back),
+        return_to: Some(return_to),
     });
     let response = service.call(peer, request).await?;
-    let is_usable = match given_back.await {
+    let is_usable = match returned.await {
         // To read on would send 100 Continue (RFC 9110 section 10.1.1).
         Ok((_, is_begun)) if waits && !is_begun => false,
-        Ok((lent, _)) => discard(lent).await,
+        Ok((inner, _)) => discard(inner).await,
         // It was read to its end, or broke off.
         Err(_) => true,
     };
@@ -184,7 +184,7 @@ fn without_unused(mut request: Request<Incoming>) -> Request<Incoming> {
 
 /// Reads and drops the rest, within bounds; true when that was all. Many clients send
 /// the whole body before they read the response.
-async fn discard((mut body, _permit): Lent) -> bool {
+async fn discard((mut body, _permit): BodyWithPermit) -> bool {
     let rest = async {
         let mut left = MAX_DISCARDED;
         while let Some(frame) = body.frame().await {
@@ -202,17 +202,17 @@ async fn discard((mut body, _permit): Lent) -> bool {
         .unwrap_or(false)
 }
 
-type Lent = (Incoming, BodyPermit);
+type BodyWithPermit = (Incoming, BodyPermit);
 
 /// A body that comes back when the service drops it unread.
-struct LentBody {
+struct ReturnedBody {
     /// None once it has ended.
-    lent: Option<Lent>,
+    inner: Option<BodyWithPermit>,
     is_begun: bool,
-    give_back: Option<oneshot::Sender<(Lent, bool)>>,
+    return_to: Option<oneshot::Sender<(BodyWithPermit, bool)>>,
 }
 
-impl Body for LentBody {
+impl Body for ReturnedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -221,34 +221,34 @@ impl Body for LentBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.is_begun = true;
-        let Some((body, _)) = &mut self.lent else {
+        let Some((body, _)) = &mut self.inner else {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) {
-            self.lent = None;
+            self.inner = None;
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.lent
+        self.inner
             .as_ref()
             .is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let lent = self.lent.as_ref();
-        lent.map_or_else(SizeHint::default, |(body, _)| body.size_hint())
+        let inner = self.inner.as_ref();
+        inner.map_or_else(SizeHint::default, |(body, _)| body.size_hint())
     }
 }
 
-impl Drop for LentBody {
+impl Drop for ReturnedBody {
     fn drop(&mut self) {
-        if let (Some(lent), Some(give_back)) = (self.lent.take(), self.give_back.take())
-            && !lent.0.is_end_stream()
+        if let (Some(inner), Some(return_to)) = (self.inner.take(), self.return_to.take())
+            && !inner.0.is_end_stream()
         {
-            let _ = give_back.send((lent, self.is_begun));
+            let _ = return_to.send((inner, self.is_begun));
         }
     }
 }

@@ -17,8 +17,9 @@ use super::permits::Activity;
 use crate::clock::Clock;
 use crate::http::error::HEADER_SECTION_TOO_LARGE;
 
-/// End of the answers that hyper gives to what it cannot parse.
-const BARE_END: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// End of the answers that hyper gives to what it cannot parse, byte for byte. With
+/// other bytes the tests of refusals in `tests/process/connections.rs` fail.
+const HYPER_ERROR_END: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// Bounds on reading from a client that is still sending when its connection is
 /// closed: closing with unread bytes resets it, and the client may never see the answer.
 const LINGER: Duration = Duration::from_secs(5);
@@ -46,9 +47,9 @@ impl Stream {
         }
     }
 
-    /// The same answer as `bare`, with a date and a body.
-    fn refusal(&self, bare: &[u8]) -> Vec<u8> {
-        let status = bare.split(|&b| b == b'\r').next().unwrap_or_default();
+    /// The same answer as `original`, which is hyper's, with a date and a body.
+    fn refusal(&self, original: &[u8]) -> Vec<u8> {
+        let status = original.split(|&b| b == b'\r').next().unwrap_or_default();
         let why = match status.get(9..12) {
             Some(b"431") => HEADER_SECTION_TOO_LARGE,
             Some(b"414") => "the request target is too long",
@@ -103,7 +104,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Some(before) = buf.strip_suffix(BARE_END) else {
+        let Some(before) = buf.strip_suffix(HYPER_ERROR_END) else {
             return Pin::new(&mut self.tcp).poll_write(cx, buf);
         };
         // The answers to what was sent ahead come first.

@@ -7,10 +7,12 @@ mod keygen;
 mod keys;
 mod log;
 mod serve;
+mod service_settings;
 mod terminal;
 mod verify;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -47,6 +49,9 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     serve: ServeArgs,
+    /// Read this file instead of .env
+    #[arg(long, value_name = "PATH", global = true)]
+    env_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -92,12 +97,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
+    let env_file = cli.env_file.as_deref();
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(args, env_file),
         Command::Keygen => keygen::run(),
-        Command::Keys(command) => keys::run(command),
-        Command::Verify(args) => verify::run(args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Keys(command) => keys::run(command, env_file),
+        Command::Verify(args) => verify::run(args, env_file),
+        Command::Doctor(args) => doctor::run(args, env_file),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,9 +34,13 @@ const SAME_WISH: Duration = Duration::from_millis(500);
 /// Exit code after a second signal.
 const STOPPED_AT_ONCE: i32 = 1;
 
-pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(super) fn run(args: ServeArgs, env_file: Option<&Path>) -> Result<(), Failure> {
     let here = Path::new(".");
-    let mut settings = Settings::load(here)?;
+    if args.init && env_file.is_some() {
+        let text = "--init creates .env, and cannot be used with --env-file";
+        return Err(Failure::refused(text));
+    }
+    let mut settings = Settings::load(env_file)?;
     let new_key = match args.init {
         true => init::new_sealing_key(here, &settings)?,
         false => None,
@@ -99,6 +103,13 @@ async fn serve(
     }
     let demo_users = std::mem::take(&mut config.accounts.demo_users);
     let store = database::open(&config.database, &config.keys.sealing_keys).await?;
+    let mut recorded = config.recorded();
+    if let Some(addr) = listeners.service.first().and_then(|l| l.local_addr().ok()) {
+        let port = recorded.iter_mut().find(|(name, _)| name == "PORT");
+        port.into_iter()
+            .for_each(|(_, port)| *port = addr.port().to_string());
+    }
+    database::record_settings(&store, &config.database, recorded).await?;
     let threads = available_parallelism().map_or(1, usize::from);
     let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
         .map_err(|e| Failure::broken(format!("the hashing threads cannot be started: {e}")))?;

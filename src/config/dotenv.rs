@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::ConfigError;
@@ -12,27 +14,49 @@ pub const FILE: &str = ".env";
 
 const MAX_BYTES: usize = 64 * 1024;
 
-/// The text of the file at `path`; none when there is no file.
-pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, ConfigError> {
+/// The text of the file at `path`, and a reason for which other users may have
+/// written it; none when there is no file.
+pub(super) fn read(
+    path: &Path,
+) -> Result<Option<(Zeroizing<String>, Option<String>)>, ConfigError> {
+    let shown = path.display();
     // Capacity for all of it, so that growing leaves no copy of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
-    match File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-    {
-        Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(ConfigError::new(format!("{FILE} cannot be read: {e}"))),
+    let failed = |e: io::Error| ConfigError::new(format!("{shown} cannot be read: {e}"));
+    // Without waiting for the other end of a pipe.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(failed(e.into())),
+    };
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(ConfigError::new(format!("{shown} is not a regular file")));
     }
+    let user = rustix::process::geteuid().as_raw();
+    let open_to_others = match (meta.mode() & 0o777, meta.uid()) {
+        (mode, _) if mode & 0o022 != 0 => Some(format!(
+            "users other than its owner may write to {shown} (mode {mode:o}): chmod 600 {shown}"
+        )),
+        (_, owner) if owner != 0 && owner != user => Some(format!(
+            "{shown} belongs to user {owner}, who may change it, and not to root or to user {user}: chown it"
+        )),
+        _ => None,
+    };
+    let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(failed)?;
     if bytes.len() > MAX_BYTES {
-        let text = format!("{FILE} is larger than {MAX_BYTES} bytes");
+        let text = format!("{shown} is larger than {MAX_BYTES} bytes");
         return Err(ConfigError::new(text));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) if !text.contains('\0') => {
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-            Ok(Some(Zeroizing::new(text.to_owned())))
+            Ok(Some((Zeroizing::new(text.to_owned()), open_to_others)))
         }
         _ => Err(ConfigError::new(format!(
-            "{FILE} is not UTF-8 text; save it as UTF-8 (not UTF-16)"
+            "{shown} is not UTF-8 text; save it as UTF-8 (not UTF-16)"
         ))),
     }
 }

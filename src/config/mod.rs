@@ -125,7 +125,38 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Settings that the service records in the database.
+const RECORDED: &[Name] = &[
+    name::HOST,
+    name::PORT,
+    name::KEY_LIFETIME,
+    name::TOKEN_LIFETIME,
+    name::KEY_LEAD,
+    name::CLOCK_SKEW,
+    name::KEY_RETENTION,
+    name::JWKS_MAX_AGE,
+];
+
 impl Config {
+    /// The settings to record, in one way of writing each.
+    pub fn recorded(&self) -> Vec<(String, String)> {
+        let parts = self.keys.policy.parts();
+        let times = [
+            (name::KEY_LIFETIME, parts.key_lifetime),
+            (name::TOKEN_LIFETIME, parts.token_lifetime),
+            (name::KEY_LEAD, parts.lead),
+            (name::CLOCK_SKEW, parts.skew),
+            (name::KEY_RETENTION, parts.retention),
+            (name::JWKS_MAX_AGE, self.keys.jwks_max_age),
+        ];
+        let times = times.map(|(name, time)| (name.to_string(), format!("{}s", time.as_secs())));
+        let address = [
+            (name::HOST.to_string(), self.network.host.clone()),
+            (name::PORT.to_string(), self.network.port.to_string()),
+        ];
+        address.into_iter().chain(times).collect()
+    }
+
     /// Checks all settings and says what is wrong with the first one that is.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         Self::check(settings).map_err(|mut problems| problems.swap_remove(0))
@@ -145,6 +176,12 @@ impl Config {
         let host = problems.note(values::host(settings));
         let port = problems.note(port(settings));
         let mode = problems.note(mode(settings, &mut warnings));
+        if let Some(why) = settings.open_to_others() {
+            match mode {
+                Some(Mode::Production) => problems.0.push(ConfigError::new(why)),
+                _ => warnings.push(why.to_owned()),
+            }
+        }
         let database = problems.note(values::database(settings));
         let trusted_proxies = problems.note(values::networks(settings));
         if let Some(all) = trusted_proxies
@@ -194,7 +231,10 @@ impl Config {
                 warnings,
             })
         };
-        config().ok_or(problems.0)
+        match config() {
+            Some(config) if problems.0.is_empty() => Ok(config),
+            _ => Err(problems.0),
+        }
     }
 }
 

@@ -73,16 +73,38 @@ pub struct Settings {
     empty: Vec<Name>,
     /// Names in `.env` that are nearly a setting, and the setting.
     misspelt: Vec<(String, Name)>,
+    /// Reason for which others may have written `.env`.
+    open_to_others: Option<String>,
 }
 
 impl Settings {
-    /// Reads the process environment and `.env` in `dir`.
-    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+    /// Reads the process environment and the file at `env_file`, which must exist
+    /// then, or else `.env` in the working directory.
+    pub fn load(env_file: Option<&Path>) -> Result<Self, ConfigError> {
         let environment = name::ALL
             .iter()
             .filter_map(|name| Some((name.to_string(), std::env::var_os(name.0)?)));
-        let file = dotenv::read(&dir.join(FILE))?;
-        Self::from_parts(environment, file.as_deref().map(String::as_str))
+        let file = dotenv::read(env_file.unwrap_or(Path::new(FILE)))?;
+        if let (Some(path), None) = (env_file, &file) {
+            let text = format!("--env-file: there is no file {}", path.display());
+            return Err(ConfigError::new(text));
+        }
+        let (text, open_to_others) = file.unzip();
+        let mut settings = Self::from_parts(environment, text.as_deref().map(String::as_str))?;
+        settings.open_to_others = open_to_others.flatten();
+        Ok(settings)
+    }
+
+    /// True when other users may have written the file; the text says why.
+    pub(super) fn open_to_others(&self) -> Option<&str> {
+        self.open_to_others.as_deref()
+    }
+
+    /// Sets the value of a name that the service has recorded; others are left.
+    pub fn set_recorded(&mut self, name: &str, value: String) {
+        if let Some(name) = Name::find(name).filter(|name| super::RECORDED.contains(name)) {
+            self.set(name, value);
+        }
     }
 
     /// Settings from the variables `environment` and the text of a `.env` file.

@@ -12,8 +12,9 @@ use super::verification::KeySet;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::{self, Policy};
+pub use crate::store::BadRow;
 pub use crate::store::{Inspection, SchemaState};
-use crate::store::{KeyRow, OpenError, Store, StoreError};
+use crate::store::{KeyEvent, KeyRow, KeyRows, OpenError, Store, StoreError};
 
 /// A database that was not opened, and not changed. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,40 @@ fn unusable(path: &Path, error: OpenError) -> DatabaseError {
 /// the file is large.
 pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
     Store::inspect(path)
+}
+
+/// Status at `now` of all keys in a database, and the rows that could not be read.
+/// Changes nothing. Opens each key, so it is slow.
+pub fn list_keys(
+    path: &Path,
+    sealing_keys: &SealingKeys,
+    policy: &Policy,
+    now: UnixTime,
+) -> Result<(Vec<KeyStatus>, Vec<BadRow>), DatabaseError> {
+    let found = Store::read_keys(path).map_err(|error| unusable(path, error))?;
+    let KeyRows { rows, bad } = found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))?;
+    Ok((key_admin::statuses(&rows, sealing_keys, policy, now), bad))
+}
+
+/// The latest `limit` key events in a database, which is not changed.
+pub fn key_history(path: &Path, limit: u32) -> Result<Vec<KeyEvent>, DatabaseError> {
+    let found = Store::read_history(path, limit).map_err(|error| unusable(path, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+}
+
+/// Records the settings that the service runs by.
+pub async fn record_settings(
+    store: &Store,
+    path: &Path,
+    settings: Vec<(String, String)>,
+) -> Result<(), DatabaseError> {
+    let recorded = store.record_settings(settings).await;
+    recorded.map_err(|e| unusable(path, OpenError::Engine(e.to_string())))
+}
+
+/// Settings that the service recorded in a database: names and values.
+pub fn recorded_settings(path: &Path) -> Result<Vec<(String, String)>, DatabaseError> {
+    Store::recorded_settings(path).map_err(|error| unusable(path, error))
 }
 
 /// Reasons for which this user cannot write to a database: its files and folder.

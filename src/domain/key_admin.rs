@@ -13,6 +13,10 @@ use crate::lifecycle::{self, KeyTimes, Kid, Policy, Stage};
 use crate::store::{BadRow, KeyChange, KeyRow, KeyRows, NewKey, Store, StoreError};
 pub use crate::store::{KeyEvent, KeyEventKind};
 
+/// Keys that operators may publish at once: verifiers and gateways stop reading
+/// large key sets, some at 50 KiB, some at 100 keys.
+pub const MOST_PUBLISHED: usize = 16;
+
 /// Operators' changes of the keys in one database.
 pub struct KeyOperations {
     store: Store,
@@ -101,14 +105,18 @@ impl KeyOperations {
     pub async fn rotate(&self) -> Result<(Kid, UnixTime), RotationError> {
         let (kid, sealed) = self.generate_sealed().await?;
         let policy = self.policy;
-        let decide = move |_: &KeyRows, now| {
+        let decide = move |keys: &KeyRows, now| {
+            let there = published(keys, now).len();
+            if there >= MOST_PUBLISHED {
+                return Err(RotationError::TooMany(there));
+            }
             let span = lifecycle::rotated_key(&policy, now);
             let insert = Some(NewKey { kid, sealed, span });
             let change = KeyChange {
                 insert,
                 ..KeyChange::default()
             };
-            Ok::<_, RotationError>((change, span.signs_from))
+            Ok((change, span.signs_from))
         };
         let clock = Arc::clone(&self.clock);
         let signs_from = self.store.change_keys(Some(0), clock, decide).await?;
@@ -182,11 +190,6 @@ impl KeyOperations {
             None if published.is_empty() => Ok(0),
             None => Err(RotationError::OtherSealingKey),
         }
-    }
-
-    /// The latest `limit` events.
-    pub async fn history(&self, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
-        self.store.key_history(limit).await
     }
 }
 

@@ -60,6 +60,10 @@ pub enum RotationError {
     CutOff(#[from] tokio::task::JoinError),
     #[error("NOT_MY_KEY opens none of the keys that are published; nothing was changed")]
     OtherSealingKey,
+    #[error(
+        "{0} keys are published already, and verifiers stop reading large key sets; nothing was changed. `keys list` shows when one leaves"
+    )]
+    TooMany(usize),
     /// Rows that cannot be used hide the new key.
     #[error("there are too many keys in the database that cannot be used")]
     NoProgress,

@@ -80,6 +80,16 @@ impl Policy {
         })
     }
 
+    pub fn parts(&self) -> PolicyParts {
+        PolicyParts {
+            key_lifetime: self.key_lifetime,
+            token_lifetime: self.token_lifetime,
+            lead: self.lead,
+            skew: self.skew,
+            retention: self.retention,
+        }
+    }
+
     pub fn token_lifetime(&self) -> Duration {
         self.token_lifetime
     }

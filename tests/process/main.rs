@@ -18,6 +18,7 @@ mod first_start;
 mod health;
 mod help;
 mod http2;
+mod key_commands;
 mod kills;
 #[path = "../shared/left_out.rs"]
 mod left_out;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::report::Report;
+use crate::cli::service_settings;
 use crate::config::{self, Config, FILE, Settings};
 
 /// The parts of the configuration that the other checks need and that are valid.
@@ -14,17 +15,30 @@ pub(super) struct Known {
     pub(super) config: Option<Config>,
     pub(super) database: Option<PathBuf>,
     pub(super) address: Option<(String, u16)>,
+    /// Where the service listened at its last start.
+    pub(super) recorded_address: Option<(String, u16)>,
 }
 
-pub(super) fn check(dir: &Path, report: &mut Report) -> Known {
-    let known = match Settings::load(dir) {
-        Ok(settings) => values(&settings, report),
+pub(super) fn check(env_file: Option<&Path>, report: &mut Report) -> Known {
+    let known = match Settings::load(env_file) {
+        Ok(mut settings) => {
+            let recorded = service_settings::apply(&mut settings);
+            let known = values(&settings, report);
+            for difference in recorded.differences {
+                let advice = "set it as the service does, or restart the service with it";
+                report.warn("settings", difference, advice);
+            }
+            Known {
+                recorded_address: recorded.address,
+                ..known
+            }
+        }
         Err(e) => {
             report.fail("configuration", e.to_string(), format!("correct {FILE}"));
             Known::default()
         }
     };
-    mode(&dir.join(FILE), report);
+    mode(env_file.unwrap_or(Path::new(FILE)), report);
     known
 }
 
@@ -51,6 +65,7 @@ fn values(settings: &Settings, report: &mut Report) -> Known {
         config: config.ok(),
         database: config::database(settings).ok(),
         address: config::address(settings).ok(),
+        recorded_address: None,
     }
 }
 

@@ -7,7 +7,8 @@ use super::report::Report;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::domain::database::{self, Inspection};
-use crate::domain::key_admin::KeyStatus;
+use crate::domain::key_admin::{KeyStatus, MOST_PUBLISHED};
+use crate::domain::key_ring::BadKey;
 use crate::lifecycle::Stage;
 
 /// Bad keys that get a line each.
@@ -32,6 +33,10 @@ pub(super) fn check(
         report.ok("keys", text);
     }
     older_entries(statuses, report);
+    set_size(statuses, report);
+    if none_opens(statuses, report) {
+        return;
+    }
     signing(statuses, running, report);
     rotation(review.next_due, now, running, report);
 }
@@ -78,6 +83,35 @@ fn older_entries(statuses: &[KeyStatus], report: &mut Report) {
             "run `keys reencrypt`, then remove the older entries",
         ),
     }
+}
+
+fn published(statuses: &[KeyStatus]) -> impl Iterator<Item = &KeyStatus> {
+    statuses.iter().filter(|key| key.stage.is_published())
+}
+
+fn set_size(statuses: &[KeyStatus], report: &mut Report) {
+    let count = published(statuses).count();
+    if count >= MOST_PUBLISHED {
+        report.warn(
+            "key set",
+            format!("{count} keys are published; some verifiers stop reading large key sets"),
+            "rotate less often, or set a shorter KEY_LIFETIME or TOKEN_LIFETIME",
+        );
+    }
+}
+
+/// A start is refused then, so it would not help.
+fn none_opens(statuses: &[KeyStatus], report: &mut Report) -> bool {
+    let is_refused = published(statuses).next().is_some()
+        && published(statuses).all(|key| matches!(key.opened_by, Err(BadKey::NotOpened)));
+    if is_refused {
+        report.fail(
+            "signing",
+            "NOT_MY_KEY opens none of the unexpired keys, so a start is refused",
+            "set the NOT_MY_KEY that the database was made with",
+        );
+    }
+    is_refused
 }
 
 fn signing(statuses: &[KeyStatus], running: bool, report: &mut Report) {

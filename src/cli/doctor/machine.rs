@@ -37,13 +37,13 @@ pub(super) fn clock(
     if !PLAUSIBLE.contains(&now.as_secs()) {
         report.fail("clock", format!("it shows {shown}"), ADVICE);
     } else if let Some(newest) = newest.filter(|&newest| now + AHEAD < newest) {
-        report.fail(
+        report.warn(
             "clock",
             format!(
-                "it shows {shown}, but the database has a row of {}",
+                "it shows {shown}, but the database has a row of {}: it is behind, or was ahead then",
                 newest.rfc3339()
             ),
-            ADVICE,
+            "compare it with a time service; if it is right now, nothing is to be done: keys that were dated ahead are moved back",
         );
     } else if (now.as_secs() - expected.as_secs()).abs() > STEP {
         report.warn("clock", "it was set while this command ran", ADVICE);

@@ -37,12 +37,12 @@ pub(super) struct DoctorArgs {
     json: bool,
 }
 
-pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
+pub(super) fn run(args: DoctorArgs, env_file: Option<&Path>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::broken(e.to_string()))?;
-    let report = check_all(&runtime);
+    let report = check_all(&runtime, env_file);
     print(&report.render(args.json))?;
     match report.failures() {
         0 => Ok(()),
@@ -51,13 +51,16 @@ pub(super) fn run(args: DoctorArgs) -> Result<(), Failure> {
     }
 }
 
-fn check_all(runtime: &Runtime) -> Report {
+fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {
     let clock = SystemClock::new();
     let began = (clock.now(), clock.monotonic());
     let mut report = Report::default();
-    let known = configuration::check(Path::new("."), &mut report);
-    let address = known.address.as_ref();
-    let port = address.map(|(host, port)| service::find(host, *port));
+    let known = configuration::check(env_file, &mut report);
+    let find = |(host, port): &(String, u16)| service::find(host, *port);
+    let recorded = known.recorded_address.as_ref().map(find);
+    // A service that has stopped may have listened elsewhere.
+    let running = recorded.filter(|port| port.server().is_some());
+    let port = running.or_else(|| known.address.as_ref().map(find));
     let server = port.as_ref().and_then(service::Port::server);
 
     let mut inspection = None;

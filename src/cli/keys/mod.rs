@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, print, say};
+use super::{Failure, print, say, service_settings};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Settings};
 use crate::domain::database;
 use crate::domain::key_admin::{KeyOperations, RevokeError};
-use crate::domain::rotation::Rsa2048;
+use crate::domain::rotation::{RotationError, Rsa2048};
 use crate::lifecycle::Kid;
 
 /// Bytes.
@@ -66,7 +66,7 @@ pub(super) struct Output {
     json: bool,
 }
 
-pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
+pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), Failure> {
     if let KeysCommand::Rotate {
         emergency: true,
         yes,
@@ -75,7 +75,19 @@ pub(super) fn run(command: KeysCommand) -> Result<(), Failure> {
     {
         confirm(yes)?;
     }
-    let config = Config::from_settings(&Settings::load(Path::new("."))?)?;
+    let mut settings = Settings::load(env_file)?;
+    for difference in service_settings::apply(&mut settings).differences {
+        say(&difference);
+    }
+    let config = Config::from_settings(&settings)?;
+    match command {
+        KeysCommand::List(output) => return list(&config, output),
+        KeysCommand::History { limit, output } => {
+            let events = database::key_history(&config.database, limit)?;
+            return print(&render::history(&events, output.json));
+        }
+        _ => {}
+    }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -93,33 +105,33 @@ async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Fai
         config.keys.policy,
         Arc::clone(&clock),
     );
-    let done = execute(command, &keys, &*clock).await;
+    let done = execute(command, &keys).await;
     store.close().await;
     done
 }
 
-async fn execute(
-    command: KeysCommand,
-    keys: &KeyOperations,
-    clock: &dyn Clock,
-) -> Result<(), Failure> {
+/// Changes nothing, so that it works beside a service of any user and version.
+fn list(config: &Config, output: Output) -> Result<(), Failure> {
+    let (now, keys) = (SystemClock::new().now(), &config.keys);
+    let (listed, bad) =
+        database::list_keys(&config.database, &keys.sealing_keys, &keys.policy, now)?;
+    print(&render::list(&listed, &bad, now, output.json))
+}
+
+async fn execute(command: KeysCommand, keys: &KeyOperations) -> Result<(), Failure> {
     let failed = |e: &dyn std::error::Error| Failure::broken(e.to_string());
     match command {
-        KeysCommand::List(output) => {
-            let now = clock.now();
-            let (list, bad) = keys.list(now).await.map_err(|e| failed(&e))?;
-            print(&render::list(&list, now, output.json))?;
-            for row in bad {
-                say(&format!("a key is not listed: {row}"));
-            }
-            Ok(())
-        }
+        // These open no database for writing; see `run`.
+        KeysCommand::List(_) | KeysCommand::History { .. } => Ok(()),
         KeysCommand::Rotate {
             emergency: false,
             output,
             ..
         } => {
-            let (kid, signs_from) = keys.rotate().await.map_err(|e| failed(&e))?;
+            let (kid, signs_from) = keys.rotate().await.map_err(|e| match e {
+                RotationError::TooMany(_) => Failure::refused(e.to_string()),
+                e => failed(&e),
+            })?;
             print(&render::rotated(kid, signs_from, output.json))
         }
         KeysCommand::Rotate { reason, output, .. } => {
@@ -142,10 +154,6 @@ async fn execute(
                 refusal => Failure::refused(refusal.to_string()),
             })?;
             print(&render::revoked(kid, output.json))
-        }
-        KeysCommand::History { limit, output } => {
-            let events = keys.history(limit).await.map_err(|e| failed(&e))?;
-            print(&render::history(&events, output.json))
         }
         KeysCommand::Reencrypt(output) => {
             let done = keys.reencrypt().await.map_err(|e| failed(&e))?;
@@ -181,7 +189,10 @@ fn confirm(yes: bool) -> Result<(), Failure> {
 }
 
 fn checked(reason: String) -> Result<String, Failure> {
-    if reason.trim().is_empty() || reason.len() > MAX_REASON || reason.contains(char::is_control) {
+    if reason.trim().is_empty()
+        || reason.len() > MAX_REASON
+        || !reason.chars().all(render::is_plain)
+    {
         return Err(Failure::refused(format!(
             "--reason is one line of text, at most {MAX_REASON} bytes"
         )));

@@ -5,12 +5,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clock::{Moment, UnixTime};
+use crate::domain::database::BadRow;
 use crate::domain::key_admin::{KeyEvent, KeyStatus, Reencrypted};
 use crate::lifecycle::Kid;
 
-pub(super) fn list(keys: &[KeyStatus], now: UnixTime, as_json: bool) -> String {
+/// `bad`: rows that could not be read.
+pub(super) fn list(keys: &[KeyStatus], bad: &[BadRow], now: UnixTime, as_json: bool) -> String {
     if as_json {
-        let keys: Vec<_> = keys.iter().map(status_json).collect();
+        let bad = bad
+            .iter()
+            .map(|bad| json!({ "kid": bad.row.to_string(), "problem": bad.to_string() }));
+        let keys: Vec<_> = keys.iter().map(status_json).chain(bad).collect();
         return document(&json!({ "now": Moment::from(now), "keys": keys }));
     }
     let header = [
@@ -36,7 +41,13 @@ pub(super) fn list(keys: &[KeyStatus], now: UnixTime, as_json: bool) -> String {
             opened_by(key),
         ]
     });
-    table(&header, rows)
+    let bad = bad.iter().map(|bad| {
+        let mut row = vec!["-".to_owned(); header.len()];
+        row[0] = bad.row.to_string();
+        row[header.len() - 1] = format!("NONE: {bad}");
+        row
+    });
+    table(&header, rows.chain(bad))
 }
 
 pub(super) fn rotated(kid: Kid, signs_from: UnixTime, as_json: bool) -> String {
@@ -106,7 +117,7 @@ pub(super) fn history(events: &[KeyEvent], as_json: bool) -> String {
             event.at.rfc3339(),
             event.kid.to_string(),
             event.kind.name().to_owned(),
-            event.reason.clone().unwrap_or_default(),
+            event.reason.as_deref().map(plain).unwrap_or_default(),
         ]
     });
     table(&["AT", "KID", "EVENT", "REASON"], rows)
@@ -147,8 +158,31 @@ fn relative(at: UnixTime, now: UnixTime) -> String {
     }
 }
 
+/// False for what a terminal obeys or does not show: control characters, marks
+/// that turn the direction of text, and the like.
+pub(super) fn is_plain(c: char) -> bool {
+    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
+}
+
+fn plain(text: &str) -> String {
+    let shown = |c: char| match is_plain(c) {
+        true => c.to_string(),
+        false => c.escape_unicode().to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Characters that are not plain are escaped as JSON does.
 fn document(value: &Value) -> String {
-    format!("{value:#}\n")
+    let shown = |c: char| match is_plain(c) || c == '\n' {
+        true => c.to_string(),
+        false => {
+            let units = c.encode_utf16(&mut [0; 2]).to_vec();
+            units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        }
+    };
+    let text: String = format!("{value:#}").chars().map(shown).collect();
+    format!("{text}\n")
 }
 
 /// Columns as wide as their widest cell.
@@ -226,7 +260,7 @@ mod tests {
 
     #[test]
     fn keys_are_listed_in_a_table() {
-        assert_snapshot!(list(&keys(), NOW, false), @r#"
+        assert_snapshot!(list(&keys(), &[], NOW, false), @r#"
         KID              STATE     CREATED      SIGNS FROM  STOPS SIGNING  UNPUBLISHED  DELETED       OPENED BY
         2                expired   -            -           -              0s ago       in 7days 48m  NONE: it was tampered with: it is not the key that its kid names
         1                retiring  -            -           -              in 1m        in 7days 48m  older (2)
@@ -236,7 +270,7 @@ mod tests {
 
     #[test]
     fn keys_are_listed_in_json() {
-        let listed: Value = serde_json::from_str(&list(&keys(), NOW, true)).unwrap();
+        let listed: Value = serde_json::from_str(&list(&keys(), &[], NOW, true)).unwrap();
         assert_eq!(listed["now"], json!(Moment::from(NOW)));
         let moment = |secs| json!({ "time": UnixTime::from_secs(secs).rfc3339(), "epoch": secs });
         assert_eq!(

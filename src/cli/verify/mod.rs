@@ -6,6 +6,8 @@ mod source;
 
 use std::time::Duration;
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::{Failure, print};
@@ -59,7 +61,7 @@ pub(super) struct VerifyArgs {
     json: bool,
 }
 
-pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
+pub(super) fn run(args: VerifyArgs, env_file: Option<&Path>) -> Result<(), Failure> {
     let given = match &args.unexpected[..] {
         [] => args.token,
         [token] if args.token.eq_ignore_ascii_case("bearer") => format!("Bearer {token}"),
@@ -69,7 +71,7 @@ pub(super) fn run(args: VerifyArgs) -> Result<(), Failure> {
             ));
         }
     };
-    let sources = Sources::new(given, args.jwks)?;
+    let sources = Sources::new(given, args.jwks, env_file.map(Path::to_owned))?;
     let Given { token, taken_off } = sources.token()?;
     let fetched = sources.key_set()?;
     let expected = Expectations {

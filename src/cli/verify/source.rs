@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cli::{Failure, fetch};
 use crate::config::{self, Settings, name};
@@ -16,6 +16,7 @@ const JWKS: &str = "/.well-known/jwks.json";
 pub(super) struct Sources {
     token: String,
     set: SetSource,
+    env_file: Option<PathBuf>,
 }
 
 enum SetSource {
@@ -39,7 +40,11 @@ pub(super) struct Fetched {
 }
 
 impl Sources {
-    pub(super) fn new(token: String, jwks: Option<String>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        token: String,
+        jwks: Option<String>,
+        env_file: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
         let set = match jwks {
             None => SetSource::Local,
             Some(text) if text == "-" => SetSource::Stdin,
@@ -58,7 +63,11 @@ impl Sources {
                 "only one of TOKEN and --jwks can be -: there is one standard input",
             ));
         }
-        Ok(Self { token, set })
+        Ok(Self {
+            token,
+            set,
+            env_file,
+        })
     }
 
     pub(super) fn token(&self) -> Result<Given, Failure> {
@@ -92,7 +101,7 @@ impl Sources {
             ),
             SetSource::Url(url) => (url.clone(), fetch_set(url), None),
             SetSource::Local => {
-                let settings = Settings::load(Path::new("."))?;
+                let settings = Settings::load(self.env_file.as_deref())?;
                 let url = local_url(&settings)?;
                 let text = fetch_set(&url);
                 (url, text, Some(settings))

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::connection::{file, wal_check};
-use super::tables::keys;
+use super::tables::{key_events, keys, service_settings};
 use super::{Store, schema};
 use crate::clock::UnixTime;
-use crate::store::{Inspection, KeyRows, OpenError, SchemaState};
+use crate::store::{Inspection, KeyEvent, KeyRows, OpenError, SchemaState};
 
 /// Damages that are named; more do not help.
 const MOST_DAMAGES: u32 = 10;
@@ -31,18 +31,40 @@ impl Store {
     ///
     /// Blocks: call it on a blocking thread.
     pub fn peek_keys(path: &Path) -> Result<KeyRows, OpenError> {
-        let peek = |conn: &Connection| {
-            schema::check(conn)?;
-            keys_of(conn)
-        };
         if let Some(not_regular) = file::obstacles(path).into_iter().find(is_final) {
             return Err(not_regular);
         }
         wal_check::check(path)?;
-        match read_only(path, peek) {
-            Err(OpenError::HotJournal) => peek(&file::connect_reader(path)?),
+        match Self::read_keys(path) {
+            Err(OpenError::HotJournal) => keys_of(&file::connect_reader(path)?),
             found => Ok(found?.unwrap_or_default()),
         }
+    }
+
+    /// All keys of the database at `path`, which is not changed; `None` when it
+    /// is missing or empty.
+    pub fn read_keys(path: &Path) -> Result<Option<KeyRows>, OpenError> {
+        read_only(path, |conn| {
+            schema::check(conn)?;
+            keys_of(conn)
+        })
+    }
+
+    /// The latest `limit` events, in the same way.
+    pub fn read_history(path: &Path, limit: u32) -> Result<Option<Vec<KeyEvent>>, OpenError> {
+        read_only(path, |conn| {
+            schema::check(conn)?;
+            if !schema::has_table(conn, "key_events")? {
+                return Ok(Vec::new());
+            }
+            key_events::latest(conn, limit).map_err(|e| OpenError::Engine(e.to_string()))
+        })
+    }
+
+    /// Settings that the service recorded, in the same way.
+    pub fn recorded_settings(path: &Path) -> Result<Vec<(String, String)>, OpenError> {
+        let found = read_only(path, |conn| Ok(service_settings::all(conn)?))?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Reasons for which this user cannot write to the database at `path`.

@@ -73,7 +73,13 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
             needs: known.len(),
         });
     }
-    let own = ["key_times", "key_events", "withdrawn_keys", "earlier_keys"];
+    let own = [
+        "key_times",
+        "key_events",
+        "withdrawn_keys",
+        "earlier_keys",
+        "service_settings",
+    ];
     let own = own.map(|table| (table, "as this version makes them"));
     for (table, needed) in CONTRACT.into_iter().chain(own) {
         if !has_table(conn, table)? {

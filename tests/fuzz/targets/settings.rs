@@ -8,8 +8,9 @@ use tempfile::TempDir;
 static DIR: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 
 pub fn run(data: &[u8]) {
-    std::fs::write(DIR.path().join(".env"), data).unwrap();
-    let settings = match Settings::load(DIR.path()) {
+    let file = DIR.path().join(".env");
+    std::fs::write(&file, data).unwrap();
+    let settings = match Settings::load(Some(&file)) {
         Ok(settings) => settings,
         Err(e) => return is_one_line(&e.to_string()),
     };

@@ -33,7 +33,8 @@ fn a_damaged_row_and_a_key_under_another_kid_are_named() {
         said.contains(&kid.to_string()) && said.contains("does not open"),
         "{said}"
     );
-    assert_eq!(visit.results("signing"), ["warn"]);
+    let said = visit.said("signing", "fail");
+    assert!(said.contains("a start is refused"), "{said}");
 
     sql(dir.path())
         .execute(put, rusqlite::params![sealed, kid])
@@ -62,7 +63,7 @@ fn another_schema_is_told_and_not_touched() {
     let before = files(dir.path());
     let visit = doctor(dir.path(), &[]);
     assert!(
-        visit.said("schema", "warn").contains("0 of 4"),
+        visit.said("schema", "warn").contains("0 of "),
         "{}",
         visit.text
     );
@@ -114,7 +115,7 @@ fn a_clock_behind_the_database_and_an_overdue_key_are_told() {
         )
         .unwrap();
     let visit = doctor(dir.path(), &[]);
-    assert_eq!((visit.code, visit.results("clock")), (FAILED, vec!["fail"]));
+    assert_eq!((visit.code, visit.results("clock")), (WELL, vec!["warn"]));
 
     sql(dir.path())
         .execute_batch("DELETE FROM auth_logs; UPDATE keys SET exp = min(exp, unixepoch() - 5)")

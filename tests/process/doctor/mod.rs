@@ -287,7 +287,11 @@ fn a_service_on_another_database_is_told_from_ours() {
     assert!(said.contains("no database here"), "{said}");
     let other_age = [("PORT", port.as_str()), ("JWKS_MAX_AGE", "1m")];
     let visit = doctor(theirs.path(), &other_age);
-    assert_eq!((visit.code, visit.results("headers")), (WELL, vec!["warn"]));
+    assert_eq!(
+        (visit.code, visit.results("settings")),
+        (WELL, vec!["warn"])
+    );
+    assert_eq!(visit.results("headers"), ["ok"]);
 }
 
 #[test]

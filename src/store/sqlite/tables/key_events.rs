@@ -12,19 +12,6 @@ use crate::store::{BadRow, KeyEvent, KeyEventKind, StoreError};
 pub(super) const KEPT: i64 = 10_000;
 
 impl Store {
-    /// The latest `limit` events, in the order in which they happened.
-    pub async fn key_history(&self, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
-        self.read(move |conn| {
-            let mut query = conn.prepare_cached(
-                "SELECT * FROM (SELECT id, kid, event, at, reason FROM key_events ORDER BY id DESC LIMIT ?)
-                 ORDER BY id",
-            )?;
-            let events = query.query_map([limit], |row| Ok(read(row)))?;
-            events.map(|event| event?).collect()
-        })
-        .await
-    }
-
     /// A number that grows with each event and each key that is withdrawn, in
     /// whichever process.
     pub async fn last_key_event(&self) -> Result<i64, StoreError> {
@@ -37,6 +24,19 @@ impl Store {
         })
         .await
     }
+}
+
+/// The latest `limit` events, in the order in which they happened.
+pub(in crate::store::sqlite) fn latest(
+    conn: &Connection,
+    limit: u32,
+) -> Result<Vec<KeyEvent>, StoreError> {
+    let mut query = conn.prepare_cached(
+        "SELECT * FROM (SELECT id, kid, event, at, reason FROM key_events ORDER BY id DESC LIMIT ?)
+         ORDER BY id",
+    )?;
+    let events = query.query_map([limit], |row| Ok(read(row)))?;
+    events.map(|event| event?).collect()
 }
 
 /// Inserts an event. False: it happens but once and is there already.

@@ -1,8 +1,9 @@
 //! The statements, a file for each table or two. Columns are read by name.
 
 mod accounts;
-mod key_events;
+pub(super) mod key_events;
 pub(super) mod keys;
+pub(super) mod service_settings;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Error, Row};

@@ -1,0 +1,48 @@
+//! Settings of the running service, for commands: a shell often has others.
+
+use crate::config::{self, Config, Settings};
+use crate::domain::database;
+
+/// What the service of the configured database recorded at its last start.
+#[derive(Default)]
+pub(super) struct Recorded {
+    /// Lines on settings that say something else here.
+    pub(super) differences: Vec<String>,
+    /// Where it listened.
+    pub(super) address: Option<(String, u16)>,
+}
+
+/// Puts the recorded times of keys in place of those in `settings`.
+pub(super) fn apply(settings: &mut Settings) -> Recorded {
+    let mut found = Recorded::default();
+    // Other errors are reported where the database is used.
+    let Ok(recorded) = config::database(settings)
+        .map_err(drop)
+        .and_then(|path| database::recorded_settings(&path).map_err(drop))
+    else {
+        return found;
+    };
+    let own = Config::from_settings(settings).map(|config| config.recorded());
+    let own = own.unwrap_or_default();
+    let value = |name: &str| {
+        recorded
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value)
+    };
+    if let (Some(host), Some(port)) = (value("HOST"), value("PORT").and_then(|p| p.parse().ok())) {
+        found.address = Some((host.clone(), port));
+    }
+    for (name, value) in recorded
+        .iter()
+        .filter(|(name, _)| !["HOST", "PORT"].contains(&name.as_str()))
+    {
+        if let Some((_, here)) = own.iter().find(|(n, here)| n == name && here != value) {
+            found.differences.push(format!(
+                "{name} is {here} here, but the service runs by {value}, which counts"
+            ));
+        }
+        settings.set_recorded(name, value.clone());
+    }
+    found
+}

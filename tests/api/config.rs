@@ -346,3 +346,42 @@ fn a_name_in_the_file_that_is_nearly_a_setting_is_warned_of() {
         assert_eq!(said, meant);
     }
 }
+
+#[test]
+fn fr_30_every_way_of_writing_a_line_gives_the_value_that_is_written() {
+    for (text, value) in [
+        ("A=a$B", "a$B"),
+        ("A=a${B}$$1$", "a${B}$$1$"),
+        ("A=\"a b$B\"", "a b$B"),
+        ("A='a b$B\\n'", "a b$B\\n"),
+        ("A=\"a\\$B\"", "a$B"),
+        ("  export A = \"b \\\" '\"\t\t# it's \"mine", "b \" '"),
+        ("# it's\n\n  # \"\nA=1  # it's\r\n", "1"),
+        ("A='1  # 2'", "1  # 2"),
+        ("A=1#2   ", "1#2"),
+        ("A= # empty", ""),
+    ] {
+        let read = settings(&[], &text.replacen('A', "ISSUER", 1));
+        assert_eq!(read.get(name::ISSUER).unwrap_or_default(), value, "{text}");
+    }
+}
+
+#[test]
+fn a_malformed_line_is_named_by_its_number_and_not_shown() {
+    for (text, line) in [
+        ("SECRET\nA=1", 1),
+        ("A=1\n\n# x\nSECRET one\n", 4),
+        ("A=1\nB=SECRET# mine\n", 2),
+        ("A=1\nB=\"SECRET\nC=x\"\n", 2),
+        ("A=it's SECRET\nB=it's\n", 1),
+        ("A=1\r\n=SECRET", 2),
+        ("1SECRET=2", 1),
+        ("A=SECRET\\", 1),
+    ] {
+        let error = Settings::from_parts([], Some(text)).err().unwrap();
+        let error = error.to_string();
+        let start = format!(".env line {line} is not ");
+        assert!(error.starts_with(&start), "{error}");
+        assert!(!error.contains("SECRET"), "{error}");
+    }
+}

@@ -242,6 +242,32 @@ fn the_fittest_key_signs() {
     }
 }
 
+/// Examples of the comments in `src/lifecycle/mod.rs`, with [`T0`] for 12:00:00.
+#[test]
+fn the_examples_in_the_comments_hold() {
+    let p = policy();
+    // Covered until 12:29:00, and due 602 s before.
+    let due = T0 + secs(29 * 60) - LEAD_WITH_MARGIN;
+    assert_eq!(next_due(&[signing(1, T0, 3600)], &p, T0), Some(due));
+    assert_eq!(due, T0 + secs(18 * 60 + 58));
+    let ahead = signing(1, T0 + secs(3600), 7200);
+    assert_eq!(next_due(&[ahead], &p, T0), None);
+    let bridge = due_signing_key(&[ending_in(300)], &p, T0).unwrap();
+    assert_eq!(bridge.signs_from, T0 + secs(240));
+
+    let by_rank = [
+        signing(1, T0 - secs(20 * 60), 40 * 60),
+        signing(2, T0 - secs(40 * 60), 20 * 60),
+        signing(3, T0 + secs(5 * 60), 3600),
+        signing(4, T0 - secs(3550), 50),
+    ];
+    for (n, key) in by_rank.iter().enumerate() {
+        // Each signs when the ones before it are gone.
+        assert_eq!(signer(&by_rank[n..], &p, T0), Some(key));
+    }
+    assert_eq!(token_times(&by_rank[1], &p, T0).1, T0 + secs(20 * 60));
+}
+
 #[test]
 fn a_key_goes_through_its_stages_to_the_second() {
     let p = policy();

@@ -45,13 +45,13 @@ pub(super) fn post(url: &str, json: &str) -> Result<Reply, String> {
 
 /// The URL of `path` at a service that listens on `host`, from the same machine.
 pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let host = match bare.parse::<IpAddr>() {
+    let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
+    let host = match unbracketed.parse::<IpAddr>() {
         // A service that listens on all addresses listens on this one too.
         Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1".to_owned(),
         Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "[::1]".to_owned(),
         Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
-        _ => bare.to_owned(),
+        _ => unbracketed.to_owned(),
     };
     format!("http://{host}:{port}{path}")
 }
@@ -91,9 +91,11 @@ fn is_loopback(authority: &str) -> bool {
         Some((host, port)) if !port.contains(']') => host,
         _ => authority,
     };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
+    unbracketed.eq_ignore_ascii_case("localhost")
+        || unbracketed
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn read(response: Result<Response<Body>, Error>) -> Result<Reply, String> {

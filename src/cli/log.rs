@@ -95,6 +95,7 @@ struct CountedWriter<W> {
 impl Write for QueuedLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
+        // In lines of text, tracing-subscriber and `Debug` have escaped what they show.
         let safe = if self.is_json {
             terminal::escaped(&text)
         } else {

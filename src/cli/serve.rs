@@ -30,7 +30,7 @@ const BLOCKING_THREADS: usize = 32;
 const OPEN_FILES: u64 = 16 * 1024;
 /// Signals come in pairs: Ctrl-C reaches a whole process group, and its leader passes
 /// one on. What comes within this time of the first asks for no more than that did.
-const SAME_WISH: Duration = Duration::from_millis(500);
+const SIGNAL_PAIR_WINDOW: Duration = Duration::from_millis(500);
 /// Exit code after a second signal.
 const STOPPED_AT_ONCE: i32 = 1;
 
@@ -195,7 +195,7 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
             if !stopping.is_cancelled() {
                 tracing::info!("stopping; another signal, after half a second, stops at once");
                 stopping.cancel();
-            } else if first.elapsed() >= SAME_WISH {
+            } else if first.elapsed() >= SIGNAL_PAIR_WINDOW {
                 say("stopped at once by a second signal");
                 std::process::exit(STOPPED_AT_ONCE);
             }
@@ -219,7 +219,7 @@ fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit
         .maximum
-        .map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+        .map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
     if limit.current.is_some_and(|now| now < wanted) {
         let raised = Rlimit {
             current: Some(wanted),

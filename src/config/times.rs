@@ -10,7 +10,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A setting with its default, its least and its largest value.
+/// A setting with its default, its min and its largest value.
 type Time = (Name, Duration, Duration, Duration);
 
 const KEY_LIFETIME: Time = (name::KEY_LIFETIME, HOUR, MINUTE, times(365, DAY));
@@ -43,15 +43,15 @@ const JWKS_MAX_AGE: Time = (
 
 /// The policy for keys, and `max-age` of the key set.
 pub(super) fn read(settings: &Settings, problems: &mut Problems) -> Option<(Policy, Duration)> {
-    let mut time = |(name, default, least, most)| {
-        problems.note(values::duration(settings, name, default, least..=most))
+    let mut time = |(name, default, min, max)| {
+        problems.note(values::duration(settings, name, default, min..=max))
     };
     let (lead, skew) = (time(KEY_LEAD), time(CLOCK_SKEW));
     let (key_lifetime, token_lifetime) = (time(KEY_LIFETIME), time(TOKEN_LIFETIME));
     let retention = time(KEY_RETENTION);
-    let (name, default, least, most) = JWKS_MAX_AGE;
+    let (name, default, min, max) = JWKS_MAX_AGE;
     let default = lead.map_or(default, |lead| default.min(lead));
-    let max_age = time((name, default, least, most));
+    let max_age = time((name, default, min, max));
     let parts = PolicyParts {
         key_lifetime: key_lifetime?,
         token_lifetime: token_lifetime?,

@@ -178,8 +178,8 @@ pub(super) fn costs(settings: &Settings) -> Result<Costs, ConfigError> {
 pub(super) fn rate(settings: &Settings, name: Name) -> Result<NonZeroU32, ConfigError> {
     // Evaluated by the compiler: a zero here would not build.
     const DEFAULT: NonZeroU32 = NonZeroU32::new(10).unwrap();
-    const MOST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
-    number(settings, name, DEFAULT, NonZeroU32::MIN..=MOST)
+    const MAX: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+    number(settings, name, DEFAULT, NonZeroU32::MIN..=MAX)
 }
 
 /// `HOST:PORT`, where an IPv6 address stands in brackets.
@@ -221,11 +221,11 @@ pub(super) fn log_filter(settings: &Settings) -> Result<Option<Targets>, ConfigE
     })
 }
 
-fn in_days(most: Duration) -> String {
-    let days = most.as_secs() / 86_400;
+fn in_days(longest: Duration) -> String {
+    let days = longest.as_secs() / 86_400;
     if days > 0 {
         format!("{days}days")
     } else {
-        humantime::format_duration(most).to_string()
+        humantime::format_duration(longest).to_string()
     }
 }

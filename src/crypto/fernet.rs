@@ -24,7 +24,7 @@ const PUBLISHED_SAMPLE: &str = "g744zYz6qjlsAfSEbbIeuFURXmGrWHG3ZEzl_XxhHHw=";
 /// The moment at which a token is opened, later than any timestamp in one: the
 /// crate refuses tokens from the future, but a clock that was set back must not
 /// make keys unreadable.
-const AFTER_ALL: u64 = u64::MAX / 2;
+const FAR_FUTURE: u64 = u64::MAX / 2;
 
 /// The entries of `NOT_MY_KEY`: the first encrypts, each decrypts. Never empty.
 pub struct SealingKeys(Vec<fernet::Fernet>);
@@ -91,7 +91,7 @@ impl SealingKeys {
     pub fn open_with_index(&self, sealed: &[u8]) -> Option<(usize, Zeroizing<Vec<u8>>)> {
         let token = std::str::from_utf8(sealed).ok()?;
         self.0.iter().enumerate().find_map(|(n, key)| {
-            let plain = key.decrypt_at_time(token, None, AFTER_ALL).ok()?;
+            let plain = key.decrypt_at_time(token, None, FAR_FUTURE).ok()?;
             Some((n, Zeroizing::new(plain)))
         })
     }

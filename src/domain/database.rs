@@ -28,7 +28,7 @@ pub enum DatabaseError {
     #[error("the database {} cannot be used: {error}", .path.display())]
     Unusable { path: PathBuf, error: OpenError },
     #[error("the database was not opened: {0}")]
-    CutOff(#[from] tokio::task::JoinError),
+    Join(#[from] tokio::task::JoinError),
 }
 
 /// Refuses a database none of whose keys opens with `sealing_keys`.

@@ -80,9 +80,11 @@ fn is_label(label: &str) -> bool {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = bracketed(host).unwrap_or(host);
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let unbracketed = bracketed(host).unwrap_or(host);
+    unbracketed.eq_ignore_ascii_case("localhost")
+        || unbracketed
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_plain_segment(segment: &str) -> bool {

@@ -22,8 +22,9 @@ use crate::store::KeyRow;
 /// A request waits this long for a key to sign or publish before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Kids of the earlier server count up from 1; a kid above this number is taken from a
-/// thumbprint, which is lower than this once in two million keys.
+/// Kids of the earlier server count up from 1; one above this number is a thumbprint's.
+/// A thumbprint's is below it once in two million keys, and is then checked only if the
+/// row has times.
 const HIGHEST_COUNTED_KID: i64 = 1 << 32;
 
 /// Start of every Fernet token: version and the upper half of the time.
@@ -166,7 +167,7 @@ impl<'a> Jwk<'a> {
     }
 }
 
-/// A JSON document, ready to be sent.
+/// A JSON document, ready to be sent. Here, since a snapshot holds finished key sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     pub body: Bytes,

@@ -28,8 +28,8 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 /// Delay after a failed tick.
 const RETRY: Duration = Duration::from_secs(1);
-/// Loads in one tick until its new key shows; each load gets past twice as many
-/// rows that cannot be used.
+/// Loads in one tick until its new key shows; each asks for twice as many expired rows
+/// as are known to be bad.
 const MAX_LOADS: usize = 16;
 
 /// Keeps key ring and database as the policy requires.
@@ -41,7 +41,7 @@ pub struct Rotation {
     policy: Policy,
     clock: Arc<dyn Clock>,
     heartbeat: Arc<Heartbeat>,
-    /// Rows that cannot be used.
+    /// Bad rows.
     bad: HashSet<Kid>,
     /// Rows that were logged, once each.
     logged: HashSet<Kid>,
@@ -56,8 +56,8 @@ pub enum RotationError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error("work on a blocking thread was cut off: {0}")]
-    CutOff(#[from] tokio::task::JoinError),
+    #[error("work on a blocking thread failed: {0}")]
+    Join(#[from] tokio::task::JoinError),
     #[error("NOT_MY_KEY opens none of the keys that are published; nothing was changed")]
     OtherSealingKey,
     #[error(

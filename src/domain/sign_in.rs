@@ -144,7 +144,7 @@ impl SignIn {
 /// The name is in the log only when an account has it: people type passwords into
 /// the field for the name.
 fn refused(account: Option<&AccountRow>, verdict: Verdict, client: IpAddr) {
-    const MOST: usize = 200;
+    const MAX_CHARS: usize = 200;
     let Some(account) = account else {
         tracing::info!(%client, "sign-in refused: unknown username");
         return;
@@ -152,6 +152,6 @@ fn refused(account: Option<&AccountRow>, verdict: Verdict, client: IpAddr) {
     if verdict == Verdict::Unreadable {
         tracing::error!(user_id = %account.id, "the stored password hash is no usable Argon2 string; nobody can sign in to this account");
     }
-    let name: String = account.username.chars().take(MOST).collect();
+    let name: String = account.username.chars().take(MAX_CHARS).collect();
     tracing::info!(%client, username = ?name, "sign-in refused");
 }

@@ -33,15 +33,15 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 #[derive(Debug, Default)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
-    /// A proxy that is not among them was told of in the log.
-    is_other_told: AtomicBool,
+    /// The log has a warning of a proxy that is not among them.
+    warned_of_untrusted_proxy: AtomicBool,
 }
 
 impl TrustedProxies {
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self {
             networks,
-            is_other_told: AtomicBool::new(false),
+            warned_of_untrusted_proxy: AtomicBool::new(false),
         }
     }
 
@@ -51,7 +51,7 @@ impl TrustedProxies {
     pub fn client(&self, peer: Peer, headers: &HeaderMap) -> ClientAddr {
         let mut client = peer.0.to_canonical();
         if !self.trusts(client) {
-            self.tell_of_other_proxy(client, headers);
+            self.warn_of_untrusted_proxy(client, headers);
             return ClientAddr(client);
         }
         let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
@@ -72,10 +72,10 @@ impl TrustedProxies {
     }
 
     /// One line in the life of the process, as any client can send these headers.
-    fn tell_of_other_proxy(&self, peer: IpAddr, headers: &HeaderMap) {
-        let is_told = || self.is_other_told.swap(true, Ordering::Relaxed);
+    fn warn_of_untrusted_proxy(&self, peer: IpAddr, headers: &HeaderMap) {
+        let has_warned = || self.warned_of_untrusted_proxy.swap(true, Ordering::Relaxed);
         let has = |name| headers.contains_key(name);
-        if (has(X_FORWARDED_FOR) || has(header::FORWARDED)) && !is_told() {
+        if (has(X_FORWARDED_FOR) || has(header::FORWARDED)) && !has_warned() {
             tracing::warn!(
                 "a request from {peer} names another client in X-Forwarded-For or Forwarded, which is ignored: if {peer} is your proxy, add it to TRUSTED_PROXIES, or all of its clients share one quota"
             );

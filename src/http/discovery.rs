@@ -25,9 +25,9 @@ struct Metadata<'a> {
     claims_supported: &'a [&'static str],
 }
 
-/// Paths per OpenID Connect Discovery 1.0 section 4 (behind the issuer's own path)
+/// Paths per OpenID Connect Discovery 1.0 section 4 (after the issuer's own path)
 /// and RFC 8414 section 3 (before it). An issuer with a path gets the key set
-/// behind that path too.
+/// after that path too.
 pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState> {
     let claims = ["iss", "sub", "iat", "exp", "jti", "aud"];
     let document = Arc::new(Document::new(&Metadata {

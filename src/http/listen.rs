@@ -25,13 +25,13 @@ pub fn listen(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
 /// `localhost` means both loopback addresses, as far as the machine has them.
 /// Port 0 picks one port for all. Resolving a name blocks.
 pub fn bind(host: &str, port: u16) -> io::Result<Vec<TcpSocket>> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if bare.eq_ignore_ascii_case("localhost") {
+    let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
+    if unbracketed.eq_ignore_ascii_case("localhost") {
         return bind_loopback(port);
     }
     let mut sockets = Vec::new();
     let mut port = port;
-    for mut addr in (bare, port).to_socket_addrs()? {
+    for mut addr in (unbracketed, port).to_socket_addrs()? {
         addr.set_port(port);
         let socket = bind_one(addr)?;
         port = socket.local_addr()?.port();

@@ -6,7 +6,7 @@
 //! cannot keep that promise (10 a second with a burst of 10 lets an eleventh call
 //! in at once after ten spaced by 100 ms). So [`SlidingLog`] decides, as the key
 //! extractor of the crate's layer; the layer puts it on the route and turns its
-//! refusal into the 429. The bucket behind it gets one key and a rate that no
+//! refusal into the 429. The layer's own bucket gets one key and a rate that no
 //! traffic reaches.
 //!
 //! An extractor usually only reads the request. This one has a side effect: it

@@ -33,7 +33,7 @@ pub(super) enum Note {
 
 impl Refusals {
     pub(super) fn note(&self, client: ClientAddr, status: u16, now: Duration) -> Note {
-        let most = match status {
+        let limit = match status {
             429 => 1,
             404 | 405 => 20,
             _ => return Note::Line(0),
@@ -54,7 +54,7 @@ impl Refusals {
         if now.saturating_sub(recent.since) >= SECOND {
             (recent.since, recent.lines) = (now, 0);
         }
-        if recent.lines == most {
+        if recent.lines == limit {
             recent.unlogged += 1;
             return Note::Counted;
         }

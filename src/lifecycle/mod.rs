@@ -9,8 +9,8 @@
 //!    |<--------- published: in the key set -------------->|
 //! ```
 //!
-//! In steady running a key is created `P`, and two seconds for what rounding to
-//! whole seconds takes away, before its predecessor stops signing.
+//! In steady running a key is created `P` + 2 s (rounding, other processes) before its
+//! predecessor stops signing.
 
 mod key;
 mod policy;
@@ -143,7 +143,7 @@ impl Stage {
         Self::Revoked,
     ];
 
-    /// Name in documents, metrics and tables.
+    /// Name in documents, metrics and tables, all of which call a stage `state`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Announced => "announced",
@@ -239,8 +239,8 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
     key.signs_from.is_none_or(|from| from < key.expires_at)
 }
 
-/// Fitness of a published key to sign. The number decides, not the order of the
-/// lines: a key of a higher rank signs before all keys of a lower one.
+/// Fitness of a published key to sign, lowest first: a key of a higher rank signs before
+/// all keys of a lower one.
 ///
 /// In steady running the signer is the newest key of rank `FullTokens`. Without one,
 /// because the machine was off, a key was revoked or the clock jumped, a key of a
@@ -254,21 +254,26 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
 /// | 11:20:00 | 12:20:00 | `ShortTokens`: its tokens end at 12:20 too |
 /// | 12:05:00 | 13:00:00 | `Early`: some verifiers may not have it yet |
 /// | 11:00:50 | 12:00:50 | `LastResort`: by a clock 1 min ahead its tokens are expired |
+///
+/// When a clock is set back by two days all keys are `Early`, and the one created first
+/// signs; for a lead at most, since the next tick moves their times back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// Within its signing time. The newest signs.
-    FullTokens = 3,
-    /// Too little is left for a full-length token. The one with most left signs.
-    ShortTokens = 2,
-    /// Not published for a whole lead yet. The one created first signs.
-    Early = 1,
-    /// No token of it would outlive the clock skew. The one with most left signs.
-    LastResort = 0,
+    /// No token of it would outlive the clock skew. The last to expire signs.
+    LastResort,
+    /// Not published for a whole lead yet. The first to be created signs.
+    Early,
+    /// Too little is left for a full-length token. The last to expire signs.
+    ShortTokens,
+    /// Within its signing time. The last to have begun signs.
+    FullTokens,
 }
 
-/// The greatest signs: by rank, then by the preference among keys of that rank, then
-/// by the later `exp` and the higher kid, so that all processes pick the same key.
-type Fitness = (Rank, i64, UnixTime, Kid);
+/// The greatest signs: by rank, by preference, then by the later `exp` and the higher
+/// kid, so that all processes pick the same key.
+type Fitness = (Rank, Preference, UnixTime, Kid);
+/// Order of the keys of one rank: `exp`, `signs_from` or the negated serial, by rank.
+type Preference = i64;
 
 fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {
     let (rank, preference) = match key.signs_from {

@@ -265,6 +265,8 @@ fn the_examples_in_the_comments_hold() {
         // Each signs when the ones before it are gone.
         assert_eq!(signer(&by_rank[n..], &p, T0), Some(key));
     }
+    let two_days_before = T0 - secs(2 * 86_400);
+    assert_eq!(signer(&by_rank, &p, two_days_before), Some(&by_rank[0]));
     assert_eq!(token_times(&by_rank[1], &p, T0).1, T0 + secs(20 * 60));
 }
 

@@ -173,13 +173,13 @@ fn fetch_set(url: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-fn bounded(from: impl Read, most: u64) -> Result<Vec<u8>, String> {
+fn bounded(from: impl Read, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    from.take(most + 1)
+    from.take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > most {
-        return Err(format!("it is over {most} bytes"));
+    if bytes.len() as u64 > limit {
+        return Err(format!("it is over {limit} bytes"));
     }
     Ok(bytes)
 }

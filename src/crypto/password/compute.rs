@@ -33,7 +33,7 @@ impl Workspace {
 
     /// Hashes `password` with a fresh salt into a PHC string.
     pub(super) fn hash(&mut self, password: &SecretString) -> Result<String, HashError> {
-        let mut hash = Hash::dummy(self.params.clone());
+        let mut hash = Hash::blank(self.params.clone());
         rand::rngs::SysRng
             .try_fill_bytes(&mut hash.salt)
             .map_err(|_| HashError::Failed)?;
@@ -49,7 +49,7 @@ impl Workspace {
         stored: Option<&str>,
     ) -> Result<Verdict, HashError> {
         let Some(hash) = stored.and_then(Hash::parse) else {
-            let dummy = Hash::dummy(self.params.clone());
+            let dummy = Hash::blank(self.params.clone());
             std::hint::black_box(self.compute(password, &dummy)?);
             return Ok(stored.map_or(Verdict::Mismatch, |_| Verdict::Unreadable));
         };
@@ -64,7 +64,7 @@ impl Workspace {
         })
     }
 
-    /// Computes `hash` over again, with `password`.
+    /// The output for `password` with the parameters and the salt of `hash`.
     fn compute(&mut self, password: &SecretString, hash: &Hash) -> Result<Vec<u8>, HashError> {
         let params = &hash.params;
         self.reserve(params.block_count())?;

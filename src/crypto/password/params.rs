@@ -78,7 +78,7 @@ pub(super) struct Hash {
 impl Hash {
     /// A hash of the current kind whose salt and output are zero. No password
     /// is known that fits it.
-    pub(super) fn dummy(params: Params) -> Self {
+    pub(super) fn blank(params: Params) -> Self {
         Self {
             algorithm: Algorithm::Argon2id,
             version: Version::V0x13,

@@ -106,7 +106,7 @@ fn read_only<T>(
         Ok(meta) if meta.len() == 0 => return Ok(None),
         Ok(_) => {}
     }
-    // Side files are beside the file itself, behind symbolic links.
+    // Side files are beside the file that symbolic links lead to.
     let path = &fs::canonicalize(path)?;
     let unused = is_unused(path)?;
     let found = file::connect_read_only(path, unused).map_err(OpenError::from);

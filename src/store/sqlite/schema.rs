@@ -10,7 +10,7 @@ mod embedded {
 }
 
 /// The tables that other programs read, with their columns in order.
-const CONTRACT: [(&str, &str); 3] = [
+const SHARED_COLUMNS: [(&str, &str); 3] = [
     ("keys", "kid,key,exp"),
     (
         "users",
@@ -81,7 +81,7 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
         "service_settings",
     ];
     let own = own.map(|table| (table, "as this version makes them"));
-    for (table, needed) in CONTRACT.into_iter().chain(own) {
+    for (table, needed) in SHARED_COLUMNS.into_iter().chain(own) {
         if !has_table(conn, table)? {
             let found = "none".to_owned();
             return Ok(SchemaState::Unusable(OpenError::OtherColumns {
@@ -165,7 +165,7 @@ fn unusable(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
 }
 
 fn other_columns(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
-    for (table, needed) in CONTRACT {
+    for (table, needed) in SHARED_COLUMNS {
         let found = columns(conn, table)?;
         if !found.is_empty() && found != needed {
             return Ok(Some(OpenError::OtherColumns {

@@ -212,7 +212,7 @@ impl Shared {
 impl Queues {
     fn new(work: u64, threads: usize) -> Self {
         let threads = u32::try_from(threads).unwrap_or(u32::MAX);
-        // A guess until the first job is measured: 2 KiB a microsecond and pass.
+        // A guess until the first job is measured: 2 KiB·passes a microsecond.
         let queue = |work: u64| Queue {
             jobs: Turns::default(),
             mean: Duration::from_micros(work / 2),
@@ -260,7 +260,7 @@ impl Queues {
     }
 
     /// The next job that has not waited too long, and its queue. A full queue may hold
-    /// many that have, and must not lose its turns to them.
+    /// many that have, which must not use up its turns.
     fn next(&mut self) -> Option<(usize, Job)> {
         loop {
             let may_run = |(n, queue): &(usize, &Queue)| {

@@ -230,8 +230,8 @@ fn to_wal(conn: &Connection) -> Result<(), OpenError> {
 }
 
 /// Moves what is in the write-ahead log into the database file and empties the
-/// log. `false`: another program still reads it or does the same; SQLite tells
-/// that in a row and not as an error.
+/// log. `false`: another program still reads it or does the same; SQLite says so in
+/// a row and not as an error.
 pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
     let blocked: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(!blocked)

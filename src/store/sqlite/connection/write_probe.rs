@@ -32,7 +32,7 @@ impl Store {
     ///
     /// Takes the lock for writing as every write does. The first time, every
     /// ten seconds, and after a failed transaction, it also writes a page to the
-    /// disk, unchanged: the lock alone tells nothing of a disk that is full.
+    /// disk, unchanged: the lock alone does not show that a disk is full.
     pub async fn is_writable(&self, now: Duration) -> bool {
         let mut probe = self.probe.lock().await;
         if let Some((at, outcome)) = probe.last

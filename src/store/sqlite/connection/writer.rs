@@ -261,7 +261,7 @@ fn commit_batch(
     files.check().map_err(fail)
 }
 
-/// Begins the transaction. A step that has waited in the queue, behind a batch that
+/// Begins the transaction. A step that has waited in the queue, after a batch that
 /// did not get the lock, waits here for the rest of [`BUSY_TIMEOUT`] only.
 fn begin<'a>(conn: &'a mut Connection, batch: &[Queued]) -> rusqlite::Result<Transaction<'a>> {
     let waited = batch.iter().map(|(_, queued_at)| queued_at.elapsed()).max();

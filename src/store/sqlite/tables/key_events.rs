@@ -1,5 +1,5 @@
-//! The table `key_events`: what has happened to keys. A new row tells running
-//! servers that the keys have changed.
+//! The table `key_events`: what has happened to keys. Running servers load the keys
+//! again when they find a new row.
 
 use rusqlite::{Connection, Row, params};
 

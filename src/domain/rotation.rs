@@ -341,7 +341,7 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    pub(crate) fn beat(&self) {
+    pub fn beat(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_beat.store(now, Ordering::Relaxed);
     }

@@ -40,6 +40,7 @@ mod schedule;
 mod sliding_log;
 mod store;
 mod support;
+mod systemd;
 mod time_limit;
 mod verification;
 mod walk;

@@ -77,7 +77,7 @@ async fn every_kind_of_answer_has_its_common_headers_and_names_no_server() {
     ] {
         let reply = app.send(method, path, &headers, body.to_owned()).await;
         assert_eq!(reply.status.as_u16(), status, "{method} {path}");
-        // What caches keep must not give one client's id to others.
+        // An answer that caches keep must not give one client's id to others.
         let is_kept = reply.header("cache-control").starts_with("public");
         let id = if is_kept { "" } else { "r-1" };
         assert_eq!(reply.header("x-request-id"), id, "{method} {path}");

@@ -55,7 +55,7 @@ impl Simulation {
             let Some(known) = self.observer.rows.get_mut(kid) else {
                 continue;
             };
-            // What a clock dated that was ahead goes back with it.
+            // A row that was dated by a clock ahead goes back with it.
             promise!(
                 known.exp == *exp || self.clock_went_back && *exp < known.exp,
                 "the service changed the end of {kid} from {} to {exp}",

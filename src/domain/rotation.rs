@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -163,21 +164,31 @@ impl Rotation {
     /// process announced must be published here well before it signs, and a revoked one
     /// must leave the key set soon. Also when the clock was set back or jumped past
     /// `next`, as after a suspend.
+    ///
+    /// One thread sleeps and reads: through the runtime each check woke four.
     async fn change(&self, mut last: UnixTime, next: UnixTime) {
-        loop {
-            tokio::time::sleep(CHECK_EVERY).await;
-            self.heartbeat.beat();
-            let now = self.clock.now();
-            if now < last || now >= next {
-                return;
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let (heartbeat, seen_event) = (Arc::clone(&self.heartbeat), self.seen_event);
+        let (_awaited, is_awaited) = mpsc::channel::<()>();
+        let changed = tokio::task::spawn_blocking(move || {
+            while is_awaited.recv_timeout(CHECK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                heartbeat.beat();
+                let now = clock.now();
+                if now < last || now >= next {
+                    return;
+                }
+                last = now;
+                // The next tick reports a database that does not answer.
+                if let Ok(event) = store.last_key_event_here()
+                    && event != seen_event
+                {
+                    return;
+                }
             }
-            last = now;
-            // The next tick reports a database that does not answer.
-            if let Ok(event) = self.store.last_key_event().await
-                && event != self.seen_event
-            {
-                return;
-            }
+        });
+        // It ends otherwise only when the runtime does.
+        if changed.await.is_err() {
+            std::future::pending().await
         }
     }
 

@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 
-PARTS = ["heads", "kept", "smuggling", "quota", "newcomers", "memory", "descriptors", "log", "frames", "stop"]
+PARTS = ["heads", "kept", "smuggling", "quota", "newcomers", "memory", "descriptors", "log", "frames", "stop", "wakes"]
 
 
 def main():

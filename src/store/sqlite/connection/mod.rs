@@ -104,13 +104,25 @@ impl Store {
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let files = Arc::clone(&self.files);
-        let read = self.readers.read(move |conn| {
+        let found = self.readers.read(move |conn| {
             let found = query(conn);
             // A row of a file that was moved away is no answer.
             files.check()?;
             found
         });
-        let found = read.await;
+        self.ended_if_replaced(found.await)
+    }
+
+    /// Runs `query` on this thread, which may block.
+    pub(super) fn read_here<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let found = self.readers.read_here(query);
+        self.ended_if_replaced(self.files.check().and(found))
+    }
+
+    fn ended_if_replaced<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(found, Err(StoreError::Replaced)) {
             self.writer.end();
         }

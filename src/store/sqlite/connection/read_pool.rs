@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::file;
 use crate::store::StoreError;
@@ -39,23 +39,38 @@ impl ReadPool {
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let closed = || StoreError::Unavailable("it is closed".to_owned());
         let permit = Arc::clone(&self.permits).acquire_owned();
         let permit = tokio::time::timeout(WAIT, permit)
             .await
             .map_err(|_| StoreError::Unavailable("all read connections are in use".to_owned()))?
             .map_err(|_| closed())?;
-        let connections = Arc::clone(&self.connections);
-        let read = tokio::task::spawn_blocking(move || {
-            // Declared first, so dropped last: whoever gets the permit next finds
-            // the connection unlocked.
-            let _permit = permit;
-            let free = connections.iter().find_map(try_lock);
-            let conn = free.as_ref().and_then(|conn| conn.as_ref());
-            query(conn.ok_or_else(closed)?)
-        });
+        let pool = self.clone();
+        let read = tokio::task::spawn_blocking(move || pool.run(permit, query));
         read.await
             .map_err(|e| StoreError::Unavailable(e.to_string()))?
+    }
+
+    /// Runs `query` on this thread, which may block. Fails when all connections are in use.
+    pub(super) fn read_here<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        self.run(
+            permit.map_err(|e| StoreError::Unavailable(e.to_string()))?,
+            query,
+        )
+    }
+
+    fn run<T>(
+        &self,
+        // Dropped last, so whoever gets the permit next finds the connection unlocked.
+        _permit: OwnedSemaphorePermit,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let free = self.connections.iter().find_map(try_lock);
+        let conn = free.as_ref().and_then(|conn| conn.as_ref());
+        query(conn.ok_or_else(closed)?)
     }
 
     /// Waits for reads in progress, refuses later ones, and closes.
@@ -72,6 +87,10 @@ impl ReadPool {
         };
         let _ = tokio::task::spawn_blocking(close).await;
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("it is closed".to_owned())
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {

@@ -15,15 +15,21 @@ impl Store {
     /// A number that grows with each event and each key that is withdrawn, in
     /// whichever process.
     pub async fn last_key_event(&self) -> Result<i64, StoreError> {
-        self.read(|conn| {
-            let mut query = conn.prepare_cached(
-                "SELECT coalesce((SELECT max(id) FROM key_events), 0)
-                     + coalesce((SELECT max(id) FROM withdrawn_keys), 0) AS last",
-            )?;
-            Ok(query.query_row([], |row| row.get("last"))?)
-        })
-        .await
+        self.read(last).await
     }
+
+    /// The same for a thread that may block.
+    pub fn last_key_event_here(&self) -> Result<i64, StoreError> {
+        self.read_here(last)
+    }
+}
+
+fn last(conn: &Connection) -> Result<i64, StoreError> {
+    let mut query = conn.prepare_cached(
+        "SELECT coalesce((SELECT max(id) FROM key_events), 0)
+             + coalesce((SELECT max(id) FROM withdrawn_keys), 0) AS last",
+    )?;
+    Ok(query.query_row([], |row| row.get("last"))?)
 }
 
 /// The latest `limit` events, in the order in which they happened.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -117,54 +116,5 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
-    }
-}
-
-/// A clock that only moves by hand, for tests.
-#[derive(Debug)]
-pub struct ManualClock {
-    reading: Mutex<(UnixTime, Duration)>,
-}
-
-impl ManualClock {
-    pub fn new(now: UnixTime) -> Self {
-        Self {
-            reading: Mutex::new((now, Duration::ZERO)),
-        }
-    }
-
-    /// Moves both readings. Fractions of a second count in the monotonic one only.
-    pub fn advance(&self, by: Duration) {
-        self.change(|(now, mono)| (now + by, mono + by));
-    }
-
-    /// Sets the wall-clock time, as an operator or a time server does.
-    pub fn step_to(&self, now: UnixTime) {
-        self.change(|(_, mono)| (now, mono));
-    }
-
-    fn change(&self, f: impl FnOnce((UnixTime, Duration)) -> (UnixTime, Duration)) {
-        let mut reading = self
-            .reading
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *reading = f(*reading);
-    }
-
-    fn read(&self) -> (UnixTime, Duration) {
-        *self
-            .reading
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> UnixTime {
-        self.read().0
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.read().1
     }
 }

@@ -24,6 +24,8 @@ mod lifecycle;
 mod log;
 #[path = "../shared/long.rs"]
 mod long;
+#[path = "../shared/manual_clock.rs"]
+mod manual_clock;
 mod methods;
 mod metrics;
 mod names;

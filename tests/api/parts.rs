@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jwks_server::app::App;
-use jwks_server::clock::{Clock, ManualClock, UnixTime};
+use jwks_server::clock::{Clock, UnixTime};
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::http::listen::{Listeners, listen};
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::manual_clock::ManualClock;
 use crate::support::{START, Stock, send_to};
 
 /// A clock whose reader panics once it is broken.

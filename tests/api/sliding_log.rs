@@ -5,10 +5,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::http::SlidingLog;
 use jwks_server::http::client::{ClientAddr, ClientKey};
 use proptest::prelude::*;
+
+use crate::manual_clock::ManualClock;
 
 const WINDOW: Duration = Duration::from_secs(1);
 

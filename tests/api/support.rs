@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt as _;
 use jwks_server::app::App;
-use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::{KeyError, KeySource, PrivateKey, Rsa2048};
@@ -22,6 +22,8 @@ use jwks_server::http::state::SharedState;
 use jwks_server::store::Store;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::manual_clock::ManualClock;
 
 /// Start of test time: 2027-01-15T08:00:00Z.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwks_server::clock::ManualClock;
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::KeySource as _;
 use jwks_server::domain::database;
@@ -14,6 +13,7 @@ use jwks_server::lifecycle::Kid;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
+use crate::manual_clock::ManualClock;
 use crate::support::{START, Stock, TestApp};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use jwks_server::clock::ManualClock;
 use jwks_server::crypto::rsa::{KeyError, KeySource, PrivateKey};
 use jwks_server::lifecycle::Kid;
 use jwks_server::lifecycle::PolicyParts;
@@ -14,6 +13,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 
+use crate::manual_clock::ManualClock;
 use crate::seed::seed;
 
 /// Prepared keys, shared by all tests of the process. Making one takes 40 ms,

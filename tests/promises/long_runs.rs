@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::lifecycle::PolicyParts;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::key_source::{KeyStock, SEED};
 use crate::long::times;
+use crate::manual_clock::ManualClock;
 use crate::observer::{Checked, MARGIN, promise};
 use crate::process::Process;
 use crate::schedule::parts;

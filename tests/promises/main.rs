@@ -12,6 +12,8 @@ mod key_source;
 #[path = "../shared/long.rs"]
 mod long;
 mod long_runs;
+#[path = "../shared/manual_clock.rs"]
+mod manual_clock;
 mod observer;
 mod operators;
 mod process;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::domain::key_admin::KeyOperations;
 use jwks_server::domain::key_ring::{Document, KeyRing};
@@ -18,6 +18,7 @@ use jwks_server::store::Store;
 use serde_json::Value;
 
 use crate::key_source::{GenerationFault, KeyStock, Maker, Source};
+use crate::manual_clock::ManualClock;
 use crate::observer::KeyRecord;
 use crate::sealing_keys::{Entries, sealing_keys};
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwks_server::clock::{Clock as _, ManualClock};
+use jwks_server::clock::Clock as _;
 
+use crate::manual_clock::ManualClock;
 use crate::process::Process;
 use crate::schedule::{Edge, LegacyRow, RowFault, Schedule, Step, policy};
 use crate::simulation::{START, play, temp_dir};

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::lifecycle::PolicyParts;
 use jwks_server::store::Store;
 use rusqlite::{Connection, params};
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::database::{Original, Reason};
 use crate::key_source::{GenerationFault, KeyStock};
+use crate::manual_clock::ManualClock;
 use crate::observer::{ALWAYS, Checked, KeyRecord, Observer, notice, promise};
 use crate::process::Process;
 use crate::schedule::{Edge, Schedule, Step, Who, policy};

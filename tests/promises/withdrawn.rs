@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwks_server::clock::{Clock as _, ManualClock, UnixTime};
+use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::crypto::password::{Costs, PasswordHasher};
 use jwks_server::domain::accounts::Accounts;
 use jwks_server::domain::names::Username;
@@ -19,6 +19,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::key_source::SEED;
 use crate::long::times;
+use crate::manual_clock::ManualClock;
 use crate::observer::{Checked, promise};
 use crate::process::Process;
 use crate::schedule::policy;

@@ -3,6 +3,8 @@
 
 mod forwarded;
 mod hashes;
+#[path = "../../shared/manual_clock.rs"]
+mod manual_clock;
 mod requests;
 mod sealed;
 mod settings;

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use jwks_server::app::App;
-use jwks_server::clock::{ManualClock, UnixTime};
+use jwks_server::clock::UnixTime;
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::Rsa2048;
@@ -19,6 +19,8 @@ use jwks_server::http::state::SharedState;
 use jwks_server::store::Store;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use super::manual_clock::ManualClock;
 
 /// The service with its keys, and with a database that is closed: a sign-in
 /// ends there, before its password costs 20 ms.

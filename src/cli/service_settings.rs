@@ -3,12 +3,12 @@
 use crate::config::{self, Config, Settings};
 use crate::domain::database;
 
-/// What the service of the configured database recorded at its last start.
+/// Settings that the service of the configured database recorded at its last start.
 #[derive(Default)]
 pub(super) struct Recorded {
     /// Lines on settings that say something else here.
     pub(super) differences: Vec<String>,
-    /// Where it listened.
+    /// Host and port at which it listened.
     pub(super) address: Option<(String, u16)>,
 }
 

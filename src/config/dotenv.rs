@@ -14,11 +14,11 @@ pub const FILE: &str = ".env";
 
 const MAX_BYTES: usize = 64 * 1024;
 
-/// The text of the file at `path`, and a reason for which other users may have
-/// written it; none when there is no file.
-pub(super) fn read(
-    path: &Path,
-) -> Result<Option<(Zeroizing<String>, Option<String>)>, ConfigError> {
+/// The text of a file, and a reason for which other users may have written it.
+type Text = (Zeroizing<String>, Option<String>);
+
+/// Reads the file at `path`; none when there is no file.
+pub(super) fn read(path: &Path) -> Result<Option<Text>, ConfigError> {
     let shown = path.display();
     // Capacity for all of it, so that growing leaves no copy of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));

@@ -255,7 +255,7 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
 /// | 12:05:00 | 13:00:00 | `Early`: some verifiers may not have it yet |
 /// | 11:00:50 | 12:00:50 | `LastResort`: by a clock 1 min ahead its tokens are expired |
 ///
-/// When a clock is set back by two days all keys are `Early`, and the one created first
+/// After a clock was set back by two days all keys are `Early`, and the one created first
 /// signs; for a lead at most, since the next tick moves their times back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {

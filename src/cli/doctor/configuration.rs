@@ -15,7 +15,7 @@ pub(super) struct Known {
     pub(super) config: Option<Config>,
     pub(super) database: Option<PathBuf>,
     pub(super) address: Option<(String, u16)>,
-    /// Where the service listened at its last start.
+    /// Host and port at which the service listened at its last start.
     pub(super) recorded_address: Option<(String, u16)>,
 }
 

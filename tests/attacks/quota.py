@@ -32,7 +32,7 @@ def run(report, _is_long):
 
 
 def forwarded(report, server):
-    """What a proxy appended counts, whatever bytes the client wrote before it."""
+    """The address that a proxy appended counts, whatever bytes the client wrote before it."""
     for client, line in enumerate([b"\xe9, %s", b"\xff\xfe,%s", b"1.1.1.1, %s", b", %s", b"\x80 ,, %s"]):
         address = f"9.9.9.{client}".encode()
         began, connection, statuses = time.monotonic(), wire.Http1(server.port, "127.0.0.9"), []

@@ -198,7 +198,7 @@ class Http2:
         self.sock.sendall(raw)
 
     def frames(self):
-        """What comes, until the connection ends. Answers pings and settings."""
+        """All that comes until the connection ends. Answers pings and settings."""
         while True:
             while len(self.buffer) >= 9:
                 length = int.from_bytes(self.buffer[:3], "big")

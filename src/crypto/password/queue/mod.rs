@@ -37,8 +37,9 @@ const SIGN_UPS: usize = 1;
 const SLOW_SIGN_INS: usize = 2;
 
 struct Job {
-    /// Returns whether it computed anything; only then its time counts.
-    run: Box<dyn FnOnce(&mut Workspace) -> bool + Send>,
+    /// Returns true if it computed anything; only then its time counts. Without a
+    /// workspace it answers that it waited too long.
+    run: Box<dyn FnOnce(Option<&mut Workspace>) -> bool + Send>,
     queued_at: Instant,
 }
 
@@ -149,7 +150,6 @@ impl PasswordHasher {
         task: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let (answer, answered) = oneshot::channel();
-        let queued_at = Instant::now();
         let job = Job {
             run: Box::new(move |workspace| {
                 // A client that hung up keeps its entry in the queue until here;
@@ -157,21 +157,16 @@ impl PasswordHasher {
                 if answer.is_closed() {
                     return false;
                 }
-                let _ = answer.send(task(workspace));
-                true
+                let computes = workspace.is_some();
+                let _ = answer.send(workspace.map(task).ok_or(HashError::Overloaded));
+                computes
             }),
-            queued_at,
+            queued_at: Instant::now(),
         };
         self.shared.0.lock().admit(queue, client, job)?;
         self.shared.0.changed.notify_one();
-        answered.await.map_err(|_| {
-            // Dropped unanswered: too old when its turn came, or it panicked.
-            if queued_at.elapsed() >= MAX_WAIT {
-                HashError::Overloaded
-            } else {
-                HashError::Failed
-            }
-        })
+        // Dropped unanswered, it panicked.
+        answered.await.unwrap_or(Err(HashError::Failed))
     }
 }
 
@@ -277,6 +272,7 @@ impl Queues {
                 self.slow_running += u32::from(next == SLOW_SIGN_INS);
                 return Some((next, job));
             }
+            (job.run)(None);
         }
     }
 
@@ -295,7 +291,7 @@ fn run(shared: &Shared, mut workspace: Workspace) {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     while let Some((queue, job)) = shared.next() {
         let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (job.run)(&mut workspace)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| (job.run)(Some(&mut workspace))));
         if outcome.is_err() {
             // The blocks may be half written; nothing else in it changes.
             workspace.blocks = Vec::new();

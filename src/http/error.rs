@@ -25,7 +25,8 @@ pub(super) enum Challenge {
     Body,
 }
 
-/// Text of a 431, also where hyper refuses by itself.
+/// Text of a 431, also where hyper refuses by itself: `MAX_HEADER_SECTION` and
+/// `MAX_FIELDS` of `server/request.rs`.
 pub(super) const HEADER_SECTION_TOO_LARGE: &str =
     "the header section is over 16 KiB or has over 100 fields";
 
@@ -205,7 +206,7 @@ fn challenge(headers: &mut HeaderMap, scheme: Challenge) {
 }
 
 /// Rounded up, at least 1, so that a client does not come back too early.
-fn whole_seconds(wait: Duration) -> u64 {
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
     let part = u64::from(wait.subsec_nanos() > 0);
     (wait.as_secs() + part).max(1)
 }

@@ -31,7 +31,7 @@ use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
 use super::client::{ClientAddr, ClientKey};
-use super::error::ApiError;
+use super::error::{ApiError, whole_seconds};
 use crate::clock::Clock;
 
 const WINDOW: Duration = Duration::from_secs(1);
@@ -179,8 +179,7 @@ impl KeyExtractor for SlidingLog {
         };
         self.admit(client.key())
             .map_err(|wait| GovernorError::TooManyRequests {
-                // In whole seconds, rounded up: a shorter wait would be refused again.
-                wait_time: wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
+                wait_time: whole_seconds(wait),
                 headers: None,
             })
     }

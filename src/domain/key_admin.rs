@@ -10,7 +10,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
 use crate::lifecycle::{self, KeyTimes, Kid, Policy, Stage};
-use crate::store::{BadRow, KeyChange, KeyRow, KeyRows, NewKey, Store, StoreError};
+use crate::store::{BadRow, KeyChange, KeyRow, KeyRows, KeySelection, NewKey, Store, StoreError};
 pub use crate::store::{KeyEvent, KeyEventKind};
 
 /// Keys that operators may publish at once: verifiers and gateways stop reading
@@ -119,7 +119,8 @@ impl KeyOperations {
             Ok((change, span.signs_from))
         };
         let clock = Arc::clone(&self.clock);
-        let signs_from = self.store.change_keys(Some(0), clock, decide).await?;
+        let selection = KeySelection::Unexpired { and_expired: 0 };
+        let signs_from = self.store.change_keys(selection, clock, decide).await?;
         Ok((kid, signs_from))
     }
 
@@ -140,7 +141,10 @@ impl KeyOperations {
             Ok::<_, RotationError>((change, published(keys, now)))
         };
         let clock = Arc::clone(&self.clock);
-        let gone = self.store.change_keys(None, clock, decide).await?;
+        let gone = self
+            .store
+            .change_keys(KeySelection::All, clock, decide)
+            .await?;
         Ok((kid, gone))
     }
 
@@ -157,7 +161,9 @@ impl KeyOperations {
             Ok((change, ()))
         };
         let clock = Arc::clone(&self.clock);
-        self.store.change_keys(None, clock, decide).await
+        self.store
+            .change_keys(KeySelection::All, clock, decide)
+            .await
     }
 
     /// Encrypts every key again that is not under the first entry of `NOT_MY_KEY`.
@@ -165,7 +171,9 @@ impl KeyOperations {
         let sealing_keys = Arc::clone(&self.sealing_keys);
         let decide = move |keys: &KeyRows, _| Ok(plan_reencryption(keys, &sealing_keys));
         let clock = Arc::clone(&self.clock);
-        self.store.change_keys(None, clock, decide).await
+        self.store
+            .change_keys(KeySelection::All, clock, decide)
+            .await
     }
 
     /// A new key, sealed under the entry of `NOT_MY_KEY` that is in use.

@@ -17,7 +17,7 @@ use crate::crypto::rsa::KeyError;
 pub use crate::crypto::rsa::{KeySource, Rsa2048};
 use crate::lifecycle::{self, Policy};
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
-use crate::store::{KeyChange, KeyRows, NewKey, Store, StoreError};
+use crate::store::{KeyChange, KeyRows, KeySelection, NewKey, Store, StoreError};
 
 /// Longest time between two ticks: a change by a program that records no key event
 /// is seen by then.
@@ -270,8 +270,11 @@ impl Rotation {
             };
             Ok::<_, RotationError>((change, moved))
         };
-        let (expired, clock) = (Some(self.expired_rows()), Arc::clone(&self.clock));
-        let moved = self.store.change_keys(expired, clock, decide).await?;
+        let clock = Arc::clone(&self.clock);
+        let moved = self
+            .store
+            .change_keys(self.selection(), clock, decide)
+            .await?;
         if moved > 0 {
             tracing::warn!("the clock was set back: {moved} keys that it dated ahead end earlier");
         }
@@ -293,8 +296,11 @@ impl Rotation {
             };
             Ok::<_, RotationError>((change, is_due))
         };
-        let (expired, clock) = (Some(self.expired_rows()), Arc::clone(&self.clock));
-        let inserted = self.store.change_keys(expired, clock, decide).await?;
+        let clock = Arc::clone(&self.clock);
+        let inserted = self
+            .store
+            .change_keys(self.selection(), clock, decide)
+            .await?;
         if inserted {
             let kind = match due {
                 Due::Signing => "signing",
@@ -315,6 +321,12 @@ impl Rotation {
         let deleted = self.store.prune_keys(before, keep, now).await?;
         tracing::info!("deleted {deleted} keys that expired before {before}");
         Ok(deleted)
+    }
+
+    fn selection(&self) -> KeySelection {
+        KeySelection::Unexpired {
+            and_expired: self.expired_rows(),
+        }
     }
 
     /// Number of expired rows to load. Only the last usable one matters; with bad

@@ -77,6 +77,16 @@ pub struct KeyRows {
     pub bad: Vec<BadRow>,
 }
 
+/// The rows of `keys` on which a change of keys is decided.
+#[derive(Clone, Copy, Debug)]
+pub enum KeySelection {
+    All,
+    /// As [`Store::keys_at`] selects them.
+    Unexpired {
+        and_expired: usize,
+    },
+}
+
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub kid: Kid,

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use futures_util::FutureExt as _;
 use jwks_server::clock::UnixTime;
 use jwks_server::lifecycle::Kid;
-use jwks_server::store::{Inspection, KeyChange, KeyRows, SchemaState, Store, StoreError};
+use jwks_server::store::{
+    Inspection, KeyChange, KeyRows, KeySelection, SchemaState, Store, StoreError,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -333,11 +335,17 @@ async fn a_planned_change_is_written_whole_with_its_events_or_not_at_all() {
         plan(keys, now);
         Err::<(KeyChange, u8), _>(StoreError::AlreadyExists)
     };
-    let refused = app.store.change_keys(None, app.clock.clone(), refuse).await;
+    let refused = app
+        .store
+        .change_keys(KeySelection::All, app.clock.clone(), refuse)
+        .await;
     assert!(matches!(refused, Err(StoreError::AlreadyExists)));
     assert_eq!(app.rows("SELECT count(*) FROM key_events"), ["0"]);
     let accept = move |keys: &KeyRows, now| Ok::<_, StoreError>(plan(keys, now));
-    let made = app.store.change_keys(None, app.clock.clone(), accept).await;
+    let made = app
+        .store
+        .change_keys(KeySelection::All, app.clock.clone(), accept)
+        .await;
     assert_eq!(made.unwrap(), 7);
     assert_eq!(
         app.rows("SELECT kid, key, exp FROM keys ORDER BY kid"),

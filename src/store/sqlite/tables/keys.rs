@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use super::{Store, TextOrBlob, column, key_events};
 use crate::clock::{Clock, UnixTime};
 use crate::lifecycle::{KeyTimes, Kid};
-use crate::store::{KeyChange, KeyEventKind, KeyRow, KeyRows, NewKey, StoreError};
+use crate::store::{KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError};
 
 /// All columns of a key, as [`read`] takes them by name.
 const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.serial AS serial,
@@ -39,13 +39,12 @@ impl Store {
         self.read(all).await
     }
 
-    /// Changes keys in one transaction: `decide` gets the rows of
-    /// [`keys_at`](Self::keys_at), or without `expired` all rows, and returns the plan,
-    /// which is written, and a value for the caller. The clock is read within the
-    /// transaction, since that may have waited for a lock.
+    /// Changes keys in one transaction: `decide` gets the rows of `selection` and
+    /// returns the plan, which is written, and a value for the caller. The clock is read
+    /// within the transaction, since that may have waited for a lock.
     pub async fn change_keys<T, E>(
         &self,
-        expired: Option<usize>,
+        selection: KeySelection,
         clock: Arc<dyn Clock>,
         decide: impl FnOnce(&KeyRows, UnixTime) -> Result<(KeyChange, T), E> + Send + 'static,
     ) -> Result<T, E>
@@ -55,9 +54,9 @@ impl Store {
     {
         let step = move |conn: &Connection| {
             let now = clock.now();
-            let rows = match expired {
-                Some(expired) => at_moment(conn, now, expired)?,
-                None => all(conn)?,
+            let rows = match selection {
+                KeySelection::All => all(conn)?,
+                KeySelection::Unexpired { and_expired } => at_moment(conn, now, and_expired)?,
             };
             match decide(&rows, now) {
                 Ok((change, found)) => Ok(apply(conn, &change, now).map(|()| Ok(found))?),

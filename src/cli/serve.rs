@@ -109,7 +109,10 @@ async fn serve(
         port.into_iter()
             .for_each(|(_, port)| *port = addr.port().to_string());
     }
-    database::record_settings(&store, &config.database, recorded).await?;
+    if let Err(e) = store.record_settings(recorded).await {
+        // As on a full disk, on which keys must go on being published.
+        tracing::warn!("commands will not know the settings of the service: {e}");
+    }
     let threads = available_parallelism().map_or(1, usize::from);
     let app = App::new(config, store, clock, Arc::new(Rsa2048), threads)
         .map_err(|e| Failure::broken(format!("the hashing threads cannot be started: {e}")))?;

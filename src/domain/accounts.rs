@@ -58,6 +58,10 @@ impl Accounts {
         client: IpAddr,
         now: UnixTime,
     ) -> Result<SecretString, SignUpError> {
+        if self.store.is_low_on_disk() {
+            let text = "too little is left on the disk for new accounts";
+            return Err(StoreError::Unavailable(text.to_owned()).into());
+        }
         let password = password::generate().ok_or(HashError::Failed)?;
         let client = client::number(client);
         self.insert(username, Some(email), password.clone(), client, now)

@@ -110,14 +110,14 @@ pub fn key_history(path: &Path, limit: u32) -> Result<Vec<KeyEvent>, DatabaseErr
     found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
 }
 
-/// Records the settings that the service runs by.
-pub async fn record_settings(
-    store: &Store,
-    path: &Path,
-    settings: Vec<(String, String)>,
-) -> Result<(), DatabaseError> {
-    let recorded = store.record_settings(settings).await;
-    recorded.map_err(|e| unusable(path, OpenError::Engine(e.to_string())))
+/// Frees the reserve for emergencies when the disk of a database is full.
+pub fn free_reserve(path: &Path) {
+    Store::free_reserve(path);
+}
+
+/// Size in bytes of a write-ahead log that another program's read keeps large.
+pub fn large_wal(path: &Path) -> Option<u64> {
+    Store::large_wal(path)
 }
 
 /// Settings that the service recorded in a database: names and values.

@@ -35,6 +35,12 @@ impl Readiness {
         }
     }
 
+    /// Size of the write-ahead log in bytes, and whether too little is left on the
+    /// disk for sign-ups.
+    pub fn room(&self) -> (u64, bool) {
+        (self.store.wal_bytes(), self.store.is_low_on_disk())
+    }
+
     /// All faults, in words without a path or a secret; none when ready.
     pub async fn faults(&self) -> Vec<&'static str> {
         let writable = self.store.is_writable(self.clock.monotonic()).await;

@@ -178,6 +178,7 @@ impl Rotation {
                     return;
                 }
                 last = now;
+                store.check_room_here();
                 // The next tick reports a database that does not answer.
                 if let Ok(event) = store.last_key_event_here()
                     && event != seen_event
@@ -195,6 +196,7 @@ impl Rotation {
     /// Brings keys and snapshot up to date; returns the time when a key is due next.
     /// A key's times count from its insertion, not from the start of its generation.
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
+        self.store.check_room().await;
         let ticked = self.load_and_rotate().await;
         self.heartbeat.tick_ended(ticked.is_ok());
         ticked

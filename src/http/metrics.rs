@@ -86,6 +86,11 @@ fn read_current(state: &AppState) {
     // Without any key to count on, one is due now.
     let due = lifecycle::next_due(all, &state.policy, now).unwrap_or(now);
     current.next_key.set(seconds(now, due));
+    let (wal, is_low) = state.readiness.room();
+    current
+        .wal_bytes
+        .set(i64::try_from(wal).unwrap_or(i64::MAX));
+    current.disk_low.set(is_low.into());
     let failures = current.rotation_failures.inner();
     failures.store(state.heartbeat.failures(), Ordering::Relaxed);
     current

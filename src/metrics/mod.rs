@@ -91,6 +91,8 @@ pub struct Current {
     pub next_key: Gauge,
     pub rotation_failures: Counter,
     pub rotation_failing: Gauge,
+    pub wal_bytes: Gauge,
+    pub disk_low: Gauge,
 }
 
 impl Current {
@@ -129,6 +131,16 @@ impl Current {
             "jwks_rotation_failures",
             "Rotation ticks that have failed",
             self.rotation_failures.clone(),
+        );
+        registry.register(
+            "jwks_wal_bytes",
+            "Size of the write-ahead log of the database",
+            self.wal_bytes.clone(),
+        );
+        registry.register(
+            "jwks_disk_low",
+            "1 when too little is left on the disk for new accounts",
+            self.disk_low.clone(),
         );
         registry.register(
             "jwks_rotation_failing",

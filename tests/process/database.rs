@@ -48,7 +48,7 @@ fn fr_21_database_and_side_files_are_for_their_owner_alone_under_umask_022() {
     let server = Server::start_command(&mut under_umask_022(dir.path()));
     server.register("alice");
     let side = |end| format!("{DATABASE}{end}");
-    let all = [side(""), side("-shm"), side("-wal")];
+    let all = [side(""), side("-reserve"), side("-shm"), side("-wal")];
     assert_eq!(files(dir.path())[1..], all);
     for name in all {
         assert_eq!(mode(&dir.path().join(&name)), 0o600, "{name}");

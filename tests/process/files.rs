@@ -102,8 +102,8 @@ fn fr_50_a_database_that_is_read_only_is_given_back_to_its_owner() {
     let dir = used();
     chmod(&database(dir.path()), 0o400);
     let server = Server::start(dir.path(), &[]);
-    assert_eq!(mode(&database(dir.path())), 0o600);
     server.register("alice");
+    assert_eq!(mode(&database(dir.path())), 0o600);
     let log = server.stop_for_log();
     assert!(
         log.contains("could not be written to, and has mode 600 now"),

@@ -31,6 +31,7 @@ mod metrics;
 mod notify;
 mod operations;
 mod replaced;
+mod room;
 mod rotation;
 mod sealing_key;
 mod secrets;

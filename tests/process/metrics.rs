@@ -67,8 +67,8 @@ fn they_are_at_their_address_and_only_there_and_stop_with_the_service() {
             "jwks_quota_refusals_total 0",
             "jwks_hashing_queue_length{queue=\"sign_in\"} 0",
             "jwks_keys{state=\"signing\"} 1",
-            // Two keys, an account, three sign-ins, in as many commits or fewer.
-            "jwks_commit_writes_sum 6.0",
+            // The settings, two keys, an account, three sign-ins, in as many commits or fewer.
+            "jwks_commit_writes_sum 7.0",
             "jwks_commits_total{outcome=\"failed\"} 0",
             "jwks_rotation_failures_total 0",
         ],

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use super::report::Report;
 use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
-use crate::domain::hash_timing;
+use crate::domain::{database, hash_timing};
 
 /// Outside of the years 2025 to 2099 the clock is wrong.
 const PLAUSIBLE: std::ops::Range<i64> = 1_735_689_600..4_102_444_800;
@@ -54,6 +54,11 @@ pub(super) fn clock(
 }
 
 pub(super) fn disk(database: &Path, report: &mut Report) {
+    if let Some(bytes) = database::large_wal(database) {
+        let text = format!("the write-ahead log has {} MiB", bytes / (1024 * 1024));
+        let advice = "end the program that has been reading the database for long";
+        report.warn("disk", text, advice);
+    }
     let parent = database.parent().filter(|dir| !dir.as_os_str().is_empty());
     let dir = parent.unwrap_or(Path::new("."));
     match rustix::fs::statvfs(dir) {
@@ -61,7 +66,7 @@ pub(super) fn disk(database: &Path, report: &mut Report) {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let text = format!("{} MiB are free for the database", free / (1024 * 1024));
             if free < LOW_DISK {
-                let advice = "free some space: on a full disk nobody can sign in";
+                let advice = "free some space: below 64 MiB nobody can sign up, on a full disk nobody can sign in";
                 report.warn("disk", text, advice);
             } else {
                 report.ok("disk", text);

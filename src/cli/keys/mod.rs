@@ -97,6 +97,16 @@ pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), F
 
 async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    if matches!(
+        command,
+        KeysCommand::Revoke { .. }
+            | KeysCommand::Rotate {
+                emergency: true,
+                ..
+            }
+    ) {
+        database::free_reserve(&config.database);
+    }
     let store = database::open_existing(&config.database, &config.keys.sealing_keys).await?;
     let keys = KeyOperations::new(
         store.clone(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::connection::room::LARGE_WAL;
 use super::connection::{file, wal_check};
 use super::tables::{key_events, keys, service_settings};
 use super::{Store, schema};
@@ -70,6 +71,13 @@ impl Store {
     /// Reasons for which this user cannot write to the database at `path`.
     pub fn obstacles(path: &Path) -> Vec<OpenError> {
         file::obstacles(path)
+    }
+
+    /// Size of the write-ahead log in bytes, when it is so large that another
+    /// program's read must be holding it.
+    pub fn large_wal(path: &Path) -> Option<u64> {
+        let size = file::size(&file::side_file(&file::real(path), "-wal"));
+        (size > LARGE_WAL).then_some(size)
     }
 
     /// The database file and its side files, as far as they exist, with their

@@ -138,7 +138,7 @@ pub(in crate::store) fn with_side_files(path: &Path) -> [PathBuf; 4] {
 
 /// Path beside which SQLite keeps side files: symbolic links are followed, also
 /// one to a file that is not there yet.
-pub(super) fn real(path: &Path) -> PathBuf {
+pub(in crate::store) fn real(path: &Path) -> PathBuf {
     let Ok(target) = fs::read_link(path) else {
         return path.to_owned();
     };
@@ -154,7 +154,7 @@ pub(in crate::store) fn side_file(path: &Path, end: &str) -> PathBuf {
 }
 
 /// Size in bytes; 0 when it is missing.
-pub(super) fn size(path: &Path) -> u64 {
+pub(in crate::store) fn size(path: &Path) -> u64 {
     path.metadata().map_or(0, |meta| meta.len())
 }
 
@@ -176,7 +176,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
     conn.set_transaction_behavior(TransactionBehavior::Immediate);
     to_wal(&conn)?;
     conn.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;",
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
+         -- A log that a long read has made large shrinks again.
+         PRAGMA journal_size_limit = 4194304;",
     )?;
     Ok(conn)
 }

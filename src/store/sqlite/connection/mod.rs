@@ -5,6 +5,7 @@ pub(super) mod file;
 mod identity;
 mod last_checkpoint;
 mod read_pool;
+pub(super) mod room;
 pub(super) mod wal_check;
 mod write_probe;
 mod writer;
@@ -34,6 +35,7 @@ pub struct Store {
     readers: ReadPool,
     writer: Writer,
     probe: Arc<WriteProbe>,
+    room: Arc<room::Room>,
 }
 
 impl std::fmt::Debug for Store {
@@ -76,6 +78,7 @@ impl Store {
             files,
             readers,
             probe: Arc::default(),
+            room: Arc::default(),
         })
     }
 
@@ -96,6 +99,7 @@ impl Store {
     pub async fn close(self) {
         self.readers.close().await;
         self.writer.close().await;
+        room::remove_reserve(self.files.real_path());
     }
 
     /// Runs `query` on a connection of the read pool.

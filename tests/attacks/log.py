@@ -9,6 +9,7 @@ def run(report, is_long):
     with Victim(APP_ENV="production") as server:
         before = len(server.log())
         connection = wire.Http2(server.port)
+        connection.send(wire.frame(wire.WINDOW_UPDATE, 0, 0, b"\x7f\xff\0\0"))
         path = b"/" + b"x" * 4000
         # The path goes into the dynamic table, and is a byte from then on.
         length = b"\x7f" + bytes([(len(path) - 127) & 127 | 128, (len(path) - 127) >> 7])

@@ -1,4 +1,4 @@
-//! Numbers of clients, by which quotas and queues tell them apart.
+//! Numbers of clients, by which quotas and queues distinguish them.
 
 use std::net::IpAddr;
 

@@ -15,7 +15,7 @@ pub use crate::store::{KeyEvent, KeyEventKind};
 
 /// Keys that operators may publish at once: verifiers and gateways stop reading
 /// large key sets, some at 50 KiB, some at 100 keys.
-pub const MOST_PUBLISHED: usize = 16;
+pub const MAX_PUBLISHED: usize = 16;
 
 /// Operators' changes of the keys in one database.
 pub struct KeyOperations {
@@ -107,7 +107,7 @@ impl KeyOperations {
         let policy = self.policy;
         let decide = move |keys: &KeyRows, now| {
             let there = published(keys, now).len();
-            if there >= MOST_PUBLISHED {
+            if there >= MAX_PUBLISHED {
                 return Err(RotationError::TooMany(there));
             }
             let span = lifecycle::rotated_key(&policy, now);

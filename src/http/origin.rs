@@ -1,5 +1,5 @@
-//! Refuses what a browser sends for a page of another origin. Scripts cannot leave
-//! out or forge the headers that tell; programs other than browsers send neither.
+//! Refuses what a browser sends for a page of another origin. Scripts can neither leave
+//! out nor forge the headers that name it; other programs do not send them.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Uri, header};

@@ -1,5 +1,5 @@
-//! FR-04: what is wrong with a body is told in JSON of ours, each kind with
-//! its own status, and nothing that was sent comes back.
+//! FR-04: each fault of a body has its own status and a JSON error of this service,
+//! in which nothing that was sent comes back.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

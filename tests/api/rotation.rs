@@ -1,5 +1,5 @@
-//! The life of keys as clients see it, and rows that other hands left in the
-//! table. The promises over random lives are tested elsewhere.
+//! The life of keys as clients see it, and rows that other programs left in
+//! the table. The promises over random lives are tested elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The store on its own: what opening takes and refuses, what looking at a
-//! file tells without changing it, and what becomes of SQLite's errors.
+//! The store by itself: files that it opens and refuses, inspection without a
+//! change, and the mapping of SQLite's errors.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

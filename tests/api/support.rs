@@ -1,4 +1,4 @@
-//! `TestApp`: the service as the binary wires it, less the sockets. Requests
+//! `TestApp`: the service as the binary wires it, without sockets. Requests
 //! carry the peer address that the server would put there.
 
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Changed copies of known inputs: cut, spliced, repeated, with bytes turned and
-//! with words put in that parsers know.
+//! Changed copies of known inputs: cut, spliced, repeated, with bits flipped and
+//! with tokens of the parsers' grammars inserted.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -81,9 +81,9 @@ impl Changes {
             }
             4 => input.insert(at, self.random.random()),
             _ => {
-                let turned = 1 << self.random.random_range(0..8);
+                let bit = 1 << self.random.random_range(0..8);
                 if let Some(byte) = input.get_mut(at) {
-                    *byte ^= turned;
+                    *byte ^= bit;
                 }
             }
         }

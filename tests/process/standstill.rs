@@ -1,7 +1,7 @@
 //! Virtual machines stand still for seconds at a time while the clock goes on.
-//! Measured times are taken less such standstills.
+//! Such standstills are subtracted from measured times.
 //!
-//! They are told from outside the server: a clock thread was late, and meanwhile no
+//! They are recognised from outside the server: a clock thread was late, and meanwhile no
 //! core worked for anyone, as /proc/stat counts it (time that the hypervisor stole
 //! is not work). A server that takes all cores makes the clock thread late as well,
 //! but that is work, and no excuse.

@@ -3,8 +3,8 @@
 //! as long as the server allows and does not ask again for a kid that it lacks.
 //!
 //! The first test that needs one has `tests/verifiers/install.sh` install it. Where
-//! Python or Node is missing, or the packages cannot be had, the tests are left out
-//! aloud; with `REQUIRE_VERIFIERS=1` they fail.
+//! Python or Node is missing, or the packages cannot be had, the tests say that they
+//! were skipped; with `REQUIRE_VERIFIERS=1` they fail.
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Write as _};

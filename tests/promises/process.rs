@@ -1,4 +1,4 @@
-//! One process of the service, less its sockets: its own store, ring, rotation
+//! One process of the service, without sockets: its own store, ring, rotation
 //! and issuer over a file that it may share.
 
 use std::collections::{BTreeMap, BTreeSet};

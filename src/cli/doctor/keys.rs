@@ -7,12 +7,12 @@ use super::report::Report;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::domain::database::{self, Inspection};
-use crate::domain::key_admin::{KeyStatus, MOST_PUBLISHED};
+use crate::domain::key_admin::{KeyStatus, MAX_PUBLISHED};
 use crate::domain::key_ring::BadKey;
 use crate::lifecycle::Stage;
 
 /// Bad keys that get a line each.
-const LISTED: usize = 10;
+const MAX_LISTED: usize = 10;
 /// A server creates a key at once when it is due, or tries again each second.
 const LATE: Duration = Duration::from_secs(60);
 
@@ -42,7 +42,7 @@ pub(super) fn check(
 }
 
 fn unreadable(found: &Inspection, report: &mut Report) {
-    for error in found.keys.bad.iter().take(LISTED) {
+    for error in found.keys.bad.iter().take(MAX_LISTED) {
         let advice = "restore the row from a copy, or delete it";
         report.fail("keys", error.to_string(), advice);
     }
@@ -55,7 +55,7 @@ fn unopened(statuses: &[KeyStatus], report: &mut Report) {
         .iter()
         .filter_map(|key| key.opened_by.as_ref().err().map(|why| (key, why)))
         .collect();
-    for (key, why) in bad.iter().take(LISTED) {
+    for (key, why) in bad.iter().take(MAX_LISTED) {
         let (kid, stage) = (key.kid, key.stage.name());
         let text = format!("key {kid} ({stage}) cannot be used: {why}");
         if key.stage.is_published() {
@@ -64,8 +64,8 @@ fn unopened(statuses: &[KeyStatus], report: &mut Report) {
             report.warn("keys", format!("{text}; it is not needed"), ADVICE);
         }
     }
-    if bad.len() > LISTED {
-        let text = format!("{} more cannot be used", bad.len() - LISTED);
+    if bad.len() > MAX_LISTED {
+        let text = format!("{} more cannot be used", bad.len() - MAX_LISTED);
         report.fail("keys", text, "see `keys list`");
     }
 }
@@ -91,7 +91,7 @@ fn published(statuses: &[KeyStatus]) -> impl Iterator<Item = &KeyStatus> {
 
 fn set_size(statuses: &[KeyStatus], report: &mut Report) {
     let count = published(statuses).count();
-    if count >= MOST_PUBLISHED {
+    if count >= MAX_PUBLISHED {
         report.warn(
             "key set",
             format!("{count} keys are published; some verifiers stop reading large key sets"),

@@ -28,7 +28,7 @@ Exit codes:
   2  wrong usage";
 
 /// Time in which a running server usually follows a change of the keys.
-const FOLLOWS: Duration = Duration::from_millis(1200);
+const FOLLOWS_WITHIN: Duration = Duration::from_millis(1200);
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
@@ -79,7 +79,7 @@ fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {
     }
     if let Some(server) = server {
         let inspect_again = || {
-            std::thread::sleep(FOLLOWS);
+            std::thread::sleep(FOLLOWS_WITHIN);
             database::check(known.database.as_deref()?, &mut Report::default())
         };
         let config = known.config.as_ref();

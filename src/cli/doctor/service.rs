@@ -13,7 +13,7 @@ use crate::http::listen;
 
 const JWKS: &str = "/.well-known/jwks.json";
 /// Tolerated difference between the clocks of service and doctor.
-const CLOCKS_APART: Duration = Duration::from_secs(5);
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
 /// The configured port.
 pub(super) struct Port {
@@ -268,7 +268,7 @@ fn clocks(server: &Server, report: &mut Report) {
         "the service's clock differs by {} s from this one",
         apart.as_secs()
     );
-    if apart > CLOCKS_APART {
+    if apart > MAX_CLOCK_DIFFERENCE {
         report.warn(
             "service clock",
             text,

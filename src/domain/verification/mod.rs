@@ -185,10 +185,10 @@ fn failed(cause: Cause, detail: impl Into<String>) -> Finding {
 
 /// A value of the token for people: quoted, on one line, shortened.
 fn quoted(text: &str) -> String {
-    const MOST: usize = 80;
-    if text.chars().count() <= MOST {
+    const MAX_CHARS: usize = 80;
+    if text.chars().count() <= MAX_CHARS {
         return format!("{text:?}");
     }
-    let start: String = text.chars().take(MOST).collect();
+    let start: String = text.chars().take(MAX_CHARS).collect();
     format!("{start:?}...")
 }

@@ -27,7 +27,7 @@ const CONNECTION_WINDOW: u32 = 65_535;
 /// HTTP/2: how often a connection is pinged, and the time for its answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a connection that was told to end; then it is closed.
+/// Time for the requests of a connection that is to end; then it is closed.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The protocol settings of all connections.

@@ -16,7 +16,7 @@ use crate::http::client::ClientKey;
 /// Time for the header section of a request from its first byte, and for a new
 /// connection to begin one.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which no request has begun for so long is told to end. It may
+/// A connection on which no request has begun for so long must end. It may
 /// answer pings for ever, or not read its answers. Load balancers keep connections
 /// for 60 s, and must be the ones that close them.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
@@ -215,7 +215,7 @@ impl Drop for BodyPermit {
 
 /// Times of a connection, for its time-outs and for the choice of the one to evict.
 ///
-/// | state | it is told to end |
+/// | state | it must end |
 /// | --- | --- |
 /// | no request has begun | `HEADER_TIMEOUT` after `since` |
 /// | part of a header section has come: `header_since` is not 0 | `HEADER_TIMEOUT` after that |

@@ -16,7 +16,7 @@ use crate::clock::UnixTime;
 use crate::store::{Inspection, KeyEvent, KeyRows, OpenError, SchemaState};
 
 /// Damages that are named; more do not help.
-const MOST_DAMAGES: u32 = 10;
+const MAX_DAMAGES: u32 = 10;
 
 impl Store {
     /// Inspects the database at `path`; `None` when it is missing or empty.
@@ -160,7 +160,7 @@ fn keys_of(conn: &Connection) -> Result<KeyRows, OpenError> {
 }
 
 fn damages(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut query = conn.prepare(&format!("PRAGMA quick_check({MOST_DAMAGES})"))?;
+    let mut query = conn.prepare(&format!("PRAGMA quick_check({MAX_DAMAGES})"))?;
     let lines = query.query_map([], |row| row.get::<_, String>(0))?;
     lines
         .filter(|line| !line.as_ref().is_ok_and(|line| line == "ok"))

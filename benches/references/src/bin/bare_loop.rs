@@ -1,5 +1,5 @@
 //! `bare_loop PORT FILE`: what the machine's network allows. Answers whatever
-//! one read brings with the bytes of FILE, without looking at it.
+//! one read brings with the bytes of FILE, without parsing it.
 
 use std::sync::Arc;
 

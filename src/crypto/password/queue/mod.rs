@@ -46,14 +46,14 @@ struct Job {
 /// Hashes passwords without blocking its caller's thread.
 #[derive(Clone)]
 pub struct PasswordHasher {
-    shared: Arc<Closing>,
+    shared: Arc<CloseOnDrop>,
     /// Work of a current hash.
     current: u64,
     work: Arc<AtomicU64>,
 }
 
 /// Ends the threads when the last hasher is dropped.
-struct Closing(Arc<Shared>);
+struct CloseOnDrop(Arc<Shared>);
 
 struct Shared {
     queues: Mutex<Queues>,
@@ -92,7 +92,7 @@ impl PasswordHasher {
         });
         let work = Arc::default();
         // First, so that threads end which were started when one cannot be.
-        let closing = Arc::new(Closing(Arc::clone(&shared)));
+        let closing = Arc::new(CloseOnDrop(Arc::clone(&shared)));
         for n in 0..threads {
             let shared = Arc::clone(&shared);
             let workspace = Workspace::new(params.clone(), Arc::clone(&work));
@@ -176,7 +176,7 @@ impl std::fmt::Debug for PasswordHasher {
     }
 }
 
-impl Drop for Closing {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.lock().is_closed = true;
         self.0.changed.notify_all();

@@ -11,7 +11,7 @@ use crate::store::OpenError;
 
 /// A file up to this size is checked page by page when a log is beside it, in
 /// about a tenth of a second. A larger one would hold up a start.
-const CHECKED_UP_TO: u64 = 16 * 1024 * 1024;
+const MAX_CHECKED: u64 = 16 * 1024 * 1024;
 
 /// Refuses a log that belongs to another database, or that damages a file which
 /// is sound alone, as one of another state of it does. Changes nothing.
@@ -28,7 +28,7 @@ pub(in crate::store) fn check(path: &Path) -> Result<(), OpenError> {
         (Some(one), Some(other)) => one != other,
         _ => false,
     };
-    let is_small = size.max(wal_size) <= CHECKED_UP_TO;
+    let is_small = size.max(wal_size) <= MAX_CHECKED;
     if is_foreign || is_small && is_damaged(with_wal()) && !is_damaged(alone()) {
         return Err(OpenError::ForeignWal(wal));
     }

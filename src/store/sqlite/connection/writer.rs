@@ -26,7 +26,7 @@ use crate::store::StoreError;
 /// Steps in the queue; more callers wait to get into it.
 const QUEUE: usize = 1024;
 /// A batch waits at least this long for a lock, however late it is.
-const LEAST_WAIT: Duration = Duration::from_millis(100);
+const MIN_WAIT: Duration = Duration::from_millis(100);
 /// Steps in one transaction. A bound on how much one failed commit takes down.
 const BATCH: usize = 64;
 
@@ -266,7 +266,7 @@ fn commit_batch(
 fn begin<'a>(conn: &'a mut Connection, batch: &[Queued]) -> rusqlite::Result<Transaction<'a>> {
     let waited = batch.iter().map(|(_, queued_at)| queued_at.elapsed()).max();
     let left = BUSY_TIMEOUT.saturating_sub(waited.unwrap_or_default());
-    conn.busy_timeout(left.max(LEAST_WAIT))?;
+    conn.busy_timeout(left.max(MIN_WAIT))?;
     conn.transaction()
 }
 

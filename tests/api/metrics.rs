@@ -82,6 +82,8 @@ async fn every_family_has_help_and_a_type_and_a_conventional_name() {
         "jwks_keys_next_change_seconds",
         "jwks_next_key_seconds",
         "jwks_rotation_failures_total",
+        "jwks_wal_bytes",
+        "jwks_disk_low",
         "jwks_rotation_failing",
         "jwks_commits_total",
         "jwks_commit_writes",

@@ -1,19 +1,6 @@
 //! A small JWT issuer: a JSON Web Key Set whose keys rotate by themselves,
 //! accounts, and sign-in, on one SQLite file.
-//!
-//! ```text
-//! main ─ cli ─────────── commands; reads the configuration, opens, runs
-//!         │
-//!        app ─────────── wires the parts, awaits every task
-//!         │
-//!  http, systemd ─────── routes, bodies, errors, quota, connections; sd_notify
-//!         │
-//!       domain ───────── sign-in, accounts, tokens, key ring, rotation
-//!       │    │
-//!    store  crypto ───── all the SQL; all the ciphers
-//!       │    │
-//!  lifecycle, clock, metrics ── the rules of a key's life; time; counters
-//! ```
+//! ARCHITECTURE.md has the picture of the modules.
 //!
 //! `use` points down only; a test holds it so. [`config`], beside `domain`, is the
 //! one reader of the environment and `.env`. [`store`] sees sealed keys and password hashes

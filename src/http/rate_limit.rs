@@ -2,12 +2,10 @@
 //! any second, at most `rate` calls of one client are let in, and a client within
 //! the rate is never refused.
 //!
-//! Why `tower_governor` is here though a sliding log decides: a token bucket alone
-//! cannot keep that promise (10 a second with a burst of 10 lets an eleventh call
-//! in at once after ten spaced by 100 ms). So [`SlidingLog`] decides, as the key
-//! extractor of the crate's layer; the layer puts it on the route and turns its
-//! refusal into the 429. The layer's own bucket gets one key and a rate that no
-//! traffic reaches.
+//! [`SlidingLog`] decides, as the key extractor of `tower_governor`'s layer; the layer
+//! puts it on the route and turns its refusal into the 429. The layer's own token bucket
+//! could not keep that promise (of 10 a second with a burst of 10 it lets in an eleventh
+//! at once after ten spaced by 100 ms); it gets one key and a rate that no traffic reaches.
 //!
 //! An extractor usually only reads the request. This one has a side effect: it
 //! writes each call into the log, or refuses it. That is right as long as the layer

@@ -133,6 +133,23 @@ fn a_request_that_rfc_9112_forbids_is_refused_with_a_reason() {
         ("HTTP/1.1\r\n", 400),
         ("HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400),
         ("HTTP/1.1\r\nHost: a b\r\n", 400),
+        ("HTTP/1.1\r\nHost: u@x\r\n", 400),
+        ("HTTP/1.1\r\nHost: x/y\r\n", 400),
+        ("HTTP/1.1\r\nHost: x:port\r\n", 400),
+        ("HTTP/1.1\r\nConnection: close\r\nHost:\r\n", 200),
+        ("HTTP/1.1\r\nConnection: close\r\nHost: [::1]:8080\r\n", 200),
+        (
+            "HTTP/1.1\r\nConnection: close\r\nHost: 127.0.0.1:80\r\n",
+            200,
+        ),
+        (
+            "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+            501,
+        ),
+        (
+            "HTTP/1.1\r\nConnection: close\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n",
+            200,
+        ),
         (
             "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n",
             501,

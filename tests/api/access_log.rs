@@ -224,7 +224,7 @@ async fn what_a_client_chooses_is_cut_in_the_log_and_the_name_of_an_account_too(
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_trusted_is_told_once() {
+async fn a_proxy_that_is_not_trusted_is_warned_of_once() {
     let app = TestApp::start().await;
     log::capture();
     for header in ["x-forwarded-for", "forwarded", "x-forwarded-for"] {

@@ -74,7 +74,7 @@ fn refusal(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_stopped_database_is_told_as_it_is() {
+async fn a_stopped_database_is_reported_as_it_is() {
     let (_dir, path) = stopped().await;
     let found = inspect(&path);
     assert!(matches!(found.schema, SchemaState::Current));
@@ -87,7 +87,7 @@ async fn a_stopped_database_is_told_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_running_database_is_told_with_what_is_in_its_side_files() {
+async fn a_running_database_is_reported_with_what_is_in_its_side_files() {
     let app = TestApp::start().await;
     let password = app.register("alice").await;
     app.token("/auth", "alice", &password).await;
@@ -146,7 +146,7 @@ async fn a_file_of_the_earlier_server_is_older_until_it_is_opened() {
 }
 
 #[test]
-fn an_older_file_without_keys_is_told_without() {
+fn an_older_file_without_keys_is_reported_without() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.db");
     execute(&path, "CREATE TABLE notes (text)");
@@ -157,7 +157,7 @@ fn an_older_file_without_keys_is_told_without() {
 }
 
 #[tokio::test]
-async fn other_schemas_are_told_and_refused_alike() {
+async fn other_schemas_are_reported_and_refused_alike() {
     for (change, needle) in [
         (
             "INSERT INTO refinery_schema_history VALUES (9, 'later', '2027-01-15T08:00:00Z', '5')",
@@ -175,7 +175,7 @@ async fn other_schemas_are_told_and_refused_alike() {
 }
 
 #[tokio::test]
-async fn a_step_that_was_another_one_and_a_table_that_is_gone_are_told() {
+async fn a_step_that_was_another_one_and_a_table_that_is_gone_are_reported() {
     for (change, needle) in [
         (
             "UPDATE refinery_schema_history SET checksum = '5' WHERE version = 2",
@@ -196,7 +196,7 @@ async fn a_step_that_was_another_one_and_a_table_that_is_gone_are_told() {
 }
 
 #[tokio::test]
-async fn a_damaged_page_is_told() {
+async fn a_damaged_page_is_reported() {
     let (_dir, path) = stopped().await;
     let root: u32 = Connection::open(&path)
         .unwrap()
@@ -234,7 +234,7 @@ async fn a_file_that_others_may_read_is_taken_from_them() {
 }
 
 #[test]
-fn an_error_of_sqlite_is_told_by_what_may_be_done() {
+fn an_error_of_sqlite_is_mapped_by_what_may_be_done() {
     let conn = Connection::open_in_memory().unwrap();
     let run = |sql: &str| StoreError::from(conn.execute_batch(sql).unwrap_err());
     conn.execute_batch(

@@ -9,7 +9,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 #[test]
-fn whoever_sends_no_whole_head_or_body_is_closed_after_about_ten_seconds() {
+fn whoever_sends_no_whole_header_section_or_body_is_closed_after_about_ten_seconds() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let addr = server.addr;

@@ -161,7 +161,7 @@ fn what_another_program_planted_in_the_schema_is_refused_by_name() {
 }
 
 #[test]
-fn a_damaged_record_of_migrations_is_one_line_and_told_by_doctor() {
+fn a_damaged_record_of_migrations_is_one_line_and_reported_by_doctor() {
     for (change, what) in [
         (
             "UPDATE refinery_schema_history SET applied_on = 'yesterday'",

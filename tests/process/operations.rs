@@ -234,7 +234,7 @@ fn what_is_refused_says_why_and_changes_no_key() {
 }
 
 #[test]
-fn a_row_that_no_key_opens_is_left_and_told_when_the_rest_is_encrypted_anew() {
+fn a_row_that_no_key_opens_is_left_and_reported_when_the_rest_is_encrypted_again() {
     let dir = folder("");
     let here = dir.path();
     with_a_key(here);

@@ -92,7 +92,7 @@ fn sign_ups_stop_before_the_disk_is_full_and_keys_can_be_revoked_when_it_is() {
 }
 
 #[test]
-fn a_write_ahead_log_that_a_read_keeps_from_being_emptied_is_told() {
+fn a_write_ahead_log_that_a_read_keeps_from_being_emptied_is_reported() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     server.register("alice");

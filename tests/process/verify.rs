@@ -135,7 +135,7 @@ fn a_token_may_come_from_standard_input_and_a_key_set_from_a_file() {
 }
 
 #[test]
-fn a_changed_token_is_told_by_its_cause_and_never_shown() {
+fn a_changed_token_is_reported_with_its_cause_and_never_shown() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let (live, url) = token(&server, "/auth");
@@ -166,7 +166,7 @@ fn a_changed_token_is_told_by_its_cause_and_never_shown() {
 }
 
 #[test]
-fn what_surrounds_a_token_is_taken_off_and_told() {
+fn what_surrounds_a_token_is_removed_and_reported() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let (live, url) = token(&server, "/auth");

@@ -56,7 +56,7 @@ fn a_damaged_row_and_a_key_under_another_kid_are_named() {
 }
 
 #[test]
-fn another_schema_is_told_and_not_touched() {
+fn another_schema_is_reported_and_not_touched() {
     let dir = closed_folder("");
     let first = include_str!("../../../migrations/V1__accounts_and_keys.sql");
     sql(dir.path()).execute_batch(first).unwrap();
@@ -106,7 +106,7 @@ fn a_damaged_file_fails() {
 }
 
 #[test]
-fn a_clock_behind_the_database_and_an_overdue_key_are_told() {
+fn a_clock_behind_the_database_and_an_overdue_key_are_reported() {
     let dir = used_folder("");
     sql(dir.path())
         .execute(

@@ -238,7 +238,7 @@ fn files_that_others_can_read_are_warned_of() {
 }
 
 #[test]
-fn keys_under_an_older_entry_are_counted_until_they_are_encrypted_anew() {
+fn keys_under_an_older_entry_are_counted_until_they_are_encrypted_again() {
     let dir = used_folder("");
     let env = fs::read_to_string(dir.path().join(".env")).unwrap();
     let old = env
@@ -275,7 +275,7 @@ fn keys_under_an_older_entry_are_counted_until_they_are_encrypted_anew() {
 }
 
 #[test]
-fn a_service_on_another_database_is_told_from_ours() {
+fn a_service_on_another_database_is_distinguished_from_ours() {
     let (ours, theirs) = (used_folder(""), closed_folder(""));
     let server = Server::start(theirs.path(), &[]);
     server.key_set();
@@ -295,7 +295,7 @@ fn a_service_on_another_database_is_told_from_ours() {
 }
 
 #[test]
-fn a_port_that_something_else_has_is_told() {
+fn a_port_that_something_else_has_is_reported() {
     let dir = closed_folder("");
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port().to_string();

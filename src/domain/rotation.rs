@@ -27,6 +27,9 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// A loop that is silent for this long hangs: it beats twice a second, and its longest
 /// steps are to wait for a lock on the database and to create a key.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
+/// Keys dated ahead keep their times until the clock has been behind them for this long:
+/// it may be wrong now, and their tokens are good when it is put right.
+const BEHIND_FOR: Duration = Duration::from_secs(300);
 /// Delay after a failed tick.
 const RETRY: Duration = Duration::from_secs(1);
 /// Loads in one tick until its new key shows; each asks for twice as many expired rows
@@ -48,6 +51,8 @@ pub struct Rotation {
     logged: HashSet<Kid>,
     /// The latest key event when the snapshot was loaded.
     seen_event: i64,
+    /// Monotonic time at which the clock was first found behind unexpired keys.
+    behind_since: Option<Duration>,
 }
 
 /// Error of a tick. Its steps before the error are committed.
@@ -117,6 +122,7 @@ impl Rotation {
             bad: HashSet::new(),
             logged: HashSet::new(),
             seen_event: 0,
+            behind_since: None,
         }
     }
 
@@ -206,9 +212,10 @@ impl Rotation {
         for _ in 0..MAX_LOADS {
             let now = self.clock.now();
             self.load(now).await?;
-            if !lifecycle::moved_back(self.ring.snapshot().times(), &self.policy, now).is_empty() {
-                self.move_back().await?;
-                continue;
+            let behind_for = self.behind_for(now);
+            if behind_for >= BEHIND_FOR {
+                self.move_back(behind_for).await?;
+                self.load(now).await?;
             }
             let Some(due) = Due::first(self.ring.snapshot().times(), &self.policy, now) else {
                 if self.prune(now).await? > 0 {
@@ -260,11 +267,25 @@ impl Rotation {
         Ok(())
     }
 
+    /// Time since the clock was first found behind unexpired keys; zero when it is not.
+    fn behind_for(&mut self, now: UnixTime) -> Duration {
+        let ahead = lifecycle::moved_back(
+            self.ring.snapshot().times(),
+            &self.policy,
+            now,
+            Duration::ZERO,
+        );
+        let mono = self.clock.monotonic();
+        self.behind_since = (!ahead.is_empty()).then(|| self.behind_since.unwrap_or(mono));
+        self.behind_since
+            .map_or(Duration::ZERO, |since| mono.saturating_sub(since))
+    }
+
     /// Moves the times of keys that were created by a clock that was ahead.
-    async fn move_back(&self) -> Result<(), RotationError> {
+    async fn move_back(&self, behind_for: Duration) -> Result<(), RotationError> {
         let (policy, bad) = (self.policy, self.bad.clone());
         let decide = move |keys: &KeyRows, now| {
-            let retime = lifecycle::moved_back(&usable(keys, &bad), &policy, now);
+            let retime = lifecycle::moved_back(&usable(keys, &bad), &policy, now, behind_for);
             let moved = retime.len();
             let change = KeyChange {
                 retime,

@@ -98,15 +98,20 @@ pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Uni
 }
 
 /// New times for unexpired keys that were created in the future, so the clock was
-/// ahead and has been set back: all go back by as much as the newest must, or a
-/// key would be published for the whole error of the clock.
-pub fn moved_back(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Vec<(Kid, KeySpan)> {
+/// ahead and was set back `behind_for` ago: all go back by as much as the newest
+/// must, or a key would be published for the whole error of the clock.
+pub fn moved_back(
+    keys: &[KeyTimes],
+    policy: &Policy,
+    now: UnixTime,
+    behind_for: Duration,
+) -> Vec<(Kid, KeySpan)> {
     let unexpired = || keys.iter().filter(|key| !key.is_expired_at(now));
     let newest = unexpired().filter_map(|key| key.created_at).max();
     let Some(newest) = newest.filter(|&newest| now + policy.skew < newest) else {
         return Vec::new();
     };
-    let by = now.until(newest);
+    let by = now.until(newest) + behind_for;
     let ahead = unexpired().filter(|key| key.created_at.is_some_and(|at| now < at));
     let moved = ahead.filter_map(|key| {
         let span = KeySpan {
@@ -256,7 +261,7 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
 /// | 11:00:50 | 12:00:50 | `LastResort`: by a clock 1 min ahead its tokens are expired |
 ///
 /// After a clock was set back by two days all keys are `Early`, and the one created first
-/// signs; for a lead at most, since the next tick moves their times back.
+/// signs; for a lead at most, since the next tick creates a key that signs then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// No token of it would outlive the clock skew. The last to expire signs.

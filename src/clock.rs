@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -116,5 +117,62 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// Notices steps of the wall clock by the monotonic one.
+#[derive(Debug, Default)]
+pub struct StepWatch {
+    state: Mutex<Option<Offsets>>,
+}
+
+/// Wall-clock time less monotonic time, in seconds.
+#[derive(Debug)]
+struct Offsets {
+    /// That of the last reading.
+    last: i64,
+    /// Monotonic time of the first reading since the last step.
+    since: Duration,
+    /// The last one that was without a step for [`StepWatch::SETTLES_AFTER`], or the first.
+    settled: i64,
+}
+
+/// The wall-clock time as far as it can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What has passed by it has passed even if the clock has just been set ahead
+    /// wrongly.
+    pub earliest: UnixTime,
+    /// No step was noticed for [`StepWatch::SETTLES_AFTER`].
+    pub is_settled: bool,
+}
+
+impl StepWatch {
+    /// Time without a step after which the clock is taken for right.
+    pub const SETTLES_AFTER: Duration = Duration::from_secs(300);
+    /// Rounding of both clocks to seconds, and a slow reader between them.
+    const TOLERANCE: u64 = 2;
+
+    pub fn read(&self, clock: &dyn Clock) -> Reading {
+        let (now, mono) = (clock.now(), clock.monotonic());
+        let offset = (now - mono).as_secs();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.get_or_insert(Offsets {
+            last: offset,
+            since: mono,
+            settled: offset,
+        });
+        if offset.abs_diff(state.last) > Self::TOLERANCE {
+            state.since = mono;
+        }
+        state.last = offset;
+        let is_settled = mono.saturating_sub(state.since) >= Self::SETTLES_AFTER;
+        if is_settled {
+            state.settled = offset;
+        }
+        Reading {
+            earliest: now.min(UnixTime(state.settled) + mono),
+            is_settled,
+        }
     }
 }

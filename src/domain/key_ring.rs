@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, Reading, StepWatch, UnixTime};
 use crate::crypto::digest::sha256;
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::{KeyError, PrivateKey, PublicKey};
@@ -244,6 +244,18 @@ impl Snapshot {
         lifecycle::last_expired(&self.times, now).and_then(|times| self.by_kid(times.kid))
     }
 
+    /// The key of expired tokens, which is never published again, and the time by
+    /// which it has expired: `earliest`, as the clock may be ahead at `now`, unless
+    /// no key had expired by then.
+    pub fn expired(
+        &self,
+        now: UnixTime,
+        earliest: UnixTime,
+    ) -> Option<(&Arc<OpenedKey>, UnixTime)> {
+        let by = |at| self.last_expired(at).map(|key| (key, at));
+        by(earliest).or_else(|| by(now))
+    }
+
     pub fn times(&self) -> &[KeyTimes] {
         &self.times
     }
@@ -260,6 +272,7 @@ pub struct KeyRing {
     /// Locked for a moment while a snapshot is derived from the current one.
     replacing: Mutex<()>,
     changed: watch::Sender<()>,
+    steps: StepWatch,
 }
 
 impl Default for KeyRing {
@@ -268,6 +281,7 @@ impl Default for KeyRing {
             current: ArcSwap::default(),
             replacing: Mutex::default(),
             changed: watch::Sender::new(()),
+            steps: StepWatch::default(),
         }
     }
 }
@@ -276,6 +290,11 @@ impl KeyRing {
     /// The current snapshot. Costs one atomic load.
     pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.current.load()
+    }
+
+    /// The wall-clock time as far as this process can rely on it.
+    pub fn reading(&self, clock: &dyn Clock) -> Reading {
+        self.steps.read(clock)
     }
 
     /// Result of `pick` on the snapshot, now or as soon as a later snapshot has

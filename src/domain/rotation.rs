@@ -232,9 +232,11 @@ impl Rotation {
 
     /// Loads the keys at `now` and swaps the snapshot.
     async fn load(&mut self, now: UnixTime) -> Result<(), RotationError> {
+        // Keys that only a clock ahead says have expired are loaded too.
+        let earliest = self.ring.reading(&*self.clock).earliest.min(now);
         // Read before the rows, so that no later event is missed.
         let event = self.store.last_key_event().await?;
-        let KeyRows { rows, bad } = self.store.keys_at(now, self.expired_rows()).await?;
+        let KeyRows { rows, bad } = self.store.keys_at(earliest, self.expired_rows()).await?;
         let (ring, sealing_keys) = (Arc::clone(&self.ring), Arc::clone(&self.sealing_keys));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &sealing_keys)).await?;
         self.seen_event = event;
@@ -336,6 +338,10 @@ impl Rotation {
 
     /// Deletes keys past their retention; returns their number.
     async fn prune(&self, now: UnixTime) -> Result<usize, StoreError> {
+        // A clock that is ahead would delete live keys.
+        if !self.ring.reading(&*self.clock).is_settled {
+            return Ok(0);
+        }
         let before = self.policy.delete_before(now);
         let keep = self.ring.snapshot().last_expired(now).map(|key| key.kid());
         if !self.store.can_prune_keys(before, keep).await? {

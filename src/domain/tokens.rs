@@ -119,17 +119,20 @@ impl TokenIssuer {
         clock: &dyn Clock,
     ) -> Result<IssuedToken, TokenError> {
         let policy = self.policy;
-        let found = self.keys.wait_for(clock, |snapshot, now| match kind {
-            TokenKind::Live => snapshot.signing(&policy, now).cloned(),
-            TokenKind::Expired => snapshot.last_expired(now).cloned(),
+        let found = self.keys.wait_for(clock, |snapshot, now| {
+            match kind {
+                TokenKind::Live => Some((snapshot.signing(&policy, now)?, now)),
+                TokenKind::Expired => snapshot.expired(now, self.keys.reading(clock).earliest),
+            }
+            .map(|(key, at)| (Arc::clone(key), at))
         });
-        let (key, now) = found.await.ok_or(TokenError::NoKey)?;
+        let ((key, at), now) = found.await.ok_or(TokenError::NoKey)?;
         let fixed = Arc::clone(&self.fixed);
         let signer = Arc::clone(&key);
         let token = tokio::task::spawn_blocking(move || {
             let (iat, exp) = match kind {
-                TokenKind::Live => lifecycle::token_times(signer.times(), &policy, now),
-                TokenKind::Expired => lifecycle::expired_token_times(signer.times(), &policy, now),
+                TokenKind::Live => lifecycle::token_times(signer.times(), &policy, at),
+                TokenKind::Expired => lifecycle::expired_token_times(signer.times(), &policy, at),
             };
             sign(&signer, &fixed, &subject, iat, exp)
         })

@@ -181,7 +181,6 @@ async fn a_second_tick_in_the_same_period_adds_nothing() {
 async fn expired_keys_are_deleted_after_their_retention_except_the_last() {
     let mut app = TestApp::start().await;
     let last = app.published_kids().await;
-    // A machine that was off for a month.
     app.advance(30 * 24 * HOUR);
     app.rotate().await;
     let now = app.now();

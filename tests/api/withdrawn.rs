@@ -26,7 +26,7 @@ async fn the_kid_of_an_expired_token_is_never_published_again() {
     let mut app = TestApp::start().await;
     let password = app.register("alice").await;
     let live = app.published_kids().await;
-    app.clock.step_to(START + 2 * HOUR);
+    app.advance(2 * HOUR);
     app.rotate().await;
     let expired = app.token("/auth?expired", "alice", &password).await;
     assert_eq!(expired.kid(), live[0]);
@@ -103,6 +103,27 @@ async fn a_clock_that_is_behind_for_a_while_ends_no_key() {
     app.rotate().await;
     let set = app.key_set().await.json();
     assert!(token.verifies_against(&set), "{set}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_for_a_while_deletes_and_withdraws_no_live_key() {
+    let mut app = TestApp::start().await;
+    let password = app.register("alice").await;
+    let live = app.token("/auth", "alice", &password).await;
+    app.advance(Duration::from_secs(600));
+    app.rotate().await;
+    app.clock.step_to(START + YEAR);
+    for _ in 0..2 {
+        let expired = app.token("/auth?expired", "alice", &password).await;
+        assert_ne!(expired.kid(), live.kid());
+        assert!(expired.claims()["exp"].as_i64().unwrap() < START.as_secs());
+        app.rotate().await;
+        app.advance(Duration::from_secs(120));
+    }
+    app.clock.step_to(START + Duration::from_secs(900));
+    app.rotate().await;
+    let set = app.key_set().await.json();
+    assert!(live.verifies_against(&set), "{set}");
 }
 
 #[tokio::test]

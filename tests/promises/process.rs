@@ -1,13 +1,15 @@
 //! One process of the service, without sockets: its own store, ring, rotation
 //! and issuer over a file that it may share.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwks_server::clock::{Clock as _, UnixTime};
+use jwks_server::clock::{Clock as _, StepWatch, UnixTime};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::domain::key_admin::KeyOperations;
 use jwks_server::domain::key_ring::{Document, KeyRing};
@@ -33,6 +35,8 @@ pub struct Process {
     pub store: Store,
     /// The time by its clock at which it last read the database.
     pub looked: Option<UnixTime>,
+    /// Monotonic time of the first good tick since the clock was set; see `is_settled`.
+    pub settles_from: Cell<Option<Duration>>,
     /// The rows of the database then; intact are those that this process can use.
     pub seen: BTreeMap<i64, KeyRecord>,
     /// The keys that it had opened before its latest tick.
@@ -94,6 +98,7 @@ impl Process {
             issuer: TokenIssuer::new(Arc::clone(&ring), policy, None, None),
             clock: Arc::clone(clock),
             looked: None,
+            settles_from: Cell::default(),
             seen: BTreeMap::new(),
             opened: BTreeSet::new(),
             read: Mutex::default(),
@@ -122,6 +127,14 @@ impl Process {
     /// The next key made in this process meets `fault`.
     pub fn prepare(&self, fault: GenerationFault) {
         *self.source.fault.lock().unwrap() = Some(fault);
+    }
+
+    /// True at a tick when an earlier one was long ago and nobody has set the clock since.
+    pub fn is_settled(&self) -> bool {
+        let mono = self.clock.monotonic();
+        let since = self.settles_from.get().unwrap_or(mono);
+        self.settles_from.set(Some(since));
+        mono >= since + StepWatch::SETTLES_AFTER
     }
 
     /// A tick, after which no fault is left over.
@@ -219,7 +232,8 @@ impl Process {
     /// The kid of the key that signs expired tokens at `now`.
     pub fn expired_signer(&self, now: UnixTime) -> Option<i64> {
         let snapshot = self.ring.snapshot();
-        Some(snapshot.last_expired(now)?.kid().as_i64())
+        let earliest = self.ring.reading(&*self.clock).earliest;
+        Some(snapshot.expired(now, earliest)?.0.kid().as_i64())
     }
 
     /// A live token, for which there must be a key.

@@ -189,6 +189,9 @@ impl Simulation {
     fn jump(&mut self, secs: i64) {
         let to = UnixTime::from_secs(self.now().as_secs() + secs);
         self.clock.step_to(to);
+        for process in &self.processes {
+            process.settles_from.set(None);
+        }
         self.clock_went_back |= secs < 0;
         for creation in self.observer.creations.values_mut() {
             creation.clock_was_set = true;

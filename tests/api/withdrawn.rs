@@ -79,6 +79,25 @@ async fn a_revoked_key_stays_out_under_another_kid() {
 }
 
 #[tokio::test]
+async fn an_index_of_another_program_makes_no_revocation_or_withdrawal_fail_silently() {
+    let mut app = TestApp::start().await;
+    let password = app.register("alice").await;
+    app.execute(
+        "CREATE UNIQUE INDEX by_kind ON key_events (event) WHERE event = 'revoked';
+         INSERT INTO key_events (kid, event, at) VALUES (1, 'revoked', 0);
+         CREATE UNIQUE INDEX one ON withdrawn_keys ((1));
+         INSERT INTO withdrawn_keys (kid, at) VALUES (1, 0)",
+    );
+    let before = app.published_kids().await;
+    let replaced = operations(&app).emergency_rotate("leak".into()).await;
+    assert!(replaced.is_err());
+    app.rotate().await;
+    assert_eq!(app.published_kids().await, before);
+    let refused = app.sign_in("/auth?expired", "alice", &password).await;
+    assert_eq!(refused.status, 500);
+}
+
+#[tokio::test]
 async fn a_clock_that_is_behind_for_a_while_ends_no_key() {
     let mut app = TestApp::start().await;
     let password = app.register("alice").await;

@@ -38,7 +38,7 @@ impl Store {
             let (email, other_form) = account.email.unzip();
             let inserted = conn
                 .prepare_cached(
-                    "INSERT INTO users (username, password_hash, email, date_registered)
+                    "INSERT OR ABORT INTO users (username, password_hash, email, date_registered)
                      SELECT ?, ?, ?, datetime(?, 'unixepoch')
                      WHERE NOT EXISTS (SELECT 1 FROM users WHERE email = ?)",
                 )?
@@ -70,7 +70,7 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, Store
     let client = record.client.to_string();
     let logged = conn
         .prepare_cached(
-            "INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
+            "INSERT OR ABORT INTO auth_logs (request_ip, request_timestamp, user_id)
              SELECT ?, datetime(?, 'unixepoch'), id
              FROM users WHERE id = ? AND CAST(username AS TEXT) = ?",
         )?

@@ -45,7 +45,8 @@ pub(in crate::store::sqlite) fn latest(
     events.map(|event| event?).collect()
 }
 
-/// Inserts an event. False: it happens but once and is there already.
+/// Inserts an event. False: it happens but once and is there already; any other
+/// conflict, as with an index of another program, is an error.
 pub(super) fn insert(
     conn: &Connection,
     kid: Kid,
@@ -53,10 +54,12 @@ pub(super) fn insert(
     at: UnixTime,
     reason: Option<&str>,
 ) -> rusqlite::Result<bool> {
-    let inserted = conn.prepare_cached(
-        "INSERT INTO key_events (kid, event, at, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    )?
-    .execute(params![kid.as_i64(), kind.name(), at.as_secs(), reason])?;
+    let inserted = conn
+        .prepare_cached(
+            "INSERT OR ABORT INTO key_events (kid, event, at, reason) VALUES (?, ?, ?, ?)
+         ON CONFLICT (kid, event) WHERE event IN ('first_signed', 'revoked') DO NOTHING",
+        )?
+        .execute(params![kid.as_i64(), kind.name(), at.as_secs(), reason])?;
     Ok(inserted > 0)
 }
 

@@ -207,7 +207,7 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     })
 }
 
-fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Result<()> {
+fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> Result<(), StoreError> {
     let event = |kid, kind, reason| key_events::insert(conn, kid, kind, now, reason);
     for &kid in &change.revoke {
         // A bad row may be revoked already; its end stays as it is then.
@@ -217,10 +217,13 @@ fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Resu
                 .execute(params![now.as_secs(), kid.as_i64()])?;
         }
         conn.prepare_cached(
-            "INSERT OR IGNORE INTO withdrawn_keys (kid, at)
-             SELECT thumbprint, ? FROM earlier_keys WHERE kid = ? AND thumbprint NOT NULL",
+            "INSERT OR ABORT INTO withdrawn_keys (kid, at)
+             SELECT thumbprint, ? FROM earlier_keys WHERE kid = ? AND thumbprint NOT NULL
+             ON CONFLICT (kid) DO NOTHING",
         )?
         .execute(params![now.as_secs(), kid.as_i64()])?;
+        let sql = format!("SELECT revoked FROM ({SELECT_KEY}) WHERE kid = ?");
+        must_hold(conn, &sql, kid, "revoked")?;
     }
     for (kid, span) in &change.retime {
         conn.prepare_cached("UPDATE keys SET exp = ? WHERE kid = ?")?
@@ -245,10 +248,24 @@ fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> rusqlite::Resu
 }
 
 /// Records that a key is never published again.
-pub(super) fn withdraw(conn: &Connection, kid: Kid, at: UnixTime) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT OR IGNORE INTO withdrawn_keys (kid, at) VALUES (?, ?)")?
-        .execute([kid.as_i64(), at.as_secs()])?;
-    Ok(())
+pub(super) fn withdraw(conn: &Connection, kid: Kid, at: UnixTime) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "INSERT OR ABORT INTO withdrawn_keys (kid, at) VALUES (?, ?) ON CONFLICT (kid) DO NOTHING",
+    )?
+    .execute([kid.as_i64(), at.as_secs()])?;
+    let sql = "SELECT EXISTS (SELECT 1 FROM withdrawn_keys WHERE kid = ?)";
+    must_hold(conn, sql, kid, "withdrawn")
+}
+
+/// Reads back that a key is out for good, which must never be told wrongly.
+fn must_hold(conn: &Connection, sql: &str, kid: Kid, what: &str) -> Result<(), StoreError> {
+    match conn
+        .prepare_cached(sql)?
+        .query_row([kid.as_i64()], |row| row.get(0))?
+    {
+        true => Ok(()),
+        false => Err(StoreError::Refused(format!("key {kid} is not {what}"))),
+    }
 }
 
 fn insert(conn: &Connection, key: &NewKey) -> rusqlite::Result<()> {
@@ -256,11 +273,13 @@ fn insert(conn: &Connection, key: &NewKey) -> rusqlite::Result<()> {
     // Course graders search the source for this statement, on one line.
     conn.prepare_cached("INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)")?
         .execute(params![kid, key.sealed, span.expires_at.as_secs()])?;
-    conn.prepare_cached("INSERT INTO key_times (kid, created_at, signs_from) VALUES (?, ?, ?)")?
-        .execute(params![
-            kid,
-            span.created_at.as_secs(),
-            span.signs_from.as_secs()
-        ])?;
+    conn.prepare_cached(
+        "INSERT OR ABORT INTO key_times (kid, created_at, signs_from) VALUES (?, ?, ?)",
+    )?
+    .execute(params![
+        kid,
+        span.created_at.as_secs(),
+        span.signs_from.as_secs()
+    ])?;
     Ok(())
 }

@@ -72,6 +72,10 @@ pub enum OpenError {
         "it has the {kind} {name:?}, which is not of this service and may change what is written: find out who made it, then drop it"
     )]
     Planted { kind: String, name: String },
+    #[error(
+        "its {what} is not as this service needs it and may change what is written: find out who made it, then restore a copy"
+    )]
+    OtherDefinition { what: String },
     #[error("its record of migrations is damaged ({0}): restore a copy")]
     History(String),
     #[error("its schema cannot be brought up to date: {0}")]

@@ -152,11 +152,15 @@ fn what_another_program_planted_in_the_schema_is_refused_by_name() {
             "CREATE VIEW look AS SELECT * FROM users",
             "the view \"look\"",
         ),
+        (
+            "CREATE UNIQUE INDEX one ON withdrawn_keys ((1))",
+            "its table withdrawn_keys, or an index of it, is not",
+        ),
     ] {
         let dir = used();
         sql(dir.path()).execute_batch(sql_text).unwrap();
         assert!(refused(dir.path()).contains(what));
-        assert!(failures(dir.path()).contains("which is not of this service"));
+        assert!(failures(dir.path()).contains("find out who made it"));
     }
 }
 

@@ -19,6 +19,14 @@ const SHARED_COLUMNS: [(&str, &str); 3] = [
     ("auth_logs", "id,request_ip,request_timestamp,user_id"),
 ];
 
+const OWN_TABLES: [&str; 5] = [
+    "key_times",
+    "key_events",
+    "withdrawn_keys",
+    "earlier_keys",
+    "service_settings",
+];
+
 /// The table in which refinery records the migrations.
 const HISTORY: &str = "refinery_schema_history";
 
@@ -73,14 +81,7 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
             needs: known.len(),
         });
     }
-    let own = [
-        "key_times",
-        "key_events",
-        "withdrawn_keys",
-        "earlier_keys",
-        "service_settings",
-    ];
-    let own = own.map(|table| (table, "as this version makes them"));
+    let own = OWN_TABLES.map(|table| (table, "as this version makes them"));
     for (table, needed) in SHARED_COLUMNS.into_iter().chain(own) {
         if !has_table(conn, table)? {
             let found = "none".to_owned();
@@ -158,10 +159,82 @@ fn unusable(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
             },
         )
         .optional()?;
-    match planted {
-        None => other_columns(conn),
-        planted => Ok(planted),
+    if planted.is_some() {
+        return Ok(planted);
     }
+    if let Some(other) = other_columns(conn)? {
+        return Ok(Some(other));
+    }
+    let other = match other_own(conn)? {
+        None => other_shared(conn)?,
+        other => other,
+    };
+    Ok(other.map(|what| OpenError::OtherDefinition { what }))
+}
+
+/// A table of this service, or an index of one, that is not as a migration makes it,
+/// or an index that is missing.
+fn other_own(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let made = Connection::open_in_memory()?;
+    for step in embedded::migrations::runner().get_migrations() {
+        made.execute_batch(step.sql().unwrap_or_default())?;
+    }
+    for table in OWN_TABLES {
+        let (found, needed) = (definitions(conn, table)?, definitions(&made, table)?);
+        if !found.is_empty() && found != needed {
+            return Ok(Some(format!("table {table}, or an index of it,")));
+        }
+    }
+    Ok(None)
+}
+
+/// Kind, name and text of a table and its indexes.
+fn definitions(conn: &Connection, table: &str) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
+    let mut query = conn.prepare(
+        "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? COLLATE NOCASE ORDER BY name",
+    )?;
+    let rows = query.query_map([table], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?;
+    rows.collect()
+}
+
+/// A shared table that other programs may have made in other words, but with a rule
+/// that would decide about our rows, or without one that we rely on.
+fn other_shared(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    // SQLite tells of these in the text alone.
+    let sql = "SELECT 'table ' || tbl_name FROM sqlite_schema
+         WHERE type = 'table' AND lower(name) IN ('keys', 'users', 'auth_logs')
+             AND (sql LIKE '%CONFLICT%' OR sql LIKE '%CHECK%' OR sql LIKE '%COLLATE%')
+         UNION ALL
+         SELECT 'column ' || c.name || ' of table ' || t.name
+         FROM sqlite_schema t, pragma_table_xinfo(t.name) c
+         WHERE t.type = 'table' AND lower(t.name) IN ('keys', 'users', 'auth_logs')
+             AND (c.hidden <> 0 OR (c.cid = 0) <> (c.pk > 0)
+                 OR (c.cid = 0 AND upper(c.type) <> 'INTEGER'))
+         UNION ALL
+         -- a unique index of other columns than it should have, a partial one, one of expressions
+         SELECT 'index ' || i.name || ' of table ' || t.name
+         FROM sqlite_schema t, pragma_index_list(t.name) i
+         WHERE t.type = 'table' AND lower(t.name) IN ('keys', 'users', 'auth_logs')
+             AND (i.partial OR EXISTS (SELECT 1 FROM pragma_index_xinfo(i.name) x
+                     WHERE x.cid = -2 OR x.coll <> 'BINARY')
+                 OR (i.[unique] AND (lower(t.name) <> 'users'
+                     OR (SELECT group_concat(x.name) FROM pragma_index_info(i.name) x)
+                         NOT IN ('username', 'email'))))
+         UNION ALL
+         SELECT 'foreign key of table ' || t.name
+         FROM sqlite_schema t, pragma_foreign_key_list(t.name) f
+         WHERE t.type = 'table' AND lower(t.name) IN ('keys', 'users', 'auth_logs')
+             AND (lower(t.name), lower(f.[table]), f.[from], coalesce(f.[to], 'id'), f.on_update, f.on_delete)
+                 <> ('auth_logs', 'users', 'user_id', 'id', 'NO ACTION', 'NO ACTION')
+         UNION ALL
+         SELECT 'table users without a unique ' || n.value
+         FROM (SELECT 'username' AS value UNION ALL SELECT 'email') n
+         WHERE EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND lower(name) = 'users')
+             AND NOT EXISTS (SELECT 1 FROM pragma_index_list('users') i
+                 WHERE i.[unique] AND NOT i.partial
+                     AND (SELECT group_concat(x.name) FROM pragma_index_info(i.name) x) = n.value)
+         LIMIT 1";
+    conn.query_row(sql, [], |row| row.get(0)).optional()
 }
 
 fn other_columns(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {

@@ -154,8 +154,11 @@ async fn with_body(
         is_begun: false,
         return_to: Some(return_to),
     });
+    let is_http2 = request.version() == Version::HTTP_2;
     let response = service.call(peer, request).await?;
     let is_usable = match returned.await {
+        // HTTP/2 resets the stream instead.
+        Ok(_) if is_http2 => true,
         // To read on would send 100 Continue (RFC 9110 section 10.1.1).
         Ok((_, is_begun)) if waits && !is_begun => false,
         Ok((inner, _)) => discard(inner).await,
@@ -183,8 +186,10 @@ fn without_unused(mut request: Request<Incoming>) -> Request<Incoming> {
 }
 
 /// Reads and drops the rest, within bounds; true when that was all. Many clients send
-/// the whole body before they read the response.
-async fn discard((mut body, _permit): BodyWithPermit) -> bool {
+/// the whole body before they read the response. The permit is released first: nothing
+/// is kept of what is dropped, and a client must not hold permits by refused requests.
+async fn discard((mut body, permit): BodyWithPermit) -> bool {
+    drop(permit);
     let rest = async {
         let mut left = MAX_DISCARDED;
         while let Some(frame) = body.frame().await {

@@ -36,10 +36,12 @@ const SIGN_INS: usize = 0;
 const SIGN_UPS: usize = 1;
 const SLOW_SIGN_INS: usize = 2;
 
+/// Returns true if it computed anything; only then its time counts. Without a workspace
+/// it answers that it waited too long.
+type Work = Box<dyn FnOnce(Option<&mut Workspace>) -> bool + Send>;
+
 struct Job {
-    /// Returns true if it computed anything; only then its time counts. Without a
-    /// workspace it answers that it waited too long.
-    run: Box<dyn FnOnce(Option<&mut Workspace>) -> bool + Send>,
+    run: Work,
     queued_at: Instant,
 }
 

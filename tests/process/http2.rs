@@ -150,6 +150,8 @@ async fn fr_36_streams_of_one_http_2_connection_share_the_quota() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);
     let client = connect(server.addr).await;
+    // Afterwards the client knows how many streams it may open at once, and waits.
+    send(client.clone(), "GET", "/healthz", Vec::new()).await;
     let began = Instant::now();
     let calls: Vec<_> = (0..15)
         .map(|_| {

@@ -258,8 +258,9 @@ fn secrets_are_found_nowhere_but_where_they_belong() {
         }
     };
     let names = files(here);
-    let [db, shm, wal] = ["", "-shm", "-wal"].map(|end| format!("{DATABASE}{end}"));
-    assert_eq!(names, [".env".to_owned(), db, shm, wal]);
+    let [db, reserve, shm, wal] =
+        ["", "-reserve", "-shm", "-wal"].map(|end| format!("{DATABASE}{end}"));
+    assert_eq!(names, [".env".to_owned(), db, reserve, shm, wal]);
     search_files(&names);
     let log = server.stop_for_log();
     search_files(&files(here));

@@ -18,7 +18,7 @@ use super::request::{self, Connection, MAX_HEADER_SECTION};
 use super::stream::Stream;
 
 /// HTTP/2: requests at once on a connection.
-const MAX_STREAMS: u32 = 16;
+const MAX_STREAMS: u32 = 8;
 /// HTTP/2: bytes of a body that may come before they are read. What is larger than
 /// the largest body is refused anyway.
 const STREAM_WINDOW: u32 = 16 * 1024;

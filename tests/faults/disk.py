@@ -179,7 +179,8 @@ def not_mounted(case):
 
 
 def full_disk():
-    with small_disk("1m") as disk:
+    # Sign-ups are refused below 64 MiB already.
+    with small_disk("96m") as disk:
         if disk is None:
             return not_mounted("a full disk")
         with Run(disk) as run:
@@ -189,7 +190,7 @@ def full_disk():
                     while True:
                         file.write(bytes(4096))
                 # Space that the WAL has already may be written over.
-                wait_for("a full disk", lambda: run.register().status == 503)
+                wait_for("a full disk", lambda: run.sign_in().status == 503)
                 run.refuses_writes()
                 ballast.unlink()
                 run.recovers()

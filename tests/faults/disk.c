@@ -35,7 +35,7 @@ static const char *meant(int fd, char *path, size_t size) {
   ssize_t n = readlink(link, path, size - 1);
   if (n < 0) return NULL;
   path[n] = 0;
-  return strstr(path, name) && !strstr(path, "-shm") ? path : NULL;
+  return strstr(path, name) && !strstr(path, "-shm") && !strstr(path, "-reserve") ? path : NULL;
 }
 
 /* The errno with which this kind of call fails now; 0 if it does not. */
@@ -134,7 +134,7 @@ int ftruncate64(int fd, off_t length) { return truncate_with(fd, length); }
 
 int unlink(const char *path) {
   const char *name = getenv("FAULT_NAME");
-  int is_meant = name && strstr(path, name) && !strstr(path, "-shm");
+  int is_meant = name && strstr(path, name) && !strstr(path, "-shm") && !strstr(path, "-reserve");
   if (is_meant) pthread_mutex_lock(&tracing);
   int result = NEXT(unlink)(path);
   if (is_meant && !result) trace('u', path, 0, NULL, 0);

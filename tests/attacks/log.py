@@ -18,7 +18,7 @@ def run(report, is_long):
             stream = 2 * n + 1
             block = fields + (b"\x44" + length + path if n == 0 else b"\xbe")
             connection.send(wire.head(stream, block))
-            if n % 16 == 15:
-                connection.answers(16)
+            if n % wire.STREAMS == wire.STREAMS - 1:
+                connection.answers(wire.STREAMS)
         each = (len(server.log()) - before) / count
         report.hold("log, a path of 4,000 bytes again and again", f"{each:.0f} bytes for each", each <= 1000)

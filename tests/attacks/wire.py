@@ -93,6 +93,8 @@ class Http1:
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
+# As many as the service allows at once; more are reset once its SETTINGS hold.
+STREAMS = 8
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -216,13 +218,16 @@ class Http2:
 
     def answers(self, count):
         """The statuses of so many streams, by stream; a reset one has the status 0."""
-        told = {}
-        for kind, _, stream, payload in self.frames():
+        told, ended = {}, set()
+        for kind, flags, stream, payload in self.frames():
             if kind == HEADERS and stream not in told:
                 told[stream] = self.statuses.of(payload)
             elif kind == RST_STREAM:
                 told.setdefault(stream, 0)
-            if len(told) >= count or kind == GOAWAY:
+            # A stream counts against the limit until then (RFC 9113, 5.1.2).
+            if kind == RST_STREAM or kind in (HEADERS, DATA) and flags & END_STREAM:
+                ended.add(stream)
+            if len(ended) >= count or kind == GOAWAY:
                 break
         return told
 

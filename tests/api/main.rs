@@ -20,6 +20,8 @@ mod issuer;
 mod jwks;
 mod jwt;
 mod layers;
+#[path = "../shared/left_out.rs"]
+mod left_out;
 mod lifecycle;
 mod log;
 #[path = "../shared/long.rs"]

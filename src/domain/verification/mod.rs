@@ -97,57 +97,65 @@ type Finding = (Outcome, String);
 
 /// Takes all steps that are possible.
 pub fn verify(token: &str, set: &KeySet, expected: &Expectations, now: UnixTime) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut add = |name, (outcome, detail): Finding| {
-        steps.push(Step {
-            name,
-            outcome,
-            detail,
-        });
-        outcome == Outcome::Passed
+    let read = Parts::read(token).and_then(|parts| Ok((parts.claims()?, parts)));
+    let (claims, parts) = match read {
+        Ok(read) => read,
+        Err(why) => return vec![step("form", failed(Cause::Malformed, why))],
     };
+    let form = passed("three parts; header and claims are JSON objects");
+    let leeway = expected.leeway;
+    let mut steps = vec![step("form", form)];
+    steps.extend(signature_steps(&parts, set));
+    steps.extend([
+        step("expiry", claims::expiry(&claims, leeway, now)),
+        step("start", claims::start(&claims, leeway, now)),
+        step("issuer", claims::issuer(&claims, expected)),
+        step("audience", claims::audience(&claims, expected)),
+    ]);
+    steps
+}
+
+/// The steps up to the signature, over a payload of any bytes (RFC 7515 alone).
+pub fn verify_signature(token: &str, set: &KeySet) -> Vec<Step> {
     let parts = match Parts::read(token) {
         Ok(parts) => parts,
-        Err(why) => {
-            add("form", failed(Cause::Malformed, why));
-            return steps;
-        }
+        Err(why) => return vec![step("form", failed(Cause::Malformed, why))],
     };
-    add(
-        "form",
-        passed("three parts; header and claims are JSON objects"),
-    );
-    let rs256 = add("algorithm", header::algorithm(&parts.header));
-    add("type", header::token_type(&parts.header));
-    add("extensions", header::extensions(&parts.header));
-    let key = match key_set::named_by(&parts.header, set) {
-        Ok((keys, detail)) => {
-            add("key", passed(detail));
-            let (finding, key) = key_set::fit_one(&keys);
-            add("key use", finding);
-            key
-        }
-        Err(why) => {
-            add("key", failed(Cause::UnknownKey, why));
-            add("key use", skipped("there is no key to check"));
-            None
-        }
-    };
-    add("signature", signature(&parts, key.filter(|_| rs256)));
-    add(
-        "expiry",
-        claims::expiry(&parts.claims, expected.leeway, now),
-    );
-    add("start", claims::start(&parts.claims, expected.leeway, now));
-    add("issuer", claims::issuer(&parts.claims, expected));
-    add("audience", claims::audience(&parts.claims, expected));
+    let form = passed("three parts; the header is a JSON object");
+    let mut steps = vec![step("form", form)];
+    steps.extend(signature_steps(&parts, set));
     steps
+}
+
+fn signature_steps(parts: &Parts<'_>, set: &KeySet) -> [Step; 6] {
+    let algorithm = header::algorithm(&parts.header);
+    let (key, key_use, fit) = match key_set::named_by(&parts.header, set) {
+        Ok((keys, detail)) => {
+            let (key_use, fit) = key_set::fit_one(&keys);
+            (passed(detail), key_use, fit)
+        }
+        Err(why) => (
+            failed(Cause::UnknownKey, why),
+            skipped("there is no key to check"),
+            None,
+        ),
+    };
+    let fit = fit.filter(|_| algorithm.0 == Outcome::Passed);
+    [
+        step("algorithm", algorithm),
+        step("type", header::token_type(&parts.header)),
+        step("extensions", header::extensions(&parts.header)),
+        step("key", key),
+        step("key use", key_use),
+        step("signature", signature(parts, fit)),
+    ]
 }
 
 /// Header and claims of a token, of which nothing is checked.
 pub fn contents(token: &str) -> Option<(Value, Value)> {
     let parts = Parts::read(token).ok()?;
-    Some((parts.header.into(), parts.claims.into()))
+    let claims = parts.claims().ok()?;
+    Some((parts.header.into(), claims.into()))
 }
 
 /// Reason for which the token is refused: that of the first step that failed.
@@ -168,6 +176,14 @@ fn signature(parts: &Parts<'_>, key: Option<PublicKey>) -> Finding {
             Cause::Signature,
             "not by this key over this header and these claims: the token was changed, or another key signed it",
         ),
+    }
+}
+
+fn step(name: &'static str, (outcome, detail): Finding) -> Step {
+    Step {
+        name,
+        outcome,
+        detail,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Parsing of a token: the compact form of RFC 7515 section 7.1, and JSON objects
-//! without duplicate members.
+//! without duplicate members. The payload stays bytes until its claims are asked
+//! for: a signature covers any bytes.
 
 use std::fmt;
 
@@ -13,8 +14,8 @@ pub(super) type Object = Map<String, Value>;
 
 pub(super) struct Parts<'a> {
     pub(super) header: Object,
-    pub(super) claims: Object,
-    /// Header and claims as the signature covers them.
+    payload: Vec<u8>,
+    /// Header and payload as the signature covers them.
     pub(super) signed: &'a str,
     pub(super) signature: Vec<u8>,
 }
@@ -26,7 +27,7 @@ impl<'a> Parts<'a> {
             return Err("it has a space or a line end inside".to_owned());
         }
         let pieces: Vec<_> = token.splitn(6, '.').collect();
-        let [header, claims, signature] = pieces[..] else {
+        let [header, payload, signature] = pieces[..] else {
             return Err(match pieces.len() {
                 1 if token.is_empty() => "it is empty".to_owned(),
                 5 => "it has five parts, which is an encrypted token (JWE), not a signed one"
@@ -35,16 +36,20 @@ impl<'a> Parts<'a> {
             });
         };
         Ok(Self {
-            header: object("header", header)?,
-            claims: object("claims", claims)?,
-            signed: &token[..header.len() + 1 + claims.len()],
+            header: object("header", &decode("header", header)?)?,
+            payload: decode("claims", payload)?,
+            signed: &token[..header.len() + 1 + payload.len()],
             signature: decode("signature", signature)?,
         })
     }
+
+    pub(super) fn claims(&self) -> Result<Object, String> {
+        object("claims", &self.payload)
+    }
 }
 
-fn object(what: &str, text: &str) -> Result<Object, String> {
-    serde_json::from_slice::<Unique>(&decode(what, text)?)
+fn object(what: &str, bytes: &[u8]) -> Result<Object, String> {
+    serde_json::from_slice::<Unique>(bytes)
         .map(|unique| unique.0)
         .map_err(|_| format!("its {what} is not a JSON object without duplicate members"))
 }

@@ -1,6 +1,7 @@
 //! Every cause, with tokens that differ from a good one in one thing.
 
 mod claims;
+mod wycheproof;
 
 use std::sync::LazyLock;
 use std::time::Duration;

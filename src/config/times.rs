@@ -10,7 +10,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A setting with its default, its min and its largest value.
+/// A setting: name, default, least and largest value.
 type Time = (Name, Duration, Duration, Duration);
 
 const KEY_LIFETIME: Time = (name::KEY_LIFETIME, HOUR, MINUTE, times(365, DAY));

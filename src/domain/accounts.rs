@@ -8,11 +8,11 @@ use super::client;
 use super::error::ServiceError;
 use super::names::{Email, Username};
 use crate::clock::UnixTime;
-use crate::crypto::password::{self, Client, HashError, PasswordHasher};
+use crate::crypto::password::{self, HashError, PasswordHasher, TurnKey};
 use crate::store::{NewAccountRow, Store, StoreError};
 
-/// Client of the accounts that the operator asks for. Its number is no address's.
-const OPERATOR: Client = 1;
+/// Of the accounts that the operator asks for; no address has this number.
+const OPERATOR: TurnKey = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignUpError {
@@ -105,7 +105,7 @@ impl Accounts {
         username: Username,
         email: Option<Email>,
         password: SecretString,
-        client: Client,
+        client: TurnKey,
         now: UnixTime,
     ) -> Result<(), SignUpError> {
         let row = NewAccountRow {

@@ -22,7 +22,7 @@ use crate::store::{KeyChange, KeyRows, KeySelection, NewKey, Store, StoreError};
 /// Longest time between two ticks: a change by a program that records no key event
 /// is seen by then.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-/// Interval of the checks for new key events and clock steps.
+/// Interval of the checks for changes by other processes and clock steps.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// A loop that is silent for this long hangs: it beats twice a second, and its longest
 /// steps are to wait for a lock on the database and to create a key.
@@ -49,8 +49,8 @@ pub struct Rotation {
     bad: HashSet<Kid>,
     /// Rows that were logged, once each.
     logged: HashSet<Kid>,
-    /// The latest key event when the snapshot was loaded.
-    seen_event: i64,
+    /// [`Store::change_counter`] when the snapshot was loaded.
+    seen_change: i64,
     /// Monotonic time at which the clock was first found behind unexpired keys.
     behind_since: Option<Duration>,
 }
@@ -121,7 +121,7 @@ impl Rotation {
             heartbeat: Arc::default(),
             bad: HashSet::new(),
             logged: HashSet::new(),
-            seen_event: 0,
+            seen_change: 0,
             behind_since: None,
         }
     }
@@ -166,7 +166,7 @@ impl Rotation {
         }
     }
 
-    /// Returns after a key event that is newer than the last load: a key that another
+    /// Returns after a change that is newer than the last load: a key that another
     /// process announced must be published here well before it signs, and a revoked one
     /// must leave the key set soon. Also when the clock was set back or jumped past
     /// `next`, as after a suspend.
@@ -174,7 +174,7 @@ impl Rotation {
     /// One thread sleeps and reads: through the runtime each check woke four.
     async fn change(&self, mut last: UnixTime, next: UnixTime) {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
-        let (heartbeat, seen_event) = (Arc::clone(&self.heartbeat), self.seen_event);
+        let (heartbeat, seen_change) = (Arc::clone(&self.heartbeat), self.seen_change);
         let (_awaited, is_awaited) = mpsc::channel::<()>();
         let changed = tokio::task::spawn_blocking(move || {
             while is_awaited.recv_timeout(CHECK_EVERY) == Err(RecvTimeoutError::Timeout) {
@@ -186,8 +186,8 @@ impl Rotation {
                 last = now;
                 store.check_room_here();
                 // The next tick reports a database that does not answer.
-                if let Ok(event) = store.last_key_event_here()
-                    && event != seen_event
+                if let Ok(counter) = store.change_counter_here()
+                    && counter != seen_change
                 {
                     return;
                 }
@@ -234,12 +234,12 @@ impl Rotation {
     async fn load(&mut self, now: UnixTime) -> Result<(), RotationError> {
         // Keys that only a clock ahead says have expired are loaded too.
         let earliest = self.ring.reading(&*self.clock).earliest.min(now);
-        // Read before the rows, so that no later event is missed.
-        let event = self.store.last_key_event().await?;
+        // Read before the rows, so that no later change is missed.
+        let counter = self.store.change_counter().await?;
         let KeyRows { rows, bad } = self.store.keys_at(earliest, self.expired_rows()).await?;
         let (ring, sealing_keys) = (Arc::clone(&self.ring), Arc::clone(&self.sealing_keys));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &sealing_keys)).await?;
-        self.seen_event = event;
+        self.seen_change = counter;
         // Not kept from the last load: a row may have been repaired.
         self.bad.clear();
         for Unopened {

@@ -62,7 +62,7 @@ impl SignIn {
 
     /// A token for the account that the credentials fit. The sign-in is on disk
     /// when this returns.
-    pub async fn sign_in(
+    pub async fn token_for(
         &self,
         credentials: Credentials,
         kind: TokenKind,

@@ -180,7 +180,12 @@ impl Drop for LoggedRequest {
     fn drop(&mut self) {
         if !self.is_answered {
             self.state.metrics.http.abandoned(self.route());
-            line!(info, self, self.began.elapsed(), "client went away");
+            line!(
+                info,
+                self,
+                self.began.elapsed(),
+                "not answered: the connection ended first"
+            );
         }
     }
 }

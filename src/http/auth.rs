@@ -49,10 +49,10 @@ async fn auth(
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    super::within_time(id, sign_in(state, client, request)).await
+    super::within_time(id, answer(state, client, request)).await
 }
 
-async fn sign_in(
+async fn answer(
     state: SharedState,
     ClientAddr(client): ClientAddr,
     request: Request,
@@ -64,16 +64,16 @@ async fn sign_in(
     };
     let (parts, body) = request.into_parts();
     let kind = token_kind(&parts);
-    let sign_in = async {
+    let token = async {
         let body = body::read(body).await?;
         let (credentials, challenge) = credentials(&parts, &body)?;
         let signed_in = state
             .sign_in
-            .sign_in(credentials, kind, client, &*state.clock);
+            .token_for(credentials, kind, client, &*state.clock);
         let signed_in = signed_in.await;
-        signed_in.map_err(|e| ApiError::sign_in(e, challenge))
+        signed_in.map_err(|e| ApiError::from_sign_in(e, challenge))
     };
-    let token = sign_in.await;
+    let token = token.await;
     counted.outcome = match &token {
         Ok(_) if kind == TokenKind::Expired => SignInOutcome::ExpiredToken,
         Ok(_) => SignInOutcome::Token,

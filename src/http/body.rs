@@ -22,14 +22,14 @@ pub(super) const MAX_BODY: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The fields that the routes use; others are ignored.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Fields {
     username: Field,
     password: Field,
     email: Field,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 enum Field {
     #[default]
     Missing,

@@ -87,7 +87,7 @@ impl ApiError {
     }
 
     /// A sign-in that failed; a 401 has the challenge.
-    pub(super) fn sign_in(error: SignInError, challenge: Challenge) -> Self {
+    pub(super) fn from_sign_in(error: SignInError, challenge: Challenge) -> Self {
         match error {
             SignInError::BadCredentials => Self::BadCredentials(challenge),
             SignInError::Service(e) => e.into(),

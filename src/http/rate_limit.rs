@@ -32,6 +32,7 @@ use super::client::{ClientAddr, ClientKey};
 use super::error::{ApiError, whole_seconds};
 use crate::clock::Clock;
 
+/// Span of time in which a client may make `rate` calls.
 const WINDOW: Duration = Duration::from_secs(1);
 /// Number of locks; clients are spread over them by hash.
 const SHARDS: usize = 16;

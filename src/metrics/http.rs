@@ -56,7 +56,7 @@ impl Http {
         self.answers.get_or_create(&answer).inc();
     }
 
-    /// Counts a request whose client went away before it was answered.
+    /// Counts a request whose connection ended before it was answered.
     pub fn abandoned(&self, route: &str) {
         let route = Route {
             route: route.to_owned(),
@@ -77,7 +77,7 @@ impl Http {
         );
         registry.register(
             "jwks_http_requests_abandoned",
-            "Requests whose client went away before the answer",
+            "Requests not answered, as the connection ended first",
             self.abandoned.clone(),
         );
     }

@@ -164,7 +164,7 @@ pub enum SignInOutcome {
     Unavailable,
     /// A fault of the service.
     Failed,
-    /// It took too long, or the client went away.
+    /// It took too long, or the connection ended first.
     Abandoned,
 }
 

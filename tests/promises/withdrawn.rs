@@ -191,7 +191,7 @@ impl Run {
         }
         let credentials = Credentials::new("alice".into(), "secret".to_owned().into());
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let asked = sign_in.sign_in(
+        let asked = sign_in.token_for(
             credentials.unwrap(),
             TokenKind::Expired,
             client,

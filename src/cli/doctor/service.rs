@@ -136,7 +136,7 @@ pub(super) fn check(
     }
     headers(server, config, report);
     ready(server, report);
-    sign_in(server, report);
+    unknown_name(server, report);
     clocks(server, report);
 }
 
@@ -232,7 +232,7 @@ fn ready(server: &Server, report: &mut Report) {
 
 /// Signs in with an unused name: a refusal shows that accounts are looked up and
 /// passwords checked, and writes nothing to the database.
-fn sign_in(server: &Server, report: &mut Report) {
+fn unknown_name(server: &Server, report: &mut Report) {
     const ADVICE: &str = "the service's log says why";
     let random = uuid::Uuid::new_v4().to_string();
     let body = serde_json::json!({ "username": format!("nobody-{random}"), "password": random });

@@ -16,7 +16,7 @@ pub use params::{
     Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES, stored_work,
 };
 pub use queue::PasswordHasher;
-pub use turns::Client;
+pub use turns::TurnKey;
 
 /// Longest password that is hashed, bytes.
 pub const MAX_PASSWORD_LEN: usize = 1024;

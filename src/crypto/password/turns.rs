@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// Number of a client; the callers decide what counts as one.
-pub type Client = u128;
+/// Number of a client: items with the same one share a turn.
+pub type TurnKey = u128;
 
 pub(super) struct Turns<T> {
-    items: HashMap<Client, VecDeque<T>>,
+    items: HashMap<TurnKey, VecDeque<T>>,
     /// Clients that have items, the next one first.
-    order: VecDeque<Client>,
+    order: VecDeque<TurnKey>,
 }
 
 impl<T> Default for Turns<T> {
@@ -21,7 +21,7 @@ impl<T> Default for Turns<T> {
 }
 
 impl<T> Turns<T> {
-    pub(super) fn push(&mut self, client: Client, item: T) {
+    pub(super) fn push(&mut self, client: TurnKey, item: T) {
         let own = self.items.entry(client).or_default();
         if own.is_empty() {
             self.order.push_back(client);
@@ -46,7 +46,7 @@ impl<T> Turns<T> {
     }
 
     /// Number of items that would come out before a new one of `client`.
-    pub(super) fn ahead_of(&self, client: Client) -> usize {
+    pub(super) fn ahead_of(&self, client: TurnKey) -> usize {
         let own = self.items.get(&client).map_or(0, VecDeque::len);
         let others = self.items.iter().filter(|(other, _)| **other != client);
         own + others

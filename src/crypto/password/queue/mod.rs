@@ -3,7 +3,7 @@
 //! stored hash costs far more than a current one. Each gets as much of the threads'
 //! time as the others, the last never more than half of the threads, and in each of
 //! them clients take turns: so none can starve another. A job that could not start
-//! in time is refused at once.
+//! in time is refused: at once by the estimate, or at its turn when that was wrong.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::compute::Workspace;
 use super::params::{Costs, stored_work, work};
-use super::turns::{Client, Turns};
+use super::turns::{TurnKey, Turns};
 use super::{HashError, Verdict};
 
 /// Longest time that a job may wait for a thread.
@@ -41,7 +41,7 @@ const SLOW_SIGN_INS: usize = 2;
 type Work = Box<dyn FnOnce(Option<&mut Workspace>) -> bool + Send>;
 
 struct Job {
-    run: Work,
+    work: Work,
     queued_at: Instant,
 }
 
@@ -68,8 +68,9 @@ struct Queues {
     threads: u32,
     slow_threads: u32,
     slow_running: u32,
-    /// [`Queue::spent`] of the queue that was served last, before it was.
-    served: Duration,
+    /// [`Queue::spent`] of the queue that was served last, before it was: no queue with
+    /// jobs has had less.
+    virtual_time: Duration,
     is_closed: bool,
 }
 
@@ -100,7 +101,7 @@ impl PasswordHasher {
             let workspace = Workspace::new(params.clone(), Arc::clone(&work));
             std::thread::Builder::new()
                 .name(format!("argon2-{n}"))
-                .spawn(move || run(&shared, workspace))?;
+                .spawn(move || run_thread(&shared, workspace))?;
         }
         Ok(Self {
             shared: closing,
@@ -110,9 +111,9 @@ impl PasswordHasher {
     }
 
     /// Hashes the password of a new account into a PHC string.
-    pub async fn hash(&self, client: Client, password: SecretString) -> Result<String, HashError> {
+    pub async fn hash(&self, client: TurnKey, password: SecretString) -> Result<String, HashError> {
         let task = move |workspace: &mut Workspace| workspace.hash(&password);
-        self.run(SIGN_UPS, client, task).await?
+        self.submit(SIGN_UPS, client, task).await?
     }
 
     /// Verifies a password against the PHC string of an account. Without one
@@ -120,7 +121,7 @@ impl PasswordHasher {
     /// [`Verdict::Mismatch`].
     pub async fn verify(
         &self,
-        client: Client,
+        client: TurnKey,
         password: SecretString,
         stored: Option<String>,
     ) -> Result<Verdict, HashError> {
@@ -130,7 +131,7 @@ impl PasswordHasher {
             _ => SIGN_INS,
         };
         let task = move |workspace: &mut Workspace| workspace.verify(&password, stored.as_deref());
-        self.run(queue, client, task).await?
+        self.submit(queue, client, task).await?
     }
 
     /// Numbers of sign-ins and of sign-ups in the queues.
@@ -145,15 +146,15 @@ impl PasswordHasher {
         self.work.load(Ordering::Relaxed)
     }
 
-    async fn run<T: Send + 'static>(
+    async fn submit<T: Send + 'static>(
         &self,
         queue: usize,
-        client: Client,
+        client: TurnKey,
         task: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
-            run: Box::new(move |workspace| {
+            work: Box::new(move |workspace| {
                 // A client that hung up keeps its entry in the queue until here;
                 // nothing is computed for it.
                 if answer.is_closed() {
@@ -191,11 +192,11 @@ impl Shared {
     }
 
     /// Waits for a job; none when the hasher is dropped and no job is left.
-    fn next(&self) -> Option<(usize, Job)> {
+    fn wait_for_job(&self) -> Option<(usize, Job)> {
         let mut queues = self.lock();
         loop {
-            if let Some(next) = queues.next() {
-                return Some(next);
+            if let Some(job) = queues.pop() {
+                return Some(job);
             }
             if queues.is_closed {
                 return None;
@@ -220,19 +221,19 @@ impl Queues {
             threads,
             slow_threads: (threads / 2).max(1),
             slow_running: 0,
-            served: Duration::ZERO,
+            virtual_time: Duration::ZERO,
             is_closed: false,
         }
     }
 
-    fn admit(&mut self, queue: usize, client: Client, job: Job) -> Result<(), HashError> {
+    fn admit(&mut self, queue: usize, client: TurnKey, job: Job) -> Result<(), HashError> {
         if self.wait(queue, client) > MAX_WAIT || self.all[queue].jobs.len() >= MAX_QUEUED {
             return Err(HashError::Overloaded);
         }
         let queue = &mut self.all[queue];
         if queue.jobs.len() == 0 {
             // The time for which it had no jobs is not made up for.
-            queue.spent = queue.spent.max(self.served);
+            queue.spent = queue.spent.max(self.virtual_time);
         }
         queue.jobs.push(client, job);
         Ok(())
@@ -240,7 +241,7 @@ impl Queues {
 
     /// Estimated time until a new job of `client` starts. While the jobs before it in
     /// its own queue have their time, each of the other queues has as much at most.
-    fn wait(&self, queue: usize, client: Client) -> Duration {
+    fn wait(&self, queue: usize, client: TurnKey) -> Duration {
         let time = |queue: &Queue, jobs: usize| {
             let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
             queue.mean.saturating_mul(jobs)
@@ -258,7 +259,7 @@ impl Queues {
 
     /// The next job that has not waited too long, and its queue. A full queue may hold
     /// many that have, which must not use up its turns.
-    fn next(&mut self) -> Option<(usize, Job)> {
+    fn pop(&mut self) -> Option<(usize, Job)> {
         loop {
             let may_run = |(n, queue): &(usize, &Queue)| {
                 let is_free = *n != SLOW_SIGN_INS || self.slow_running < self.slow_threads;
@@ -269,12 +270,12 @@ impl Queues {
             let queue = &mut self.all[next];
             let job = queue.jobs.pop()?;
             if job.queued_at.elapsed() <= MAX_WAIT {
-                self.served = queue.spent;
+                self.virtual_time = queue.spent;
                 queue.spent += queue.mean;
                 self.slow_running += u32::from(next == SLOW_SIGN_INS);
                 return Some((next, job));
             }
-            (job.run)(None);
+            (job.work)(None);
         }
     }
 
@@ -288,12 +289,12 @@ impl Queues {
     }
 }
 
-fn run(shared: &Shared, mut workspace: Workspace) {
+fn run_thread(shared: &Shared, mut workspace: Workspace) {
     // Without the permission for it, hashing has normal priority.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
-    while let Some((queue, job)) = shared.next() {
+    while let Some((queue, job)) = shared.wait_for_job() {
         let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (job.run)(Some(&mut workspace))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| (job.work)(Some(&mut workspace))));
         if outcome.is_err() {
             // The blocks may be half written; nothing else in it changes.
             workspace.blocks = Vec::new();

@@ -8,7 +8,7 @@ const TOO_LONG: Duration = Duration::from_secs(4);
 /// A job that has waited for so long.
 fn job(waited: Duration) -> Job {
     Job {
-        run: Box::new(|_| true),
+        work: Box::new(|_| true),
         queued_at: Instant::now().checked_sub(waited).unwrap(),
     }
 }
@@ -18,7 +18,7 @@ fn queues(threads: usize) -> Queues {
     Queues::new(2 * 20_000, threads)
 }
 
-fn add(queues: &mut Queues, queue: usize, client: Client, jobs: usize) {
+fn add(queues: &mut Queues, queue: usize, client: TurnKey, jobs: usize) {
     for _ in 0..jobs {
         queues.all[queue].jobs.push(client, job(NOW));
     }
@@ -30,9 +30,9 @@ fn a_queue_does_not_lose_its_turn_to_jobs_that_have_waited_too_long() {
     for waited in [TOO_LONG, TOO_LONG, NOW, TOO_LONG] {
         queues.all[SIGN_INS].jobs.push(1, job(waited));
     }
-    let (_, next) = queues.next().unwrap();
+    let (_, next) = queues.pop().unwrap();
     assert!(next.queued_at.elapsed() < MAX_WAIT);
-    assert!(queues.next().is_none());
+    assert!(queues.pop().is_none());
     assert_eq!(queues.all[SIGN_INS].jobs.len(), 0);
 }
 
@@ -44,17 +44,17 @@ fn queues_get_equal_time_and_slow_jobs_half_of_the_threads() {
     }
     let mut served = [0; 3];
     for _ in 0..85 {
-        let (queue, _) = queues.next().unwrap();
+        let (queue, _) = queues.pop().unwrap();
         served[queue] += 1;
         queues.ended(queue, None);
     }
     assert_eq!(served, [40, 40, 5]);
-    let running = std::iter::from_fn(|| queues.next());
+    let running = std::iter::from_fn(|| queues.pop());
     let running: Vec<_> = running.map(|(queue, _)| queue).collect();
     let slow = running.iter().filter(|queue| **queue == SLOW_SIGN_INS);
     assert_eq!((slow.count(), running.len()), (2, 122));
     queues.ended(SLOW_SIGN_INS, None);
-    assert_eq!(queues.next().map(|(queue, _)| queue), Some(SLOW_SIGN_INS));
+    assert_eq!(queues.pop().map(|(queue, _)| queue), Some(SLOW_SIGN_INS));
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn a_queue_that_was_empty_does_not_make_up_for_it() {
     let mut queues = queues(1);
     add(&mut queues, SIGN_INS, 1, 200);
     for _ in 0..100 {
-        queues.next().unwrap();
+        queues.pop().unwrap();
     }
     for _ in 0..50 {
         queues.admit(SIGN_UPS, 1, job(NOW)).unwrap();
     }
-    let next: Vec<_> = std::iter::from_fn(|| queues.next()).take(20).collect();
+    let next: Vec<_> = std::iter::from_fn(|| queues.pop()).take(20).collect();
     let sign_ups = next.iter().filter(|(queue, _)| *queue == SIGN_UPS).count();
     assert!((9..=11).contains(&sign_ups), "{sign_ups}");
 }
@@ -78,7 +78,7 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
     let (release, released) = mpsc::channel();
     let (begin, began) = oneshot::channel();
     let block = Job {
-        run: Box::new(move |_| {
+        work: Box::new(move |_| {
             let _ = begin.send(());
             released.recv().is_ok()
         }),
@@ -104,10 +104,10 @@ async fn a_job_that_could_start_within_two_seconds_is_admitted_and_no_other() {
     assert_eq!(hasher.queued(), (1, 1));
     // Two are ahead on one thread.
     mean(1_000_001);
-    let refused = hasher.run(SIGN_INS, 1, |_| ()).await;
+    let refused = hasher.submit(SIGN_INS, 1, |_| ()).await;
     assert_eq!(refused, Err(HashError::Overloaded));
     mean(1_000_000);
-    let (admitted, ()) = tokio::join!(hasher.run(SIGN_INS, 1, |_| ()), async {
+    let (admitted, ()) = tokio::join!(hasher.submit(SIGN_INS, 1, |_| ()), async {
         assert_eq!(hasher.queued(), (2, 1));
         drop(release);
     });
@@ -119,12 +119,12 @@ async fn a_job_that_has_waited_too_long_is_not_begun() {
     let (hasher, release) = busy().await;
     let (begin, began) = mpsc::channel();
     let stale = Job {
-        run: Box::new(move |workspace| begin.send(workspace.is_some()).is_ok()),
+        work: Box::new(move |workspace| begin.send(workspace.is_some()).is_ok()),
         queued_at: Instant::now().checked_sub(TOO_LONG).unwrap(),
     };
     hasher.shared.0.lock().admit(SIGN_INS, 1, stale).unwrap();
     drop(release);
-    assert_eq!(hasher.run(SIGN_INS, 1, |_| ()).await, Ok(()));
+    assert_eq!(hasher.submit(SIGN_INS, 1, |_| ()).await, Ok(()));
     assert_eq!(began.try_recv(), Ok(false));
 }
 
@@ -133,9 +133,9 @@ async fn a_job_that_panics_fails_alone() {
     let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
     for queue in [SIGN_INS, SLOW_SIGN_INS] {
         let panics = |_: &mut Workspace| std::panic::resume_unwind(Box::new("a panic"));
-        let failed = hasher.run(queue, 1, panics).await;
+        let failed = hasher.submit(queue, 1, panics).await;
         assert_eq!(failed, Err::<(), _>(HashError::Failed));
-        assert_eq!(hasher.run(queue, 1, |_| ()).await, Ok(()));
+        assert_eq!(hasher.submit(queue, 1, |_| ()).await, Ok(()));
     }
 }
 

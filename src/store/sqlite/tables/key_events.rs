@@ -12,24 +12,24 @@ use crate::store::{BadRow, KeyEvent, KeyEventKind, StoreError};
 pub(super) const KEPT: i64 = 10_000;
 
 impl Store {
-    /// A number that grows with each event and each key that is withdrawn, in
-    /// whichever process.
-    pub async fn last_key_event(&self) -> Result<i64, StoreError> {
-        self.read(last).await
+    /// A number that grows with each change to the keys that other processes must see:
+    /// with each event and each key that is withdrawn.
+    pub async fn change_counter(&self) -> Result<i64, StoreError> {
+        self.read(change_counter).await
     }
 
     /// The same for a thread that may block.
-    pub fn last_key_event_here(&self) -> Result<i64, StoreError> {
-        self.read_here(last)
+    pub fn change_counter_here(&self) -> Result<i64, StoreError> {
+        self.read_here(change_counter)
     }
 }
 
-fn last(conn: &Connection) -> Result<i64, StoreError> {
+fn change_counter(conn: &Connection) -> Result<i64, StoreError> {
     let mut query = conn.prepare_cached(
         "SELECT coalesce((SELECT max(id) FROM key_events), 0)
-             + coalesce((SELECT max(id) FROM withdrawn_keys), 0) AS last",
+             + coalesce((SELECT max(id) FROM withdrawn_keys), 0) AS counter",
     )?;
-    Ok(query.query_row([], |row| row.get("last"))?)
+    Ok(query.query_row([], |row| row.get("counter"))?)
 }
 
 /// The latest `limit` events, in the order in which they happened.

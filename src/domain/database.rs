@@ -20,7 +20,7 @@ use crate::store::{KeyEvent, KeyRow, KeyRows, OpenError, Store, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     #[error(
-        "NOT_MY_KEY opens none of the keys in the database {}: set the one that it was made with, or move the database away to start with a new one", .0.display()
+        "NOT_MY_KEY opens none of the published keys in the database {}: set the one that it was made with, or move the database away to start with a new one", .0.display()
     )]
     OtherSealingKey(PathBuf),
     #[error("there is no database {}: start the service once, or set DATABASE_URL", .0.display())]
@@ -31,7 +31,7 @@ pub enum DatabaseError {
     Join(#[from] tokio::task::JoinError),
 }
 
-/// Refuses a database none of whose keys opens with `sealing_keys`.
+/// Refuses a database none of whose published keys opens with `sealing_keys`.
 pub fn check_sealing_keys(
     path: &Path,
     sealing_keys: &SealingKeys,

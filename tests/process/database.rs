@@ -186,7 +186,7 @@ fn a_start_that_is_refused_rolls_back_an_unfinished_commit_and_changes_nothing_e
     let dir = killed_within_a_commit();
     let ended = run(command(dir.path()).env("NOT_MY_KEY", fresh_key()));
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-    let said = "NOT_MY_KEY opens none of the keys";
+    let said = "NOT_MY_KEY opens none of the published keys";
     assert!(ended.stderr.contains(said), "{}", ended.stderr);
     assert_eq!(files(dir.path()), [".env", DATABASE]);
     let lost = "SELECT count(*) FROM users WHERE email LIKE 'lost%'";

@@ -107,7 +107,7 @@ fn none_opens(statuses: &[KeyStatus], report: &mut Report) -> bool {
     if is_refused {
         report.fail(
             "signing",
-            "NOT_MY_KEY opens none of the unexpired keys, so a start is refused",
+            "NOT_MY_KEY opens none of the published keys, so a start is refused",
             "set the NOT_MY_KEY that the database was made with",
         );
     }

@@ -22,3 +22,4 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod store;
 pub mod systemd;
+pub mod trial;

@@ -13,6 +13,8 @@ use ureq::{Agent, Body, Error};
 pub(super) const MAX_BODY: u64 = 1024 * 1024;
 /// From resolving the name to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes; the header section of a request must fit.
+const MAX_HEADERS: usize = 4 * 1024 * 1024;
 const MAX_REDIRECTS: u32 = 3;
 
 /// A response of any status.
@@ -32,13 +34,13 @@ impl Reply {
 
 /// Fetches `url`. The error says what went wrong, without the URL.
 pub(super) fn get(url: &str) -> Result<Reply, String> {
-    let agent = agent(url)?;
+    let agent = agent(url, TIMEOUT, MAX_REDIRECTS)?;
     read(agent.get(url).call())
 }
 
 /// Sends JSON to `url`.
 pub(super) fn post(url: &str, json: &str) -> Result<Reply, String> {
-    let agent = agent(url)?;
+    let agent = agent(url, TIMEOUT, MAX_REDIRECTS)?;
     let request = agent.post(url).header("Content-Type", "application/json");
     read(request.send(json))
 }
@@ -56,19 +58,35 @@ pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
     format!("http://{host}:{port}{path}")
 }
 
-fn agent(url: &str) -> Result<Agent, String> {
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+/// For requests whose answers may redirect, but only to say so.
+pub(super) fn agent_without_redirects(url: &str, timeout: Duration) -> Result<Agent, String> {
+    agent(url, timeout, 0)
+}
+
+pub(super) fn is_on_this_machine(url: &str) -> bool {
+    is_loopback(authority(url).1)
+}
+
+fn agent(url: &str, timeout: Duration, redirects: u32) -> Result<Agent, String> {
+    let (scheme, authority) = authority(url);
+    if !["http", "https"]
+        .iter()
+        .any(|it| scheme.eq_ignore_ascii_case(it))
+    {
+        return Err("it is not an http or https URL".to_owned());
+    }
     if authority.contains('@') {
         return Err("a user name or password in the URL is not supported".to_owned());
     }
     let secure = scheme.eq_ignore_ascii_case("https");
     let mut config = Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
+        .timeout_global(Some(timeout))
         .http_status_as_error(false)
         .https_only(secure)
         // Redirects from http could lead anywhere, so they are not followed.
-        .max_redirects(if secure { MAX_REDIRECTS } else { 0 })
+        .max_redirects(if secure { redirects } else { 0 })
+        // The longest header section that may be sent.
+        .output_buffer_size(MAX_HEADERS)
         .max_redirects_will_error(false)
         .user_agent(concat!("jwks-server/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls());
@@ -77,6 +95,13 @@ fn agent(url: &str) -> Result<Agent, String> {
         config = config.proxy(None);
     }
     Ok(config.build().into())
+}
+
+/// Scheme and authority of a URL.
+fn authority(url: &str) -> (&str, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next();
+    (scheme, authority.unwrap_or_default())
 }
 
 fn tls() -> TlsConfig {

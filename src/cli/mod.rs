@@ -9,6 +9,7 @@ mod log;
 mod serve;
 mod service_settings;
 mod terminal;
+mod trial;
 mod verify;
 
 use std::io::Write as _;
@@ -69,6 +70,9 @@ enum Command {
     /// Check configuration, database, keys, machine and running service, and say what to do; changes nothing
     #[command(after_help = doctor::EXIT_CODES)]
     Doctor(doctor::DoctorArgs),
+    /// Try a verifier, anybody's: send it good and bad tokens and say what it should have refused
+    #[command(after_help = trial::EXIT_CODES)]
+    Trial(Box<trial::TrialArgs>),
 }
 
 #[derive(Default, Args)]
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Keys(command) => keys::run(command, env_file),
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
+        Command::Trial(args) => trial::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 
 pub mod digest;
 pub mod fernet;
+pub mod forgery;
 pub mod jwt;
 pub mod password;
 pub mod rsa;

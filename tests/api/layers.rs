@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::{fs, process::Command};
 
 /// Modules, and the modules and libraries that only they may name.
-const ONLY: [&str; 8] = [
+const ONLY: [&str; 10] = [
     "app cli config: crate::config",
     "app cli http: crate::http",
     "app domain store: crate::store",
-    "app config domain crypto: crate::crypto",
+    "app config domain crypto trial: crate::crypto",
+    "cli trial: crate::trial",
     "store::sqlite: rusqlite refinery",
-    "http app: axum tower_governor",
+    "http app trial::issuer: axum",
+    "http app: tower_governor",
     "crypto: aws_lc_rs rsa fernet argon2 argon2id_simd jsonwebtoken",
     "cli: clap",
 ];

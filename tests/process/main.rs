@@ -42,6 +42,7 @@ mod standstill;
 mod start;
 mod support;
 mod token;
+mod trial;
 mod two_servers;
 mod uploads;
 mod verifiers;

@@ -1,0 +1,293 @@
+//! `trial`: puts a verifier through the cases of `crate::trial`.
+
+use std::fs;
+use std::io::IsTerminal as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+
+use super::terminal::escaped;
+use super::{Failure, fetch, print};
+use crate::clock::SystemClock;
+use crate::trial::report::{Known, Report, line};
+use crate::trial::{
+    Bound, Case, Codes, Forge, Grade, Judge, KEY_SET, Outcome, Place, TIMEOUT, Target, Trial,
+    TrialError, tokens,
+};
+
+/// Port of the issuer, unless --listen gives another or a command is told of it.
+const PORT: u16 = 8790;
+const FINDINGS: u8 = 1;
+const CONTROLS: u8 = 2;
+const NOT_RUN: u8 = 3;
+
+pub(super) const EXIT_CODES: &str = "\
+The trial makes an issuer with fresh keys in memory, sends good and bad tokens to the verifier, one after the other, and stops by itself.
+Each bad token differs from a good one in one respect; a good one goes before and after each.
+
+Grades: must (an RFC demands it), should (an RFC advises it), policy (the owner's choice).
+Verdicts: accepted, refused, error (a status that is neither), crash, no answer, says nothing (a good token beside it was refused).
+
+A command finds the address of the issuer in TRIAL_ISSUER, that of its key set in TRIAL_JWKS, and --audience in TRIAL_AUDIENCE.
+
+Exit codes:
+   0  no finding of the grade that fails
+   1  findings
+   2  a good token was not accepted, so nothing can be said; or wrong usage
+   3  the trial could not run";
+
+#[derive(Debug, Args)]
+pub(super) struct TrialArgs {
+    /// The verifier: a URL that answers a request with a good token by 2xx and one with a bad token by 4xx
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "command",
+        conflicts_with = "command"
+    )]
+    url: Option<String>,
+    /// The verifier: a command of the shell that reads a token from standard input; exit code 0 accepts, 1 refuses, all others are crashes
+    #[arg(long, value_name = "LINE")]
+    command: Option<String>,
+    /// Send the token in this header field, without Bearer [default: Authorization, with Bearer]
+    #[arg(long, value_name = "NAME", group = "place")]
+    header: Option<String>,
+    /// Send the token in this cookie
+    #[arg(long, value_name = "NAME", group = "place")]
+    cookie: Option<String>,
+    /// Send the token in this parameter of the URL
+    #[arg(long, value_name = "NAME", group = "place")]
+    query: Option<String>,
+    /// Send the token in this field of a form, by POST
+    #[arg(long, value_name = "NAME", group = "place")]
+    form: Option<String>,
+    /// Address and port of the issuer [default: 127.0.0.1:8790, with --command any port]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// iss of good tokens [default: http:// and the address of --listen]
+    #[arg(long, value_name = "TEXT")]
+    issuer: Option<String>,
+    /// aud of good tokens; without it they have none, and the cases of aud are left out
+    #[arg(long, value_name = "TEXT")]
+    audience: Option<String>,
+    /// A JSON object with other claims that good tokens need
+    #[arg(long, value_name = "FILE")]
+    claims: Option<PathBuf>,
+    /// Statuses or exit codes that accept [default: 200-299, or 0]
+    #[arg(long, value_name = "CODES")]
+    accept: Option<Codes>,
+    /// Statuses or exit codes that refuse [default: 400-499 and a redirection that a request without a token gets, or 1]
+    #[arg(long, value_name = "CODES")]
+    refuse: Option<Codes>,
+    /// Try these cases only
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
+    only: Vec<String>,
+    /// Leave these cases out
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
+    except: Vec<String>,
+    /// Lowest grade whose findings fail the run
+    #[arg(long, value_enum, default_value = "must")]
+    grade: Fails,
+    /// Accepted findings: a file with a case's id and the reason on each line
+    #[arg(long, value_name = "FILE")]
+    known: Option<PathBuf>,
+    /// Send to a verifier that is not on this machine; you answer for it
+    #[arg(long)]
+    yes_i_may: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Fails {
+    Must,
+    Should,
+    Policy,
+}
+
+impl From<Fails> for Grade {
+    fn from(fails: Fails) -> Self {
+        match fails {
+            Fails::Must => Self::Must,
+            Fails::Should => Self::Should,
+            Fails::Policy => Self::Policy,
+        }
+    }
+}
+
+impl From<TrialError> for Failure {
+    fn from(error: TrialError) -> Self {
+        let code = match error {
+            TrialError::Controls(_) => CONTROLS,
+            _ => NOT_RUN,
+        };
+        Self {
+            text: error.to_string(),
+            code,
+        }
+    }
+}
+
+pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
+    let cases = tokens().map_err(|e| TrialError::Table(e.to_string()))?;
+    let known = args
+        .known
+        .as_deref()
+        .map_or(Ok(Known::new()), |path| known(path, &cases))?;
+    let claims = args.claims.as_deref().map_or(Ok(Map::new()), claims)?;
+    let chosen = chosen(args, &cases)?;
+    let port = if args.command.is_some() { 0 } else { PORT };
+    let listen = args.listen.unwrap_or((Ipv4Addr::LOCALHOST, port).into());
+    let bound = Bound::new(listen)?;
+    let url = format!("http://{}", bound.addr);
+    let issuer = args.issuer.clone().unwrap_or_else(|| url.clone());
+    let (target, name) = target(args, &url, &issuer)?;
+    let forge = Forge::new(
+        issuer,
+        args.audience.clone(),
+        claims,
+        bound.elsewhere_url.clone(),
+    )?;
+    let issuer = bound.serve(&forge, &url)?;
+    let mut trial = Trial {
+        forge: &forge,
+        issuer: &issuer,
+        target: &target,
+        judge: judge(args),
+        clock: SystemClock::new(),
+    };
+    let fails = args.grade.into();
+    if !args.json {
+        print(&format!(
+            "{} cases, at most {} tokens and {} s for each, to {name}\nissuer {}, key set {url}{KEY_SET}\n",
+            chosen.len(),
+            2 + 3 * chosen.len(),
+            TIMEOUT.as_secs(),
+            forge.issuer(),
+        ))?;
+    }
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut printed = Ok(());
+    let outcomes = trial.run(&chosen, |outcome: &Outcome<'_>| {
+        if !args.json && printed.is_ok() {
+            printed = print(&line(outcome, &known, fails, colour));
+        }
+    })?;
+    printed?;
+    let report = Report {
+        target: name,
+        outcomes: &outcomes,
+        known: &known,
+        fails,
+    };
+    print(&match args.json {
+        true => escaped(&report.json()).into_owned(),
+        false => report.summary(),
+    })?;
+    if report.has_failed() {
+        return Err(Failure {
+            text: "the verifier has findings".to_owned(),
+            code: FINDINGS,
+        });
+    }
+    Ok(())
+}
+
+/// The verifier, and its name for people.
+fn target(args: &TrialArgs, url: &str, issuer: &str) -> Result<(Target, String), Failure> {
+    if let Some(line) = &args.command {
+        let env = vec![
+            ("TRIAL_ISSUER", issuer.to_owned()),
+            ("TRIAL_JWKS", format!("{url}{KEY_SET}")),
+            ("TRIAL_AUDIENCE", args.audience.clone().unwrap_or_default()),
+        ];
+        let line = line.clone();
+        return Ok((Target::Command { line, env }, "the command".to_owned()));
+    }
+    let url = args.url.clone().unwrap_or_default();
+    if !args.yes_i_may && !fetch::is_on_this_machine(&url) {
+        return Err(refused(
+            "the verifier is not on this machine: add --yes-i-may if you may try it",
+        ));
+    }
+    let agent = fetch::agent_without_redirects(&url, TIMEOUT)
+        .map_err(|why| refused(format!("--url: {why}")))?;
+    let places = [
+        (&args.header, Place::Header as fn(String) -> Place),
+        (&args.cookie, Place::Cookie),
+        (&args.query, Place::Query),
+        (&args.form, Place::Form),
+    ];
+    let given = places
+        .into_iter()
+        .find_map(|(name, place)| Some(place(name.clone()?)));
+    let place = given.unwrap_or(Place::Bearer);
+    let name = url.clone();
+    Ok((Target::Url { agent, url, place }, name))
+}
+
+fn judge(args: &TrialArgs) -> Judge {
+    let is_command = args.command.is_some();
+    let (accept, refuse) = if is_command {
+        (0..=0, 1..=1)
+    } else {
+        (200..=299, 400..=499)
+    };
+    Judge {
+        accept: args.accept.clone().unwrap_or(Codes::from(accept)),
+        refuse: args.refuse.clone().unwrap_or(Codes::from(refuse)),
+        is_command,
+    }
+}
+
+fn chosen<'a>(args: &TrialArgs, cases: &'a [Case]) -> Result<Vec<&'a Case>, Failure> {
+    for id in args.only.iter().chain(&args.except) {
+        if !cases.iter().any(|case| case.id == *id) {
+            return Err(refused(format!("no case has the id {id:?}")));
+        }
+    }
+    let is_chosen = |case: &&Case| {
+        (args.only.is_empty() || args.only.contains(&case.id))
+            && !args.except.contains(&case.id)
+            && (args.audience.is_some() || !case.needs_audience())
+    };
+    Ok(cases.iter().filter(is_chosen).collect())
+}
+
+/// Lines of an id and a reason; `#` begins a comment.
+fn known(path: &Path, cases: &[Case]) -> Result<Known, Failure> {
+    let mut known = Known::new();
+    let lines = read(path)?;
+    for line in lines.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (id, reason) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        if reason.trim().is_empty() {
+            return Err(refused(format!("--known: {id:?} has no reason")));
+        }
+        if !cases.iter().any(|case| case.id == id) {
+            return Err(refused(format!("--known: no case has the id {id:?}")));
+        }
+        known.insert(id.to_owned(), reason.trim().to_owned());
+    }
+    Ok(known)
+}
+
+fn claims(path: &Path) -> Result<Map<String, Value>, Failure> {
+    serde_json::from_str(&read(path)?).map_err(|_| refused("--claims: it is not a JSON object"))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|e| refused(format!("{}: {e}", path.display())))
+}
+
+fn refused(text: impl Into<String>) -> Failure {
+    Failure {
+        text: text.into(),
+        code: NOT_RUN,
+    }
+}

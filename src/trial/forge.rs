@@ -1,0 +1,331 @@
+//! Tokens: good ones, and those of the cases.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+
+use super::TrialError;
+use super::cases::{Case, Patch};
+use crate::clock::UnixTime;
+use crate::crypto::forgery::{certificate, encrypted, hmac_sha256, pem, pkcs1, sign_as, spki};
+use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
+
+/// Seconds for which a good token is valid.
+const LIFETIME: i64 = 300;
+/// The order of the group of P-256 (SEC 2, section 2.4.2).
+const P256_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
+    0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// Members of a JSON object, each with its value as text.
+type Members = BTreeMap<String, String>;
+
+pub struct Forge {
+    /// Both are in the key set; the first one signs good tokens.
+    keys: [PrivateKey; 2],
+    /// In no key set but the one that `jku` names.
+    stranger: PrivateKey,
+    issuer: String,
+    audience: Option<String>,
+    /// Claims that the verifier wants besides; they replace ours.
+    claims: Map<String, Value>,
+    /// URL of a server that no good verifier calls.
+    elsewhere: String,
+}
+
+impl Forge {
+    /// Makes keys, which takes a second.
+    pub fn new(
+        issuer: String,
+        audience: Option<String>,
+        claims: Map<String, Value>,
+        elsewhere: String,
+    ) -> Result<Self, TrialError> {
+        Ok(Self {
+            keys: [Rsa2048.generate()?, Rsa2048.generate()?],
+            stranger: Rsa2048.generate()?,
+            issuer,
+            audience,
+            claims,
+            elsewhere,
+        })
+    }
+
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub fn has_audience(&self) -> bool {
+        self.audience.is_some()
+    }
+
+    pub fn key_set(&self) -> String {
+        json!({ "keys": self.keys.each_ref().map(jwk) }).to_string()
+    }
+
+    /// The key set and the certificate for whoever follows `jku` or `x5u`.
+    pub fn strangers(&self) -> Result<[String; 2], TrialError> {
+        let mut key = jwk(&self.stranger);
+        key["kid"] = "stranger".into();
+        let certificate = pem("CERTIFICATE", &certificate(&self.stranger)?);
+        Ok([json!({ "keys": [key] }).to_string(), certificate])
+    }
+
+    pub fn good(&self, now: UnixTime) -> Result<String, TrialError> {
+        let (header, claims) = (object(&self.header()), object(&self.good_claims(now)));
+        self.signed(&header, claims.as_bytes(), "RS256")
+    }
+
+    pub fn token(&self, case: &Case, now: UnixTime) -> Result<String, TrialError> {
+        let [header, claims] = [
+            (
+                &case.header_text,
+                self.header(),
+                &case.header,
+                &case.header_first,
+                &case.header_last,
+            ),
+            (
+                &case.claims_text,
+                self.good_claims(now),
+                &case.claims,
+                &case.claims_first,
+                &case.claims_last,
+            ),
+        ]
+        .map(|(text, members, patch, first, last)| match text {
+            Some(text) if text == "$token" => self.good(now),
+            Some(text) => Ok(text.clone()),
+            None => self.patched(members, patch, [first, last], now),
+        });
+        let (header, mut payload) = (header?, claims?.into_bytes());
+        match case.form.as_deref() {
+            Some("payload-not-utf8") => drop(payload.splice(1..1, *b"\"x\":\"\xff\",")),
+            Some("payload-trailing") => payload.extend(b"{}"),
+            _ => {}
+        }
+        let token = self.signed(&header, &payload, case.sign.as_deref().unwrap_or("RS256"))?;
+        match case.form.as_deref() {
+            None => Ok(token),
+            Some("jwe") => Ok(encrypted(&self.keys[0], &kid(&self.keys[0]), &payload)?),
+            Some("sig-other-token") => {
+                let other = self.good(now)?;
+                let [start, end] = [&token, &other].map(|token| token.rsplit_once('.'));
+                Ok(start.map_or("", |it| it.0).to_owned() + "." + end.map_or("", |it| it.1))
+            }
+            Some(form) => reshaped(&token, form)
+                .ok_or_else(|| TrialError::Table(format!("{}: no form {form}", case.id))),
+        }
+    }
+
+    fn header(&self) -> Members {
+        let kid = kid(&self.keys[0]);
+        let members = [("alg", "RS256"), ("typ", "JWT"), ("kid", &kid)];
+        members
+            .map(|(name, text)| (name.to_owned(), quoted(text)))
+            .into()
+    }
+
+    fn good_claims(&self, now: UnixTime) -> Members {
+        let now = now.as_secs();
+        let mut claims = json!({
+            "iss": self.issuer, "sub": "trial", "iat": now, "exp": now + LIFETIME,
+            "jti": uuid::Uuid::new_v4().to_string(),
+        });
+        if let Some(audience) = &self.audience {
+            claims["aud"] = audience.as_str().into();
+        }
+        let Value::Object(mut claims) = claims else {
+            return Members::new();
+        };
+        claims.extend(self.claims.clone());
+        let text = |(name, value): (String, Value)| (name, value.to_string());
+        claims.into_iter().map(text).collect()
+    }
+
+    fn patched(
+        &self,
+        mut members: Members,
+        patch: &Patch,
+        again: [&Patch; 2],
+        now: UnixTime,
+    ) -> Result<String, TrialError> {
+        for (name, value) in patch {
+            match value {
+                Value::Null => drop(members.remove(name)),
+                value => drop(members.insert(name.clone(), self.text(value, now)?)),
+            }
+        }
+        let [first, last] = again.map(|patch| {
+            let member = |(name, value): (&String, _)| Ok((name.clone(), self.text(value, now)?));
+            patch
+                .iter()
+                .map(member)
+                .collect::<Result<Members, TrialError>>()
+        });
+        let parts = [first?, members, last?].map(|members| object(&members));
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|it| it[1..it.len() - 1].to_owned())
+            .collect();
+        let parts: Vec<_> = parts.into_iter().filter(|it| !it.is_empty()).collect();
+        Ok(format!("{{{}}}", parts.join(",")))
+    }
+
+    /// JSON of a value of the table.
+    fn text(&self, value: &Value, now: UnixTime) -> Result<String, TrialError> {
+        Ok(match value {
+            Value::String(text) => match text.strip_prefix('@') {
+                Some(raw) => self.raw(raw, now.as_secs())?,
+                None => quoted(&self.filled(text)),
+            },
+            Value::Array(all) => {
+                let all: Result<Vec<_>, _> = all.iter().map(|it| self.text(it, now)).collect();
+                format!("[{}]", all?.join(","))
+            }
+            Value::Object(members) => {
+                let member =
+                    |(name, value): (&String, _)| Ok((self.filled(name), self.text(value, now)?));
+                let members: Result<Members, TrialError> = members.iter().map(member).collect();
+                object(&members?)
+            }
+            other => other.to_string(),
+        })
+    }
+
+    fn raw(&self, raw: &str, now: i64) -> Result<String, TrialError> {
+        let number = |text: &str| text.parse::<usize>().unwrap_or(1);
+        Ok(if let Some(rest) = raw.strip_prefix("now") {
+            let (offset, fraction) = rest.split_once('.').unwrap_or((rest, ""));
+            let dot = if fraction.is_empty() { "" } else { "." };
+            match offset
+                .starts_with(['+', '-'])
+                .then(|| offset.parse::<i64>())
+            {
+                Some(Ok(offset)) => format!("{}{dot}{fraction}", now + offset),
+                _ => format!("{now}{rest}"),
+            }
+        } else if let Some(length) = raw.strip_prefix("text-") {
+            quoted(&"x".repeat(number(length)))
+        } else if let Some(depth) = raw.strip_prefix("deep-") {
+            "[".repeat(number(depth)) + &"]".repeat(number(depth))
+        } else if raw == "jwk" {
+            jwk(&self.stranger).to_string()
+        } else if raw == "certificate" {
+            quoted(&STANDARD.encode(certificate(&self.stranger)?))
+        } else {
+            raw.to_owned()
+        })
+    }
+
+    fn filled(&self, text: &str) -> String {
+        let [first, second] = self.keys.each_ref().map(kid);
+        text.replace("$iss", &self.issuer)
+            .replace("$aud", self.audience.as_deref().unwrap_or_default())
+            .replace("$kid2", &second)
+            .replace("$kid", &first)
+            .replace("$elsewhere", &self.elsewhere)
+    }
+
+    fn signed(&self, header: &str, payload: &[u8], sign: &str) -> Result<String, TrialError> {
+        let header = URL_SAFE_NO_PAD.encode(header);
+        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
+        let signature = self.signature(sign, message.as_bytes())?;
+        Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    fn signature(&self, sign: &str, message: &[u8]) -> Result<Vec<u8>, TrialError> {
+        let [key, second] = &self.keys;
+        let secret = match sign {
+            "empty" => return Ok(Vec::new()),
+            "zeros" => return Ok(vec![0; 256]),
+            "second" => return Ok(second.sign(message)?),
+            "stranger" => return Ok(self.stranger.sign(message)?),
+            "ecdsa:zero" => return Ok(vec![0; 64]),
+            "ecdsa:order" => return Ok(P256_ORDER.repeat(2)),
+            "hmac:pem" => pem("PUBLIC KEY", &spki(key)?).into_bytes(),
+            "hmac:pem-trimmed" => pem("PUBLIC KEY", &spki(key)?).trim_end().into(),
+            "hmac:pkcs1" => pem("RSA PUBLIC KEY", &pkcs1(key)).into_bytes(),
+            "hmac:der" => spki(key)?,
+            "hmac:modulus" => URL_SAFE_NO_PAD.decode(&key.public().n).unwrap_or_default(),
+            "hmac:jwk" => jwk(key).to_string().into_bytes(),
+            "hmac:empty" => Vec::new(),
+            "hmac:trial" => b"trial".to_vec(),
+            alg => return Ok(sign_as(key, alg, message)?),
+        };
+        Ok(hmac_sha256(&secret, message))
+    }
+}
+
+/// Changes the text of a token whose signature was right; `None` for an unknown form.
+fn reshaped(token: &str, form: &str) -> Option<String> {
+    let (message, sig) = token.rsplit_once('.')?;
+    let (header, payload) = message.split_once('.')?;
+    let mut bytes = URL_SAFE_NO_PAD.decode(sig).ok()?;
+    let resigned = |bytes: &[u8]| format!("{message}.{}", URL_SAFE_NO_PAD.encode(bytes));
+    // Another member in front of the others, so that the claims differ.
+    let changed = |part: &str| {
+        let mut text = URL_SAFE_NO_PAD.decode(part).ok()?;
+        text.splice(1..1, *b"\"trial\":1,");
+        Some(URL_SAFE_NO_PAD.encode(text))
+    };
+    let inserted = |what: &str| format!("{message}.{}{what}{}", &sig[..10], &sig[10..]);
+    Some(match form {
+        "payload-not-utf8" | "payload-trailing" => token.to_owned(),
+        "payload-changed" => format!("{header}.{}.{sig}", changed(payload)?),
+        "header-changed" => format!("{}.{payload}.{sig}", changed(header)?),
+        "sig-bit" => {
+            *bytes.last_mut()? ^= 1;
+            resigned(&bytes)
+        }
+        "sig-truncated" => resigned(&bytes[..bytes.len() - 1]),
+        "sig-leading-zero" => resigned(&[&[0], &bytes[..]].concat()),
+        // The last of 342 characters has two bits of the signature and four others.
+        "sig-unused-bits" => {
+            let (rest, last) = token.split_at(token.len() - 1);
+            let other = [("A", "B"), ("Q", "R"), ("g", "h"), ("w", "x")];
+            let (_, other) = other.into_iter().find(|(char, _)| *char == last)?;
+            format!("{rest}{other}")
+        }
+        "sig-standard" => format!("{message}.{}", sig.replace('-', "+").replace('_', "/")),
+        "sig-padding" => format!("{token}=="),
+        "sig-space" => inserted(" "),
+        "sig-garbage" => inserted("!*"),
+        "json-flattened" => {
+            json!({"payload": payload, "protected": header, "signature": sig}).to_string()
+        }
+        "json-general" => {
+            let signature = json!({"protected": header, "signature": sig});
+            json!({"payload": payload, "signatures": [signature]}).to_string()
+        }
+        "parts-1" => header.to_owned(),
+        "parts-2" => message.to_owned(),
+        "parts-4" => format!("{token}.{payload}"),
+        "parts-dot" => format!("{token}."),
+        "parts-dots" => "..".to_owned(),
+        "garbage" => "no-token".to_owned(),
+        _ => return None,
+    })
+}
+
+fn kid(key: &PrivateKey) -> String {
+    URL_SAFE_NO_PAD.encode(key.public().thumbprint())
+}
+
+fn jwk(key: &PrivateKey) -> Value {
+    let public = key.public();
+    json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid(key), "n": public.n, "e": public.e})
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn object(members: &Members) -> String {
+    let member = |(name, text): (&String, _)| format!("{}:{text}", quoted(name));
+    let members: Vec<_> = members.iter().map(member).collect();
+    format!("{{{}}}", members.join(","))
+}

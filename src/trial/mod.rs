@@ -1,0 +1,177 @@
+//! Puts a verifier of tokens through cases that each differ from a good token in one
+//! respect. Between them go good tokens: when one is refused, the case says nothing.
+//! Uses no store; the service itself signs RS256 alone.
+
+mod cases;
+mod forge;
+mod issuer;
+mod judge;
+pub mod report;
+mod target;
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use cases::{Case, Grade, tokens};
+pub use forge::Forge;
+pub use issuer::{Bound, Issuer, KEY_SET};
+pub use judge::{Codes, Judge, Verdict};
+pub use target::{Place, TIMEOUT, Target};
+
+use crate::clock::Clock;
+use crate::crypto::rsa::{KeyError, SigningError};
+use cases::Expected;
+use target::Answer;
+
+/// Longest wait for a verifier that is not reached yet: it may start after its issuer.
+const START: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(100);
+/// Tokens without an answer, or good ones refused one after the other, that end a run.
+const MAX_FAILED: usize = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    #[error("the table of cases: {0}")]
+    Table(String),
+    #[error("the issuer cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// Nothing can be said about the cases.
+    #[error("{0}")]
+    Controls(String),
+}
+
+pub struct Trial<'a, C> {
+    pub forge: &'a Forge,
+    pub issuer: &'a Issuer,
+    pub target: &'a Target,
+    pub judge: Judge,
+    pub clock: C,
+}
+
+/// Verdict on one case.
+pub struct Outcome<'a> {
+    pub case: &'a Case,
+    pub verdict: Verdict,
+    pub detail: String,
+    /// Grade of the finding, if it is one.
+    pub finding: Option<Grade>,
+}
+
+impl<C: Clock> Trial<'_, C> {
+    /// Tries all cases, and tells of each outcome at once.
+    pub fn run<'a>(
+        &mut self,
+        cases: &[&'a Case],
+        mut tell: impl FnMut(&Outcome<'a>),
+    ) -> Result<Vec<Outcome<'a>>, TrialError> {
+        self.controls()?;
+        let mut outcomes = Vec::new();
+        let (mut silent, mut refused) = (0, 0);
+        for case in cases {
+            let outcome = if silent == MAX_FAILED || refused == MAX_FAILED {
+                outcome(
+                    case,
+                    Verdict::SaysNothing,
+                    "not tried after too many failures",
+                )
+            } else if refused > 0 && self.good()?.0 != Verdict::Accepted {
+                refused += 1;
+                outcome(
+                    case,
+                    Verdict::SaysNothing,
+                    "a good token before it was refused",
+                )
+            } else {
+                let outcome = self.try_one(case)?;
+                let says_nothing = outcome.verdict == Verdict::SaysNothing;
+                refused = if says_nothing { refused + 1 } else { 0 };
+                silent += usize::from(outcome.verdict == Verdict::NoAnswer);
+                outcome
+            };
+            tell(&outcome);
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    /// A good token must be accepted; the answer to no token at all shows how it refuses.
+    fn controls(&mut self) -> Result<(), TrialError> {
+        let since = Instant::now();
+        let (verdict, detail) = loop {
+            let answer = self.target.send(&self.forge.good(self.clock.now())?);
+            let is_started = !matches!(answer, Answer::Unreachable(_));
+            if is_started || since.elapsed() > START {
+                break self.judge.verdict(&answer, 0);
+            }
+            thread::sleep(RETRY);
+        };
+        if verdict != Verdict::Accepted {
+            let (fetched, _) = self.issuer.fetched();
+            let fetched = match fetched {
+                0 => "; it never asked for the key set of this trial",
+                _ => "",
+            };
+            return Err(TrialError::Controls(format!(
+                "a good token was not accepted, so nothing can be said: {} ({detail}){fetched}",
+                verdict.name()
+            )));
+        }
+        let answer = self.target.send("no-token");
+        self.judge.learn(&answer);
+        Ok(())
+    }
+
+    fn good(&self) -> Result<(Verdict, String), TrialError> {
+        let token = self.forge.good(self.clock.now())?;
+        Ok(self.judge.verdict(&self.target.send(&token), token.len()))
+    }
+
+    fn try_one<'a>(&self, case: &'a Case) -> Result<Outcome<'a>, TrialError> {
+        let token = self.forge.token(case, self.clock.now())?;
+        let (_, before) = self.issuer.fetched();
+        let answer = self.target.send(&token);
+        let (verdict, detail) = self.judge.verdict(&answer, token.len());
+        let (_, after) = self.issuer.fetched();
+        let mut tried = outcome(case, verdict, detail);
+        if after > before {
+            tried.detail += "; it fetched the URL in the header";
+            tried.finding = tried.finding.max(Some(Grade::Should));
+        }
+        let (verdict, detail) = self.good()?;
+        match (&answer, verdict) {
+            (_, Verdict::Accepted) => {}
+            (Answer::Closed(_), Verdict::Crash | Verdict::NoAnswer) => {
+                tried = outcome(case, Verdict::Crash, "it ended");
+            }
+            (Answer::TimedOut, _) => {}
+            _ => {
+                let why = format!("the good token after it: {} ({detail})", verdict.name());
+                tried = outcome(case, Verdict::SaysNothing, why);
+            }
+        }
+        Ok(tried)
+    }
+}
+
+fn outcome(case: &Case, verdict: Verdict, detail: impl Into<String>) -> Outcome<'_> {
+    let finding = match (verdict, case.expect) {
+        (Verdict::Accepted, Expected::Refuse) | (Verdict::Refused, Expected::Accept) => {
+            Some(case.grade)
+        }
+        // No RFC says how to refuse, but whoever has no token can do this too.
+        (Verdict::Error | Verdict::Crash | Verdict::NoAnswer, _) => Some(Grade::Should),
+        _ => None,
+    };
+    Outcome {
+        case,
+        verdict,
+        detail: detail.into(),
+        finding,
+    }
+}

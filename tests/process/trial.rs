@@ -1,0 +1,331 @@
+//! `trial` on verifiers whose faults are known.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Output;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jwks_server::clock::{Clock as _, SystemClock};
+use jwks_server::domain::verification::{Expectations, KeySet, cause, contents, verify};
+use serde_json::Value;
+
+use crate::support::{Connection, JWKS, command, own_address, program};
+
+const PORT: u16 = 8790;
+const AUDIENCE: &str = "api";
+const OK: Option<u16> = Some(200);
+const REFUSED: Option<u16> = Some(401);
+const FINDINGS: i32 = 1;
+const CONTROLS: i32 = 2;
+const NOT_RUN: i32 = 3;
+
+fn trial(args: &[&str]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    command(dir.path())
+        .arg("trial")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Exit code, and the document of `--json`.
+fn report(args: &[&str]) -> (i32, Value) {
+    let done = trial(&[args, &["--json"]].concat());
+    let document = serde_json::from_slice(&done.stdout);
+    let code = done.status.code().unwrap();
+    (
+        code,
+        document.unwrap_or_else(|_| panic!("{}", text(&done.stderr))),
+    )
+}
+
+fn verdict<'a>(report: &'a Value, id: &str) -> &'a str {
+    let cases = report["cases"].as_array().unwrap();
+    let case = cases.iter().find(|case| case["id"] == id);
+    case.unwrap_or_else(|| panic!("no {id}"))["verdict"]
+        .as_str()
+        .unwrap()
+}
+
+/// The URL of a server that answers by a status what `judge` makes of the head of a
+/// request; for none it ends the connection.
+fn server(judge: impl Fn(&str) -> Option<u16> + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let judge = Arc::new(judge);
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let judge = Arc::clone(&judge);
+            thread::spawn(move || answer_all(&stream, &*judge));
+        }
+    });
+    url
+}
+
+fn answer_all(stream: &TcpStream, judge: &dyn Fn(&str) -> Option<u16>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            match reader.read_line(&mut head) {
+                Ok(1..) => {}
+                _ => return,
+            }
+        }
+        let length = head
+            .lines()
+            .find_map(|it| it.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |it| it.parse().unwrap())];
+        reader.read_exact(&mut body).unwrap();
+        head += &text(&body);
+        let Some(status) = judge(&head) else { return };
+        let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+        let mut stream = stream;
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+}
+
+/// True when a right verifier accepts the token, by the key set of the issuer.
+fn is_good(issuer: SocketAddr, token: &str) -> bool {
+    let set = Connection::open(issuer)
+        .try_send("GET", JWKS, &[], b"")
+        .unwrap();
+    let expected = Expectations {
+        issuer: Some(format!("http://{issuer}")),
+        audience: Some(AUDIENCE.to_owned()),
+        leeway: Duration::from_secs(60),
+    };
+    let set = KeySet::parse(&set.body).unwrap();
+    cause(&verify(token, &set, &expected, SystemClock::new().now())).is_none()
+}
+
+fn issuer() -> SocketAddr {
+    (own_address(), PORT).into()
+}
+
+fn bearer(head: &str) -> &str {
+    let is_it = |line: &&str| {
+        line.to_ascii_lowercase()
+            .starts_with("authorization: bearer ")
+    };
+    head.lines().find(is_it).map_or("", |line| &line[22..])
+}
+
+#[test]
+fn a_right_verifier_has_no_finding_that_an_rfc_demands_or_advises() {
+    let issuer = issuer();
+    let url = server(move |head| {
+        if is_good(issuer, bearer(head)) {
+            OK
+        } else {
+            REFUSED
+        }
+    });
+    let listen = issuer.to_string();
+    let start = Instant::now();
+    let given = ["--url", &url, "--listen", &listen, "--audience", AUDIENCE];
+    let (code, report) = report(&[&given[..], &["--grade", "should"]].concat());
+    let took = start.elapsed();
+    assert_eq!(code, 0, "{report:#}");
+    assert!(report["cases"].as_array().unwrap().len() >= 75);
+    // A second on an idle machine, most of it for the keys.
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert_eq!(verdict(&report, "aud-list-with"), "accepted");
+    assert_eq!(verdict(&report, "alg-none"), "refused");
+}
+
+#[test]
+fn the_command_verify_of_this_service_has_no_finding_that_an_rfc_demands_or_advises() {
+    let line = format!(
+        "{} verify - --jwks $TRIAL_JWKS --issuer $TRIAL_ISSUER --audience $TRIAL_AUDIENCE",
+        program().display()
+    );
+    let given = [
+        "--command",
+        &line,
+        "--audience",
+        AUDIENCE,
+        "--refuse",
+        "2,10-19",
+    ];
+    let (code, report) = report(&[&given[..], &["--grade", "should"]].concat());
+    assert_eq!(code, 0, "{report:#}");
+}
+
+#[test]
+fn a_verifier_that_accepts_all_has_a_finding_for_each_bad_token() {
+    let (code, report) = report(&["--url", &server(|_| OK), "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, FINDINGS);
+    for case in report["cases"].as_array().unwrap() {
+        assert_eq!(case["verdict"], "accepted", "{case}");
+        let is_bad = !case["finding"].is_null();
+        assert_eq!(is_bad, case["mend"].is_string(), "{case}");
+    }
+    assert!(
+        report["findings"]["must"].as_u64().unwrap() > 70,
+        "{report:#}"
+    );
+}
+
+#[test]
+fn nothing_is_said_of_a_verifier_that_accepts_no_good_token() {
+    let silent = server(|_| {
+        thread::park();
+        None
+    });
+    let started = Instant::now();
+    for (given, said) in [
+        (["--url", &server(|_| REFUSED)], "refused (status 401)"),
+        (["--url", &server(|_| Some(500))], "error (status 500)"),
+        (["--url", &server(|_| None)], "no answer ("),
+        (["--url", &silent], "no answer (none within 5 s)"),
+        (["--command", "kill -9 $$"], "crash (signal 9: )"),
+        (
+            ["--command", "echo why >&2; exit 7"],
+            "crash (exit code 7: why)",
+        ),
+        (["--command", "exit 1"], "refused (exit code 1)"),
+        (["--command", "sleep 1000"], "no answer (none within 5 s)"),
+    ] {
+        let done = trial(&[&given[..], &["--listen", "127.0.0.1:0"]].concat());
+        let error = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(CONTROLS), "{error}");
+        assert!(error.contains(said), "{error}");
+        assert_eq!(text(&done.stdout).lines().count(), 2, "no case was tried");
+    }
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn a_fault_is_found_by_the_case_that_is_named_for_it() {
+    let issuer = issuer();
+    let url = server(move |head| {
+        let token = bearer(head);
+        let (header, claims) = contents(token).unwrap_or_default();
+        match (&header["alg"], &claims["aud"]) {
+            _ if is_good(issuer, token) => OK,
+            (Value::String(alg), _) if alg == "none" => OK,
+            (Value::String(alg), _) if alg == "HS256" => Some(500),
+            (Value::String(alg), _) if alg == "PS256" => None,
+            (_, Value::Number(_)) => {
+                thread::sleep(Duration::from_secs(6));
+                None
+            }
+            (_, Value::Array(all)) if all.is_empty() => OK,
+            _ if header["jku"].is_string() => {
+                let url = header["jku"].as_str().unwrap();
+                let (addr, _) = url["http://".len()..].split_once('/').unwrap();
+                let mut attacker = Connection::open(addr.parse().unwrap());
+                let set = attacker.try_send("GET", "/jwks.json", &[], b"").unwrap();
+                assert_eq!(set.json()["keys"][0]["kid"], header["kid"]);
+                REFUSED
+            }
+            _ => REFUSED,
+        }
+    });
+    let listen = issuer.to_string();
+    let given = ["--url", &url, "--listen", &listen, "--audience", AUDIENCE];
+    let (code, report) = report(&given);
+    assert_eq!(code, FINDINGS);
+    for (id, expected) in [
+        ("alg-none", "accepted"),
+        ("alg-none-title", "refused"),
+        ("alg-hs256-pem", "error"),
+        ("alg-ps256", "no answer"),
+        ("aud-number", "no answer"),
+        ("aud-empty-list", "accepted"),
+        ("aud-wrong", "refused"),
+        ("jku-own", "refused"),
+    ] {
+        assert_eq!(verdict(&report, id), expected, "{id}");
+    }
+    let cases = report["cases"].as_array().unwrap();
+    let jku = cases.iter().find(|case| case["id"] == "jku-own").unwrap();
+    assert_eq!(
+        jku["finding"], "should",
+        "it called the attacker's server: {jku}"
+    );
+}
+
+#[test]
+fn a_case_beside_which_a_good_token_is_refused_says_nothing() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    // A quota: the first two requests are the controls.
+    let url = server(
+        move |_| match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0..10 => OK,
+            _ => Some(429),
+        },
+    );
+    let (_, report) = report(&["--url", &url, "--listen", "127.0.0.1:0"]);
+    let cases = report["cases"].as_array().unwrap();
+    let says_nothing = |case: &&Value| case["verdict"] == "says nothing";
+    assert_eq!(cases.iter().position(|it| says_nothing(&it)), Some(4));
+    assert_eq!(cases.iter().filter(says_nothing).count(), cases.len() - 4);
+}
+
+#[test]
+fn a_token_goes_where_it_was_told_to() {
+    for (option, mark) in [
+        ("--header", "x-token: eyJ"),
+        ("--cookie", "cookie: x-token=eyJ"),
+        ("--query", "GET /?x-token=eyJ"),
+        ("--form", "\r\n\r\nx-token=eyJ"),
+    ] {
+        let url = server(move |head| if head.contains(mark) { OK } else { REFUSED });
+        let given = ["--url", &url, option, "x-token", "--listen", "127.0.0.1:0"];
+        let (code, report) = report(&[&given[..], &["--only", "alg-none"]].concat());
+        assert_eq!((code, verdict(&report, "alg-none")), (FINDINGS, "accepted"));
+    }
+}
+
+#[test]
+fn a_finding_is_accepted_with_a_reason_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("known");
+    let path = file.to_str().unwrap();
+    let url = server(|_| OK);
+    let given = [
+        "--url",
+        &url,
+        "--listen",
+        "127.0.0.1:0",
+        "--only",
+        "alg-none",
+    ];
+    let given = [&given[..], &["--known", path]].concat();
+    for (known, expected) in [
+        ("# none\n", FINDINGS),
+        ("alg-none a gateway refuses it\n", 0),
+        ("alg-none\n", NOT_RUN),
+        ("no-case a reason\n", NOT_RUN),
+    ] {
+        std::fs::write(&file, known).unwrap();
+        let done = trial(&given);
+        assert_eq!(done.status.code(), Some(expected), "{}", text(&done.stderr));
+    }
+}
+
+#[test]
+fn nothing_is_sent_to_another_machine_unless_the_user_may() {
+    for url in [
+        "http://192.0.2.1/",
+        "http://localhost.example/",
+        "ftp://localhost/",
+    ] {
+        let done = trial(&["--url", url, "--listen", "127.0.0.1:0"]);
+        assert_ne!(done.status.code(), Some(0), "{url}");
+        assert_eq!(text(&done.stdout), "", "{url}");
+    }
+    for wrong in ["--only", "--except"] {
+        let url = server(|_| OK);
+        let done = trial(&["--url", &url, wrong, "no-case", "--listen", "127.0.0.1:0"]);
+        assert_eq!(done.status.code(), Some(NOT_RUN));
+    }
+}

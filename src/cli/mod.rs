@@ -4,7 +4,7 @@ mod doctor;
 mod fetch;
 mod init;
 mod keygen;
-mod keys;
+pub mod keys;
 mod log;
 mod serve;
 mod service_settings;

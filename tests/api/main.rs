@@ -19,6 +19,7 @@ mod health;
 mod issuer;
 mod jwks;
 mod jwt;
+mod keys_output;
 mod layers;
 #[path = "../shared/left_out.rs"]
 mod left_out;

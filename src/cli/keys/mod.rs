@@ -1,6 +1,6 @@
 //! `keys`: commands for operators on the keys of a database, which may be in use.
 
-mod render;
+pub mod render;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// Whole seconds since 1970-01-01T00:00:00Z, as `NumericDate` of RFC 7519
@@ -156,7 +156,7 @@ impl StepWatch {
     pub fn read(&self, clock: &dyn Clock) -> Reading {
         let (now, mono) = (clock.now(), clock.monotonic());
         let offset = (now - mono).as_secs();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let state = state.get_or_insert(Offsets {
             last: offset,
             since: mono,

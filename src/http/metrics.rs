@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use strum::VariantArray as _;
 
 use super::error::ApiError;
 use super::service::Service;
@@ -60,7 +61,7 @@ fn read_current(state: &AppState) {
     let now = state.clock.now();
     let snapshot = state.keys.snapshot();
     let all = snapshot.times();
-    for stage in Stage::ALL {
+    for &stage in Stage::VARIANTS {
         let label = [("state", stage.name())];
         let keys = || {
             all.iter()

@@ -15,14 +15,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::{IntoResponse as _, Response};
 use governor::middleware::NoOpMiddleware;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
@@ -78,10 +79,7 @@ impl SlidingLog {
 
     /// Lets a call in, or returns the time until one would be.
     pub fn admit(&self, client: ClientKey) -> Result<(), Duration> {
-        let mut shard = self
-            .shard(client)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(client).lock();
         // Read under the lock, so that the log is in order of time.
         let now = self.shared.clock.monotonic();
         shard.sweep_if_grown(now);
@@ -105,22 +103,13 @@ impl SlidingLog {
     pub fn sweep(&self) {
         let now = self.shared.clock.monotonic();
         for shard in &self.shared.shards {
-            shard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .sweep(now);
+            shard.lock().sweep(now);
         }
     }
 
     /// Number of clients in the log.
     pub fn clients(&self) -> usize {
-        let held = |shard: &Mutex<Shard>| {
-            shard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .calls
-                .len()
-        };
+        let held = |shard: &Mutex<Shard>| shard.lock().calls.len();
         self.shared.shards.iter().map(held).sum()
     }
 

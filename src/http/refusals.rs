@@ -3,8 +3,9 @@
 //! are counted, and the next line has their number.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::client::{ClientAddr, ClientKey};
 
@@ -38,7 +39,7 @@ impl Refusals {
             404 | 405 => 20,
             _ => return Note::Line(0),
         };
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.lock();
         if entries.len() >= MAX_ENTRIES {
             remove_past(&mut entries, now);
             if entries.len() >= MAX_ENTRIES {
@@ -64,10 +65,7 @@ impl Refusals {
 
     /// Logs the counts of clients that have been quiet for a second.
     pub fn sweep(&self, now: Duration) {
-        remove_past(
-            &mut self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            now,
-        );
+        remove_past(&mut self.0.lock(), now);
     }
 }
 

@@ -17,6 +17,8 @@ mod policy;
 
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::clock::UnixTime;
 pub use key::{KeySpan, KeyTimes, Kid};
 pub use policy::{MIN_SIGNING_WINDOW, Policy, PolicyError, PolicyParts};
@@ -124,8 +126,10 @@ pub fn moved_back(
     moved.collect()
 }
 
-/// Part of a key's life; the picture above shows all but the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Part of a key's life, in the order in which a key goes through them; the picture
+/// above shows all but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Stage {
     /// Published, not signing yet.
     Announced,
@@ -139,24 +143,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All stages, in the order in which a key goes through them.
-    pub const ALL: [Self; 5] = [
-        Self::Announced,
-        Self::Signing,
-        Self::Retiring,
-        Self::Expired,
-        Self::Revoked,
-    ];
-
     /// Name in documents, metrics and tables, all of which call a stage `state`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Announced => "announced",
-            Self::Signing => "signing",
-            Self::Retiring => "retiring",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Is a key of this stage in the key set?

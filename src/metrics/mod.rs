@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use strum::{IntoStaticStr, VariantArray};
 
 pub use http::Http;
 
@@ -150,8 +151,9 @@ impl Current {
     }
 }
 
-/// Outcome of a call of `POST /auth` that the quota let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Outcome of a call of `POST /auth` that the quota let in; its label in snake case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SignInOutcome {
     Token,
     /// An expired token, which was asked for.
@@ -169,29 +171,8 @@ pub enum SignInOutcome {
 }
 
 impl SignInOutcome {
-    const ALL: [Self; 8] = [
-        Self::Token,
-        Self::ExpiredToken,
-        Self::BadCredentials,
-        Self::Malformed,
-        Self::Overloaded,
-        Self::Unavailable,
-        Self::Failed,
-        Self::Abandoned,
-    ];
-
     fn label(self) -> Label {
-        let outcome = match self {
-            Self::Token => "token",
-            Self::ExpiredToken => "expired_token",
-            Self::BadCredentials => "bad_credentials",
-            Self::Malformed => "malformed",
-            Self::Overloaded => "overloaded",
-            Self::Unavailable => "unavailable",
-            Self::Failed => "failed",
-            Self::Abandoned => "abandoned",
-        };
-        [("outcome", outcome)]
+        [("outcome", self.into())]
     }
 }
 
@@ -202,7 +183,7 @@ pub struct SignIns(Family<Label, Counter>);
 impl Default for SignIns {
     fn default() -> Self {
         let family = Family::default();
-        for outcome in SignInOutcome::ALL {
+        for outcome in SignInOutcome::VARIANTS {
             let _ = family.get_or_create(&outcome.label());
         }
         Self(family)

@@ -9,6 +9,8 @@ mod sqlite;
 use std::fmt;
 use std::net::IpAddr;
 
+use strum::{EnumString, IntoStaticStr};
+
 use crate::clock::UnixTime;
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
 pub use error::{BadRow, OpenError, StoreError};
@@ -108,7 +110,9 @@ pub struct KeyChange {
     pub retime: Vec<(Kid, KeySpan)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Stored in snake case in the column `key_events.event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum KeyEventKind {
     Created,
     FirstSigned,
@@ -118,23 +122,8 @@ pub enum KeyEventKind {
 }
 
 impl KeyEventKind {
-    const ALL: [Self; 5] = [
-        Self::Created,
-        Self::FirstSigned,
-        Self::Revoked,
-        Self::Reencrypted,
-        Self::Deleted,
-    ];
-
-    /// Its name in the column `key_events.event`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::FirstSigned => "first_signed",
-            Self::Revoked => "revoked",
-            Self::Reencrypted => "reencrypted",
-            Self::Deleted => "deleted",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -1,22 +1,14 @@
 //! The findings of all checks, as lines for people or JSON for programs.
 
 use serde_json::{Value, json};
+use strum::AsRefStr;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, AsRefStr)]
+#[strum(serialize_all = "snake_case")]
 enum Level {
     Ok,
     Warn,
     Fail,
-}
-
-impl Level {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        }
-    }
 }
 
 struct Finding {
@@ -64,7 +56,7 @@ impl Report {
         if as_json {
             let worst = self.0.iter().map(|f| f.level).max().unwrap_or(Level::Ok);
             let findings: Vec<_> = self.0.iter().map(Finding::json).collect();
-            let document = json!({ "result": worst.name(), "findings": findings });
+            let document = json!({ "result": worst.as_ref(), "findings": findings });
             return format!("{document:#}\n");
         }
         self.0.iter().map(Finding::line).collect()
@@ -86,13 +78,13 @@ impl Finding {
     fn line(&self) -> String {
         let advice = self.advice.as_ref();
         let advice = advice.map_or(String::new(), |advice| format!(" -> {advice}"));
-        let (level, check, found) = (self.level.name(), self.check, &self.found);
+        let (level, check, found) = (self.level.as_ref(), self.check, &self.found);
         format!("{level:<4}  {check:<13}  {found}{advice}\n")
     }
 
     fn json(&self) -> Value {
         json!({
-            "result": self.level.name(),
+            "result": self.level.as_ref(),
             "check": self.check,
             "found": self.found,
             "advice": self.advice,

@@ -7,10 +7,11 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
@@ -136,7 +137,7 @@ impl PasswordHasher {
 
     /// Numbers of sign-ins and of sign-ups in the queues.
     pub fn queued(&self) -> (usize, usize) {
-        let queues = self.shared.0.lock();
+        let queues = self.shared.0.queues.lock();
         let [sign_ins, sign_ups, slow] = &queues.all;
         (sign_ins.jobs.len() + slow.jobs.len(), sign_ups.jobs.len())
     }
@@ -166,7 +167,7 @@ impl PasswordHasher {
             }),
             queued_at: Instant::now(),
         };
-        self.shared.0.lock().admit(queue, client, job)?;
+        self.shared.0.queues.lock().admit(queue, client, job)?;
         self.shared.0.changed.notify_one();
         // Dropped unanswered, it panicked.
         answered.await.unwrap_or(Err(HashError::Failed))
@@ -181,19 +182,15 @@ impl std::fmt::Debug for PasswordHasher {
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        self.0.lock().is_closed = true;
+        self.0.queues.lock().is_closed = true;
         self.0.changed.notify_all();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a job; none when the hasher is dropped and no job is left.
     fn wait_for_job(&self) -> Option<(usize, Job)> {
-        let mut queues = self.lock();
+        let mut queues = self.queues.lock();
         loop {
             if let Some(job) = queues.pop() {
                 return Some(job);
@@ -201,8 +198,7 @@ impl Shared {
             if queues.is_closed {
                 return None;
             }
-            let woken = self.changed.wait(queues);
-            queues = woken.unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut queues);
         }
     }
 }
@@ -300,7 +296,7 @@ fn run_thread(shared: &Shared, mut workspace: Workspace) {
             workspace.blocks = Vec::new();
         }
         let took = matches!(outcome, Ok(true)).then(|| began.elapsed());
-        shared.lock().ended(queue, took);
+        shared.queues.lock().ended(queue, took);
         if queue == SLOW_SIGN_INS {
             shared.changed.notify_one();
         }

@@ -84,7 +84,13 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
         }),
         queued_at: Instant::now(),
     };
-    hasher.shared.0.lock().admit(SIGN_INS, 1, block).unwrap();
+    hasher
+        .shared
+        .0
+        .queues
+        .lock()
+        .admit(SIGN_INS, 1, block)
+        .unwrap();
     hasher.shared.0.changed.notify_one();
     began.await.unwrap();
     (hasher, release)
@@ -94,12 +100,12 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
 async fn a_job_that_could_start_within_two_seconds_is_admitted_and_no_other() {
     let (hasher, release) = busy().await;
     let mean = |micros| {
-        let mut queues = hasher.shared.0.lock();
+        let mut queues = hasher.shared.0.queues.lock();
         (queues.all[SIGN_INS].mean, queues.all[SIGN_UPS].mean) =
             (Duration::from_micros(micros), Duration::from_micros(micros));
     };
     for queue in [SIGN_INS, SIGN_UPS] {
-        add(&mut hasher.shared.0.lock(), queue, 1, 1);
+        add(&mut hasher.shared.0.queues.lock(), queue, 1, 1);
     }
     assert_eq!(hasher.queued(), (1, 1));
     // Two are ahead on one thread.
@@ -122,7 +128,13 @@ async fn a_job_that_has_waited_too_long_is_not_begun() {
         work: Box::new(move |workspace| begin.send(workspace.is_some()).is_ok()),
         queued_at: Instant::now().checked_sub(TOO_LONG).unwrap(),
     };
-    hasher.shared.0.lock().admit(SIGN_INS, 1, stale).unwrap();
+    hasher
+        .shared
+        .0
+        .queues
+        .lock()
+        .admit(SIGN_INS, 1, stale)
+        .unwrap();
     drop(release);
     assert_eq!(hasher.submit(SIGN_INS, 1, |_| ()).await, Ok(()));
     assert_eq!(began.try_recv(), Ok(false));

@@ -11,10 +11,11 @@
 //! 6. each caller is answered; all of them with the error where 1, 2, 4 or 5 failed.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -114,11 +115,7 @@ impl Writer {
     /// Does what is queued, refuses what comes later, and ends the thread,
     /// which closes the file.
     pub(super) async fn close(self) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.thread.lock().take();
         // It may be closed already.
         let _ = self.jobs.send(Message::Close).await;
         if let Some(thread) = thread {

@@ -77,12 +77,9 @@ fn read(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
     const TABLE: &str = "key_events";
     let id: i64 = row.get("id")?;
     let name: String = column(row, TABLE, "event", id)?;
-    let kind = KeyEventKind::ALL
-        .into_iter()
-        .find(|kind| kind.name() == name);
     Ok(KeyEvent {
         kid: Kid::from_row(column(row, TABLE, "kid", id)?),
-        kind: kind.ok_or(BadRow {
+        kind: name.parse().map_err(|_| BadRow {
             table: TABLE,
             column: "event",
             row: id,

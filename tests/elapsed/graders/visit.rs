@@ -2,12 +2,12 @@
 //! port, and goes.
 
 use std::io::Read as _;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Connection, FORM, JSON, PATIENCE, Reply, clear_env, program};
 
@@ -58,6 +58,22 @@ impl Visit {
     pub fn send(&self, conn: &mut Connection, ask: &Ask) -> Reply {
         self.write(conn, ask);
         conn.read_reply(ask.method)
+    }
+
+    /// So many calls at once from an address of their own; returns how many were let in,
+    /// and the time that all took. Without credentials, so that no password is hashed.
+    pub fn burst(&self, calls: usize) -> (usize, Duration) {
+        let source = Ipv4Addr::new(127, 0, 0, 7);
+        let mut connections: Vec<_> = (0..calls)
+            .map(|_| Connection::from_address(self.addr(), source))
+            .collect();
+        let began = Instant::now();
+        for conn in &mut connections {
+            conn.write_request("POST", "/auth", &[JSON], b"{}");
+        }
+        let statuses = connections.iter_mut().map(|c| c.read_reply("POST").status);
+        let let_in = statuses.filter(|status| *status != 429).count();
+        (let_in, began.elapsed())
     }
 
     /// Sends a request and leaves its answer to be read.

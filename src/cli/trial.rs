@@ -99,6 +99,15 @@ pub(super) struct TrialArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print Markdown, as for the summary of a job
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
+    /// Write a report for programs that read JUnit's
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write a report in SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -160,7 +169,8 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         clock: SystemClock::new(),
     };
     let fails = args.grade.into();
-    if !args.json {
+    let is_for_people = !args.json && !args.markdown;
+    if is_for_people {
         print(&format!(
             "{} cases, at most {} tokens and {} s for each, to {name}\nissuer {}, key set {url}{KEY_SET}\n",
             chosen.len(),
@@ -172,7 +182,7 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut printed = Ok(());
     let outcomes = trial.run(&chosen, |outcome: &Outcome<'_>| {
-        if !args.json && printed.is_ok() {
+        if is_for_people && printed.is_ok() {
             printed = print(&line(outcome, &known, fails, colour));
         }
     })?;
@@ -183,9 +193,18 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         known: &known,
         fails,
     };
-    print(&match args.json {
-        true => escaped(&report.json()).into_owned(),
-        false => report.summary(),
+    if let Some(path) = &args.junit {
+        write(path, &report.junit())?;
+    }
+    if let Some(path) = &args.sarif {
+        write(path, &report.sarif())?;
+    }
+    print(&if args.json {
+        escaped(&report.json()).into_owned()
+    } else if args.markdown {
+        report.markdown()
+    } else {
+        report.summary()
     })?;
     if report.has_failed() {
         return Err(Failure {
@@ -283,6 +302,10 @@ fn claims(path: &Path) -> Result<Map<String, Value>, Failure> {
 
 fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|e| refused(format!("{}: {e}", path.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|e| refused(format!("{}: {e}", path.display())))
 }
 
 fn refused(text: impl Into<String>) -> Failure {

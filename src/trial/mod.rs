@@ -4,6 +4,7 @@
 
 mod cases;
 mod forge;
+mod formats;
 mod issuer;
 mod judge;
 pub mod report;

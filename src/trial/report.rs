@@ -62,18 +62,21 @@ impl Report<'_> {
                 case.mend
             );
         }
+        let _ = writeln!(text, "\n{}", self.counts());
+        text
+    }
+
+    pub(super) fn counts(&self) -> String {
         let counts: Vec<_> = [Grade::Must, Grade::Should, Grade::Policy]
             .map(|grade| format!("{} {}", self.count(grade), grade.name()))
             .into();
         let silent = |it: &&Outcome<'_>| it.verdict == Verdict::SaysNothing;
-        let _ = writeln!(
-            text,
-            "\n{} cases; findings: {}; {} said nothing",
+        format!(
+            "{} cases; findings: {}; {} said nothing",
             self.outcomes.len(),
             counts.join(", "),
             self.outcomes.iter().filter(silent).count()
-        );
-        text
+        )
     }
 
     pub fn json(&self) -> String {

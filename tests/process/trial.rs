@@ -313,6 +313,65 @@ fn a_finding_is_accepted_with_a_reason_only() {
 }
 
 #[test]
+fn the_reports_for_other_programs_tell_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name| dir.path().join(name).to_str().unwrap().to_owned();
+    let (junit, sarif, known) = (path("junit.xml"), path("trial.sarif"), path("known"));
+    std::fs::write(&known, "alg-none a <gateway> refuses it\n").unwrap();
+    let line = "echo '<b>|&' >&2; exit 0";
+    let only = ["--only", "alg-none,alg-lower,kid-missing,header-unknown"];
+    let files = ["--junit", &junit, "--sarif", &sarif, "--known", &known];
+    let given = [&["--command", line, "--markdown"][..], &only, &files].concat();
+    let done = trial(&given);
+    assert_eq!(done.status.code(), Some(FINDINGS), "{}", text(&done.stderr));
+
+    let markdown = text(&done.stdout);
+    assert!(
+        markdown.contains("4 cases; findings: 1 must, 0 should, 1 policy"),
+        "{markdown}"
+    );
+    let row = "| alg-lower | must (RFC 7515 4.1.1) | accepted |";
+    assert_eq!(markdown.lines().filter(|it| it.starts_with(row)).count(), 1);
+    assert!(markdown.contains(r"\<b\>\|\&"), "{markdown}");
+    assert!(
+        markdown.contains(r"accepted: a \<gateway\> refuses it"),
+        "{markdown}"
+    );
+
+    let junit = std::fs::read_to_string(junit).unwrap();
+    assert!(
+        junit.contains(r#"tests="4" failures="1" errors="0" skipped="1""#),
+        "{junit}"
+    );
+    let failed =
+        r#"<testcase classname="trial.must" name="alg-lower"><failure message="accepted: "#;
+    assert!(junit.contains(failed), "{junit}");
+    assert!(
+        junit.contains("&lt;b&gt;|&amp;") && junit.contains("&lt;gateway&gt;"),
+        "{junit}"
+    );
+
+    let sarif: Value = serde_json::from_str(&std::fs::read_to_string(sarif).unwrap()).unwrap();
+    let run = &sarif["runs"][0];
+    assert_eq!(run["tool"]["driver"]["rules"].as_array().unwrap().len(), 4);
+    let results = run["results"].as_array().unwrap();
+    let levels = results.iter().map(|it| (&it["ruleId"], &it["level"]));
+    let levels: Vec<_> = levels
+        .map(|(id, level)| (id.as_str(), level.as_str()))
+        .collect();
+    let expected = [
+        ("alg-none", "error"),
+        ("alg-lower", "error"),
+        ("kid-missing", "note"),
+    ];
+    assert_eq!(levels, expected.map(|(id, level)| (Some(id), Some(level))));
+    let reasons = results
+        .iter()
+        .map(|it| it["suppressions"].as_array().unwrap().len());
+    assert_eq!(reasons.collect::<Vec<_>>(), [1, 0, 0]);
+}
+
+#[test]
 fn nothing_is_sent_to_another_machine_unless_the_user_may() {
     for url in [
         "http://192.0.2.1/",

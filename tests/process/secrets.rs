@@ -78,7 +78,7 @@ impl Secrets {
 }
 
 fn is_in(part: &[u8], text: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+    memchr::memmem::find(text, part).is_some()
 }
 
 fn sealing_key(dir: &Path) -> String {

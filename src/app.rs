@@ -65,15 +65,19 @@ impl App {
         );
         let state = Arc::new(AppState {
             accounts: Accounts::new(store.clone(), hasher.clone()),
-            sign_in: SignIn::new(store.clone(), hasher, tokens),
+            sign_in: SignIn {
+                store: store.clone(),
+                hasher,
+                tokens,
+            },
             policy: config.keys.policy,
-            readiness: Readiness::new(
-                store.clone(),
-                Arc::clone(&keys),
-                Arc::clone(rotation.heartbeat()),
-                config.keys.policy,
-                Arc::clone(&clock),
-            ),
+            readiness: Readiness {
+                store: store.clone(),
+                keys: Arc::clone(&keys),
+                heartbeat: Arc::clone(rotation.heartbeat()),
+                policy: config.keys.policy,
+                clock: Arc::clone(&clock),
+            },
             heartbeat: Arc::clone(rotation.heartbeat()),
             metrics: Metrics::new(store.commits(), clock.now().as_secs()),
             has_audience: config.tokens.audience.is_some(),

@@ -9,6 +9,8 @@ use ureq::http::{HeaderMap, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Error};
 
+use crate::domain::issuer;
+
 /// Bytes; a response with a larger body is refused.
 pub(super) const MAX_BODY: u64 = 1024 * 1024;
 /// From resolving the name to the last byte.
@@ -64,7 +66,7 @@ pub(super) fn agent_without_redirects(url: &str, timeout: Duration) -> Result<Ag
 }
 
 pub(super) fn is_on_this_machine(url: &str) -> bool {
-    is_loopback(authority(url).1)
+    issuer::host(authority(url).1).is_some_and(issuer::is_loopback)
 }
 
 fn agent(url: &str, timeout: Duration, redirects: u32) -> Result<Agent, String> {
@@ -90,7 +92,7 @@ fn agent(url: &str, timeout: Duration, redirects: u32) -> Result<Agent, String> 
         .max_redirects_will_error(false)
         .user_agent(concat!("jwks-server/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls());
-    if is_loopback(authority) {
+    if is_on_this_machine(url) {
         // A proxy would connect to its own machine.
         config = config.proxy(None);
     }
@@ -109,18 +111,6 @@ fn tls() -> TlsConfig {
         .root_certs(RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .build()
-}
-
-fn is_loopback(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => authority,
-    };
-    let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
-    unbracketed.eq_ignore_ascii_case("localhost")
-        || unbracketed
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn read(response: Result<Response<Body>, Error>) -> Result<Reply, String> {

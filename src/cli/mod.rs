@@ -22,6 +22,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::ConfigError;
 use crate::domain::database::DatabaseError;
@@ -173,6 +174,12 @@ impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
         Self::refused(error.to_string())
     }
+}
+
+/// A runtime for a command that waits for one thing at a time.
+fn runtime() -> Result<Runtime, Failure> {
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(|e| Failure::broken(e.to_string()))
 }
 
 /// Prints the output of a command. A closed pipe, as `head` leaves it, is no failure.

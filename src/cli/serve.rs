@@ -103,13 +103,10 @@ async fn serve(
     }
     let demo_users = std::mem::take(&mut config.accounts.demo_users);
     let store = database::open(&config.database, &config.keys.sealing_keys).await?;
-    let mut recorded = config.recorded();
     if let Some(addr) = listeners.service.first().and_then(|l| l.local_addr().ok()) {
-        let port = recorded.iter_mut().find(|(name, _)| name == "PORT");
-        port.into_iter()
-            .for_each(|(_, port)| *port = addr.port().to_string());
+        config.network.port = addr.port();
     }
-    if let Err(e) = store.record_settings(recorded).await {
+    if let Err(e) = store.record_settings(config.recorded()).await {
         // As on a full disk, on which keys must go on being published.
         tracing::warn!("commands will not know the settings of the service: {e}");
     }

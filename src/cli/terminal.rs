@@ -1,19 +1,31 @@
-//! JSON for terminals.
+//! Text for terminals.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// JSON text with every character escaped that a terminal obeys or does not show,
-/// such as C1 controls and those that turn the direction of writing. JSON itself
-/// demands that of C0 only.
+use serde_json::Value;
+
+/// False for what a terminal obeys or does not show: control characters, marks
+/// that turn the direction of text, and the like.
+pub(super) fn is_plain(c: char) -> bool {
+    matches!(c, ' '..='~') || c.escape_debug().len() == 1
+}
+
+/// A JSON document, in lines.
+pub(super) fn document(value: &Value) -> String {
+    format!("{}\n", escaped(&format!("{value:#}")))
+}
+
+/// JSON text with every character escaped that is not plain. JSON itself demands that
+/// of C0 controls only.
 pub(super) fn escaped(json: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_ascii() && c != '\u{7f}' || c.escape_debug().count() == 1;
-    if json.chars().all(is_plain) {
+    let stays = |c: char| c == '\n' || is_plain(c);
+    if json.chars().all(stays) {
         return Cow::Borrowed(json);
     }
     let mut text = String::with_capacity(json.len() + 64);
     for c in json.chars() {
-        if is_plain(c) {
+        if stays(c) {
             text.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {

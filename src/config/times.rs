@@ -6,40 +6,18 @@ use super::{ConfigError, Name, Problems, Settings, name, values};
 use crate::lifecycle::{Policy, PolicyParts};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR: Duration = minutes(60);
 
 /// A setting: name, default, least and largest value.
 type Time = (Name, Duration, Duration, Duration);
 
-const KEY_LIFETIME: Time = (name::KEY_LIFETIME, HOUR, MINUTE, times(365, DAY));
-const TOKEN_LIFETIME: Time = (
-    name::TOKEN_LIFETIME,
-    times(30, MINUTE),
-    SECOND,
-    times(30, DAY),
-);
-const KEY_LEAD: Time = (
-    name::KEY_LEAD,
-    times(10, MINUTE),
-    Duration::ZERO,
-    times(30, DAY),
-);
-const CLOCK_SKEW: Time = (name::CLOCK_SKEW, MINUTE, Duration::ZERO, HOUR);
-const KEY_RETENTION: Time = (
-    name::KEY_RETENTION,
-    times(7, DAY),
-    Duration::ZERO,
-    times(3650, DAY),
-);
+const KEY_LIFETIME: Time = (name::KEY_LIFETIME, HOUR, minutes(1), days(365));
+const TOKEN_LIFETIME: Time = (name::TOKEN_LIFETIME, minutes(30), SECOND, days(30));
+const KEY_LEAD: Time = (name::KEY_LEAD, minutes(10), Duration::ZERO, days(30));
+const CLOCK_SKEW: Time = (name::CLOCK_SKEW, minutes(1), Duration::ZERO, HOUR);
+const KEY_RETENTION: Time = (name::KEY_RETENTION, days(7), Duration::ZERO, days(3650));
 /// The default is lower with a shorter lead.
-const JWKS_MAX_AGE: Time = (
-    name::JWKS_MAX_AGE,
-    times(5, MINUTE),
-    Duration::ZERO,
-    times(30, DAY),
-);
+const JWKS_MAX_AGE: Time = (name::JWKS_MAX_AGE, minutes(5), Duration::ZERO, days(30));
 
 /// The policy for keys, and `max-age` of the key set.
 pub(super) fn read(settings: &Settings, problems: &mut Problems) -> Option<(Policy, Duration)> {
@@ -78,6 +56,10 @@ fn fit_together(parts: PolicyParts, max_age: Duration) -> Result<(Policy, Durati
     Ok((policy, max_age))
 }
 
-const fn times(n: u64, unit: Duration) -> Duration {
-    Duration::from_secs(n * unit.as_secs())
+const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(n * 60)
+}
+
+const fn days(n: u64) -> Duration {
+    Duration::from_secs(n * 86_400)
 }

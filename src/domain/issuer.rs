@@ -55,7 +55,7 @@ impl Issuer {
 }
 
 /// The host of an authority that is a host, or a host and a port.
-fn host(authority: &str) -> Option<&str> {
+pub fn host(authority: &str) -> Option<&str> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
@@ -79,7 +79,7 @@ fn is_label(label: &str) -> bool {
     !label.is_empty() && label.chars().all(fine)
 }
 
-fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     let unbracketed = bracketed(host).unwrap_or(host);
     unbracketed.eq_ignore_ascii_case("localhost")
         || unbracketed

@@ -19,11 +19,12 @@ pub const MAX_PUBLISHED: usize = 16;
 
 /// Operators' changes of the keys in one database.
 pub struct KeyOperations {
-    store: Store,
-    sealing_keys: Arc<SealingKeys>,
-    source: Arc<dyn KeySource>,
-    policy: Policy,
-    clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub sealing_keys: Arc<SealingKeys>,
+    /// Source of new keys.
+    pub source: Arc<dyn KeySource>,
+    pub policy: Policy,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// All that is shown of a key.
@@ -72,23 +73,6 @@ pub enum RevokeError {
 }
 
 impl KeyOperations {
-    /// Operations on `store`; new keys come from `source`.
-    pub fn new(
-        store: Store,
-        sealing_keys: Arc<SealingKeys>,
-        source: Arc<dyn KeySource>,
-        policy: Policy,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            store,
-            sealing_keys,
-            source,
-            policy,
-            clock,
-        }
-    }
-
     /// Status of all keys at `now`, in creation order, and the rows that could not be
     /// read. Opens each key, so it is slow.
     pub async fn list(
@@ -118,9 +102,11 @@ impl KeyOperations {
             };
             Ok((change, span.signs_from))
         };
-        let clock = Arc::clone(&self.clock);
         let selection = KeySelection::Unexpired { and_expired: 0 };
-        let signs_from = self.store.change_keys(selection, clock, decide).await?;
+        let signs_from = self
+            .store
+            .change_keys(selection, &self.clock, decide)
+            .await?;
         Ok((kid, signs_from))
     }
 
@@ -140,10 +126,9 @@ impl KeyOperations {
             };
             Ok::<_, RotationError>((change, published(keys, now)))
         };
-        let clock = Arc::clone(&self.clock);
         let gone = self
             .store
-            .change_keys(KeySelection::All, clock, decide)
+            .change_keys(KeySelection::All, &self.clock, decide)
             .await?;
         Ok((kid, gone))
     }
@@ -160,9 +145,8 @@ impl KeyOperations {
             };
             Ok((change, ()))
         };
-        let clock = Arc::clone(&self.clock);
         self.store
-            .change_keys(KeySelection::All, clock, decide)
+            .change_keys(KeySelection::All, &self.clock, decide)
             .await
     }
 
@@ -170,9 +154,8 @@ impl KeyOperations {
     pub async fn reencrypt(&self) -> Result<Reencrypted, StoreError> {
         let sealing_keys = Arc::clone(&self.sealing_keys);
         let decide = move |keys: &KeyRows, _| Ok(plan_reencryption(keys, &sealing_keys));
-        let clock = Arc::clone(&self.clock);
         self.store
-            .change_keys(KeySelection::All, clock, decide)
+            .change_keys(KeySelection::All, &self.clock, decide)
             .await
     }
 

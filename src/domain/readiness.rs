@@ -11,30 +11,14 @@ use crate::store::Store;
 /// Checks all that answering needs. Cheap for any number of callers: the write
 /// probe runs at most once a second.
 pub struct Readiness {
-    store: Store,
-    keys: Arc<KeyRing>,
-    heartbeat: Arc<Heartbeat>,
-    policy: Policy,
-    clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub keys: Arc<KeyRing>,
+    pub heartbeat: Arc<Heartbeat>,
+    pub policy: Policy,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Readiness {
-    pub fn new(
-        store: Store,
-        keys: Arc<KeyRing>,
-        heartbeat: Arc<Heartbeat>,
-        policy: Policy,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            store,
-            keys,
-            heartbeat,
-            policy,
-            clock,
-        }
-    }
-
     /// Size of the write-ahead log in bytes, and whether too little is left on the
     /// disk for sign-ups.
     pub fn room(&self) -> (u64, bool) {

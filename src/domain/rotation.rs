@@ -295,10 +295,9 @@ impl Rotation {
             };
             Ok::<_, RotationError>((change, moved))
         };
-        let clock = Arc::clone(&self.clock);
         let moved = self
             .store
-            .change_keys(self.selection(), clock, decide)
+            .change_keys(self.selection(), &self.clock, decide)
             .await?;
         if moved > 0 {
             tracing::warn!("the clock was set back: {moved} keys that it dated ahead end earlier");
@@ -321,10 +320,9 @@ impl Rotation {
             };
             Ok::<_, RotationError>((change, is_due))
         };
-        let clock = Arc::clone(&self.clock);
         let inserted = self
             .store
-            .change_keys(self.selection(), clock, decide)
+            .change_keys(self.selection(), &self.clock, decide)
             .await?;
         if inserted {
             let kind = match due {

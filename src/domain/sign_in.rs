@@ -46,20 +46,12 @@ impl<E: Into<ServiceError>> From<E> for SignInError {
 }
 
 pub struct SignIn {
-    store: Store,
-    hasher: PasswordHasher,
+    pub store: Store,
+    pub hasher: PasswordHasher,
     pub tokens: TokenIssuer,
 }
 
 impl SignIn {
-    pub fn new(store: Store, hasher: PasswordHasher, tokens: TokenIssuer) -> Self {
-        Self {
-            store,
-            hasher,
-            tokens,
-        }
-    }
-
     /// A token for the account that the credentials fit. The sign-in is on disk
     /// when this returns.
     pub async fn token_for(

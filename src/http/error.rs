@@ -5,10 +5,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::domain::accounts::SignUpError;
 use crate::domain::error::ServiceError;
@@ -71,13 +71,6 @@ pub(super) enum ApiError {
     Overloaded,
     /// 404 on the listener for metrics.
     OnlyMetrics,
-}
-
-/// Body of every error.
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    /// The fault, in words that help.
-    error: &'a str,
 }
 
 impl ApiError {
@@ -161,48 +154,29 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        // Serialising one string into a vector does not fail.
-        let body = serde_json::to_vec(&ErrorBody {
-            error: &self.text(),
-        })
-        .unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        match self {
-            Self::NoCredentials => challenge(headers, Challenge::Basic),
-            Self::BadCredentials(scheme) => challenge(headers, scheme),
-            Self::MethodNotAllowed(allow) => {
-                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
-            }
+        let body = json!({ "error": self.text() });
+        let mut response = (self.status(), Json(body)).into_response();
+        let (name, value) = match self {
+            Self::NoCredentials => (header::WWW_AUTHENTICATE, challenge(Challenge::Basic)),
+            Self::BadCredentials(scheme) => (header::WWW_AUTHENTICATE, challenge(scheme)),
+            Self::MethodNotAllowed(allow) => (header::ALLOW, HeaderValue::from_static(allow)),
             Self::TooManyRequests(wait) | Self::Unavailable(_, wait) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+                (header::RETRY_AFTER, whole_seconds(wait).into())
             }
-            Self::TooSlow => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Self::Overloaded => {
-                headers.insert(
-                    header::RETRY_AFTER,
-                    HeaderValue::from(whole_seconds(RETRY_AFTER)),
-                );
-            }
-            _ => {}
-        }
+            Self::Overloaded => (header::RETRY_AFTER, whole_seconds(RETRY_AFTER).into()),
+            Self::TooSlow => (header::CONNECTION, HeaderValue::from_static("close")),
+            _ => return response,
+        };
+        response.headers_mut().insert(name, value);
         response
     }
 }
 
-fn challenge(headers: &mut HeaderMap, scheme: Challenge) {
-    let value = match scheme {
+fn challenge(scheme: Challenge) -> HeaderValue {
+    HeaderValue::from_static(match scheme {
         Challenge::Basic => r#"Basic realm="jwks-server", charset="UTF-8""#,
         Challenge::Body => r#"Body realm="jwks-server""#,
-    };
-    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+    })
 }
 
 /// Rounded up, at least 1, so that a client does not come back too early.

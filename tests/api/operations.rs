@@ -20,13 +20,13 @@ fn operations(app: &TestApp) -> KeyOperations {
 }
 
 fn operations_with(app: &TestApp, sealing_keys: Arc<SealingKeys>) -> KeyOperations {
-    KeyOperations::new(
-        app.store.clone(),
+    KeyOperations {
+        store: app.store.clone(),
         sealing_keys,
-        Arc::clone(&app.stock) as _,
-        app.state.policy,
-        Arc::clone(&app.clock) as _,
-    )
+        source: Arc::clone(&app.stock) as _,
+        policy: app.state.policy,
+        clock: Arc::clone(&app.clock) as _,
+    }
 }
 
 fn kid(text: &str) -> Kid {

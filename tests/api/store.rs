@@ -4,9 +4,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use jwks_server::clock::UnixTime;
+use jwks_server::clock::{Clock, UnixTime};
 use jwks_server::lifecycle::Kid;
 use jwks_server::store::{
     Inspection, KeyChange, KeyRows, KeySelection, SchemaState, Store, StoreError,
@@ -389,20 +390,21 @@ async fn a_planned_change_is_written_whole_with_its_events_or_not_at_all() {
         };
         (change, 7)
     };
+    let clock = app.clock.clone() as Arc<dyn Clock>;
     let refuse = move |keys: &KeyRows, now| {
         plan(keys, now);
         Err::<(KeyChange, u8), _>(StoreError::AlreadyExists)
     };
     let refused = app
         .store
-        .change_keys(KeySelection::All, app.clock.clone(), refuse)
+        .change_keys(KeySelection::All, &clock, refuse)
         .await;
     assert!(matches!(refused, Err(StoreError::AlreadyExists)));
     assert_eq!(app.rows("SELECT count(*) FROM key_events"), ["0"]);
     let accept = move |keys: &KeyRows, now| Ok::<_, StoreError>(plan(keys, now));
     let made = app
         .store
-        .change_keys(KeySelection::All, app.clock.clone(), accept)
+        .change_keys(KeySelection::All, &clock, accept)
         .await;
     assert_eq!(made.unwrap(), 7);
     assert_eq!(

@@ -173,13 +173,13 @@ async fn a_clock_that_was_a_year_ahead_leaves_no_key_published_for_longer_than_i
 }
 
 fn operations(app: &TestApp) -> KeyOperations {
-    KeyOperations::new(
-        app.store.clone(),
-        Arc::clone(&app.sealing_keys),
-        Arc::clone(&app.stock) as _,
-        app.state.policy,
-        Arc::clone(&app.clock) as _,
-    )
+    KeyOperations {
+        store: app.store.clone(),
+        sealing_keys: Arc::clone(&app.sealing_keys),
+        source: Arc::clone(&app.stock) as _,
+        policy: app.state.policy,
+        clock: Arc::clone(&app.clock) as _,
+    }
 }
 
 /// A file of the earlier server with the same key under two kids, and another.

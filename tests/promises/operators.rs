@@ -77,13 +77,13 @@ impl Simulation {
             },
             fault: Mutex::default(),
         };
-        let operations = KeyOperations::new(
-            store.clone(),
-            sealing_keys(&entries),
-            Arc::new(source),
-            Policy::new(policy).unwrap(),
-            Arc::clone(&self.clock) as _,
-        );
+        let operations = KeyOperations {
+            store: store.clone(),
+            sealing_keys: sealing_keys(&entries),
+            source: Arc::new(source),
+            policy: Policy::new(policy).unwrap(),
+            clock: Arc::clone(&self.clock) as _,
+        };
         Operator {
             operations,
             entries,

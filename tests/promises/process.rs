@@ -115,13 +115,13 @@ impl Process {
 
     /// Operations from within this process.
     pub fn operations(&self) -> KeyOperations {
-        KeyOperations::new(
-            self.store.clone(),
-            Arc::clone(&self.sealing_keys),
-            Arc::clone(&self.source) as _,
-            self.policy,
-            Arc::clone(&self.clock) as _,
-        )
+        KeyOperations {
+            store: self.store.clone(),
+            sealing_keys: Arc::clone(&self.sealing_keys),
+            source: Arc::clone(&self.source) as _,
+            policy: self.policy,
+            clock: Arc::clone(&self.clock) as _,
+        }
     }
 
     /// The next key made in this process meets `fault`.

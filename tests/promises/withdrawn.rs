@@ -101,7 +101,11 @@ async fn play(processes: usize, steps: &[Step]) -> Checked {
     let start = |who| {
         let process = Process::start(&path, who, policy(0), vec![0], &clock, &stock);
         let tokens = TokenIssuer::new(Arc::clone(&process.ring), process.policy, None, None);
-        let sign_in = SignIn::new(process.store.clone(), hasher.clone(), tokens);
+        let sign_in = SignIn {
+            store: process.store.clone(),
+            hasher: hasher.clone(),
+            tokens,
+        };
         (process, sign_in)
     };
     let mut run = Run {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use super::{Failure, print};
+use super::{Failure, print, runtime};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::database::newest_time;
 use report::Report;
@@ -38,11 +38,7 @@ pub(super) struct DoctorArgs {
 }
 
 pub(super) fn run(args: DoctorArgs, env_file: Option<&Path>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::broken(e.to_string()))?;
-    let report = check_all(&runtime, env_file);
+    let report = check_all(&runtime()?, env_file);
     print(&report.render(args.json))?;
     match report.failures() {
         0 => Ok(()),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, print, say, service_settings};
-use crate::clock::{Clock, SystemClock};
+use super::terminal::is_plain;
+use super::{Failure, print, runtime, say, service_settings};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Settings};
 use crate::domain::database;
 use crate::domain::key_admin::{KeyOperations, RevokeError};
@@ -88,15 +89,10 @@ pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), F
         }
         _ => {}
     }
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::broken(e.to_string()))?
-        .block_on(run_on_database(command, config))
+    runtime()?.block_on(run_on_database(command, config))
 }
 
 async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     if matches!(
         command,
         KeysCommand::Revoke { .. }
@@ -108,13 +104,13 @@ async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Fai
         database::free_reserve(&config.database);
     }
     let store = database::open_existing(&config.database, &config.keys.sealing_keys).await?;
-    let keys = KeyOperations::new(
-        store.clone(),
-        config.keys.sealing_keys,
-        Arc::new(Rsa2048),
-        config.keys.policy,
-        Arc::clone(&clock),
-    );
+    let keys = KeyOperations {
+        store: store.clone(),
+        sealing_keys: config.keys.sealing_keys,
+        source: Arc::new(Rsa2048),
+        policy: config.keys.policy,
+        clock: Arc::new(SystemClock::new()),
+    };
     let done = execute(command, &keys).await;
     store.close().await;
     done
@@ -199,10 +195,7 @@ fn confirm(yes: bool) -> Result<(), Failure> {
 }
 
 fn checked(reason: String) -> Result<String, Failure> {
-    if reason.trim().is_empty()
-        || reason.len() > MAX_REASON
-        || !reason.chars().all(render::is_plain)
-    {
+    if reason.trim().is_empty() || reason.len() > MAX_REASON || !reason.chars().all(is_plain) {
         return Err(Failure::refused(format!(
             "--reason is one line of text, at most {MAX_REASON} bytes"
         )));

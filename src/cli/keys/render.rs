@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::cli::terminal::{document, is_plain};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::database::BadRow;
 use crate::domain::key_admin::{KeyEvent, KeyStatus, Reencrypted};
@@ -158,12 +159,6 @@ fn relative(at: UnixTime, now: UnixTime) -> String {
     }
 }
 
-/// False for what a terminal obeys or does not show: control characters, marks
-/// that turn the direction of text, and the like.
-pub(super) fn is_plain(c: char) -> bool {
-    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
-}
-
 fn plain(text: &str) -> String {
     let shown = |c: char| match is_plain(c) {
         true => c.to_string(),
@@ -172,37 +167,12 @@ fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Characters that are not plain are escaped as JSON does.
-fn document(value: &Value) -> String {
-    let shown = |c: char| match is_plain(c) || c == '\n' {
-        true => c.to_string(),
-        false => {
-            let units = c.encode_utf16(&mut [0; 2]).to_vec();
-            units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
-        }
-    };
-    let text: String = format!("{value:#}").chars().map(shown).collect();
-    format!("{text}\n")
-}
-
 /// Columns as wide as their widest cell.
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut lines = vec![
-        header
-            .iter()
-            .map(|&cell| cell.to_owned())
-            .collect::<Vec<_>>(),
-    ];
-    lines.extend(rows);
-    let widths: Vec<usize> = (0..header.len())
-        .map(|n| {
-            lines
-                .iter()
-                .map(|line| line[n].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+    let header = header.iter().map(|&cell| cell.to_owned()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let width = |n: usize| lines.iter().map(|line| line[n].chars().count()).max();
+    let widths: Vec<_> = (0..lines[0].len()).map(|n| width(n).unwrap_or(0)).collect();
     lines
         .iter()
         .map(|line| {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::terminal::escaped;
+use crate::cli::terminal::{document, escaped};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::verification::{Cause, Outcome, Step};
 
@@ -19,7 +19,7 @@ impl Report<'_> {
     pub(super) fn json(self) -> String {
         let steps: Vec<_> = self.steps.iter().map(step_json).collect();
         let (header, claims) = self.contents.unwrap_or_default();
-        let document = json!({
+        document(&json!({
             "verified": self.cause.is_none(),
             "cause": self.cause.map(Cause::name),
             "exit_code": self.code,
@@ -27,8 +27,7 @@ impl Report<'_> {
             "steps": steps,
             "header": header,
             "claims": claims,
-        });
-        format!("{}\n", escaped(&format!("{document:#}")))
+        }))
     }
 
     pub(super) fn lines(self) -> String {

@@ -45,13 +45,14 @@ impl Store {
     pub async fn change_keys<T, E>(
         &self,
         selection: KeySelection,
-        clock: Arc<dyn Clock>,
+        clock: &Arc<dyn Clock>,
         decide: impl FnOnce(&KeyRows, UnixTime) -> Result<(KeyChange, T), E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        let clock = Arc::clone(clock);
         let step = move |conn: &Connection| {
             let now = clock.now();
             let rows = match selection {

@@ -13,8 +13,8 @@ use super::{Failure, fetch, print};
 use crate::clock::SystemClock;
 use crate::trial::report::{Known, Report, line};
 use crate::trial::{
-    Bound, Case, Codes, Forge, Grade, Judge, KEY_SET, Outcome, Place, TIMEOUT, Target, Trial,
-    TrialError, tokens,
+    Bound, Case, Codes, Forge, Grade, Judge, KEY_SET, Outcome, Place, Stage, TIMEOUT, Target,
+    Trial, TrialError, cases,
 };
 
 /// Port of the issuer, unless --listen gives another or a command is told of it.
@@ -81,6 +81,9 @@ pub(super) struct TrialArgs {
     /// Statuses or exit codes that refuse [default: 400-499 and a redirection that a request without a token gets, or 1]
     #[arg(long, value_name = "CODES")]
     refuse: Option<Codes>,
+    /// What to try: tokens; sets, for a verifier that fetches the key set for an unknown kid
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tokens")]
+    stages: Vec<StageName>,
     /// Try these cases only
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
     only: Vec<String>,
@@ -108,6 +111,12 @@ pub(super) struct TrialArgs {
     /// Write a report in SARIF 2.1.0
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StageName {
+    Tokens,
+    Sets,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -141,7 +150,9 @@ impl From<TrialError> for Failure {
 }
 
 pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
-    let cases = tokens().map_err(|e| TrialError::Table(e.to_string()))?;
+    let table = |stage| cases(stage).map_err(|e| TrialError::Table(e.to_string()));
+    let (tokens, sets) = (table(Stage::Tokens)?, table(Stage::Sets)?);
+    let cases = [&tokens[..], &sets].concat();
     let known = args
         .known
         .as_deref()
@@ -271,9 +282,21 @@ fn chosen<'a>(args: &TrialArgs, cases: &'a [Case]) -> Result<Vec<&'a Case>, Fail
     let is_chosen = |case: &&Case| {
         (args.only.is_empty() || args.only.contains(&case.id))
             && !args.except.contains(&case.id)
+            && args.stages.contains(&stage(case))
             && (args.audience.is_some() || !case.needs_audience())
     };
-    Ok(cases.iter().filter(is_chosen).collect())
+    let chosen: Vec<_> = cases.iter().filter(is_chosen).collect();
+    if chosen.is_empty() {
+        return Err(refused("no case is left to try; see --stages and --only"));
+    }
+    Ok(chosen)
+}
+
+fn stage(case: &Case) -> StageName {
+    match case.stage() {
+        Stage::Tokens => StageName::Tokens,
+        Stage::Sets => StageName::Sets,
+    }
 }
 
 /// Lines of an id and a reason; `#` begins a comment.

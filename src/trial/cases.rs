@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 const TOKENS: &str = include_str!("tokens.json");
+const SETS: &str = include_str!("sets.json");
 
 /// Changes to the members of a JSON object: null removes one, `@…` is JSON that JSON
 /// has no value for, and `$…` stands for a value of the run; see `forge`.
@@ -39,11 +40,13 @@ pub(super) enum Expected {
     Accept,
     #[default]
     Refuse,
+    /// To refuse or, as no key can be had, to fail in any other way.
+    Fail,
     /// Either of them; only a crash, an error or silence is a finding.
     Any,
 }
 
-/// A token that differs from a good one in one respect.
+/// A token that differs from a good one in one respect, or a key set that does.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -80,12 +83,54 @@ pub struct Case {
     pub(super) sign: Option<String>,
     /// Change of the finished token's text.
     pub(super) form: Option<String>,
+    /// A good token is sent while this is served.
+    pub(super) set: Option<Set>,
+}
+
+/// Answer to a request for the key set.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Set {
+    /// JWKs; the member `$` names one of the trial's keys, of which the others are changes.
+    #[serde(default)]
+    pub(super) keys: Vec<Patch>,
+    /// Other members of the set.
+    #[serde(default)]
+    pub(super) members: Patch,
+    /// The whole body, in place of a set.
+    pub(super) body: Option<String>,
+    /// Bytes of white space after the body.
+    #[serde(default)]
+    pub(super) padding: usize,
+    #[serde(default = "ok")]
+    pub(super) status: u16,
+    #[serde(default = "json")]
+    pub(super) r#type: String,
+    pub(super) location: Option<String>,
+    /// Seconds before the answer.
+    #[serde(default)]
+    pub(super) delay: u64,
+}
+
+const fn ok() -> u16 {
+    200
+}
+
+fn json() -> String {
+    "application/json".to_owned()
 }
 
 impl Case {
     /// True when it is about `aud`, which good tokens must have then.
     pub fn needs_audience(&self) -> bool {
         self.needs_audience
+    }
+
+    pub const fn stage(&self) -> Stage {
+        match self.set {
+            None => Stage::Tokens,
+            Some(_) => Stage::Sets,
+        }
     }
 }
 
@@ -98,9 +143,20 @@ struct Group {
     cases: Vec<Case>,
 }
 
-/// The cases of the stage `tokens`, in the table's order.
-pub fn tokens() -> Result<Vec<Case>, serde_json::Error> {
-    let groups: Vec<Group> = serde_json::from_str(TOKENS)?;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Tokens,
+    /// For verifiers that fetch the key set when they meet an unknown kid.
+    Sets,
+}
+
+/// The cases of a stage, in the table's order.
+pub fn cases(stage: Stage) -> Result<Vec<Case>, serde_json::Error> {
+    let table = match stage {
+        Stage::Tokens => TOKENS,
+        Stage::Sets => SETS,
+    };
+    let groups: Vec<Group> = serde_json::from_str(table)?;
     let cases = groups.into_iter().flat_map(|group| {
         let mend = group.mend;
         group.cases.into_iter().map(move |case| Case {

@@ -1,13 +1,15 @@
 //! Tokens: good ones, and those of the cases.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use super::TrialError;
-use super::cases::{Case, Patch};
+use super::cases::{Case, Patch, Set};
+use super::issuer::Page;
 use crate::clock::UnixTime;
 use crate::crypto::forgery::{certificate, encrypted, hmac_sha256, pem, pkcs1, sign_as, spki};
 use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
@@ -77,6 +79,64 @@ impl Forge {
     pub fn good(&self, now: UnixTime) -> Result<String, TrialError> {
         let (header, claims) = (object(&self.header()), object(&self.good_claims(now)));
         self.signed(&header, claims.as_bytes(), "RS256")
+    }
+
+    /// A token of good claims with any kid, signed by the first key or the stranger.
+    pub(super) fn named(&self, kid: &str, sign: &str, now: UnixTime) -> Result<String, TrialError> {
+        let mut header = self.header();
+        header.insert("kid".to_owned(), quoted(kid));
+        let claims = object(&self.good_claims(now));
+        self.signed(&object(&header), claims.as_bytes(), sign)
+    }
+
+    /// A kid for the first key that no earlier run has used.
+    pub(super) fn alias(&self, name: &str) -> String {
+        format!("{}-{name}", kid(&self.keys[0]))
+    }
+
+    /// The key set of the first key under another kid.
+    pub(super) fn renamed(&self, kid: &str) -> Page {
+        let mut key = jwk(&self.keys[0]);
+        key["kid"] = kid.into();
+        Page::json(json!({ "keys": [key] }).to_string())
+    }
+
+    pub(super) fn page(&self, set: &Set, kid: &str) -> Page {
+        let keys: Vec<_> = set.keys.iter().map(|key| self.entry(key, kid)).collect();
+        let mut document = json!({ "keys": keys });
+        for (name, value) in &set.members {
+            document[name] = value.clone();
+        }
+        let mut body = set.body.clone().unwrap_or_else(|| document.to_string());
+        body.extend(std::iter::repeat_n(' ', set.padding));
+        Page {
+            status: set.status,
+            content_type: set.r#type.clone(),
+            location: set.location.clone(),
+            delay: Duration::from_secs(set.delay),
+            body,
+        }
+    }
+
+    fn entry(&self, patch: &Patch, alias: &str) -> Value {
+        let mut key = match patch.get("$").and_then(Value::as_str) {
+            Some("good") => jwk(&self.keys[0]),
+            Some(_) => jwk(&self.keys[1]),
+            None => json!({}),
+        };
+        if patch.get("$").is_some_and(|it| it == "good") {
+            key["kid"] = alias.into();
+        }
+        for (name, value) in patch.iter().filter(|(name, _)| *name != "$") {
+            key[name] = match value {
+                Value::String(text) if text == "$kid" => alias.into(),
+                value => value.clone(),
+            };
+        }
+        if let Some(members) = key.as_object_mut() {
+            members.retain(|_, value| !value.is_null());
+        }
+        key
     }
 
     pub fn token(&self, case: &Case, now: UnixTime) -> Result<String, TrialError> {

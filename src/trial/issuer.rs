@@ -3,13 +3,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -33,9 +34,31 @@ pub struct Issuer {
     _runtime: Runtime,
 }
 
+/// Answer to a request for the key set.
+#[derive(Clone, Default)]
+pub(super) struct Page {
+    pub(super) status: u16,
+    pub(super) content_type: String,
+    pub(super) location: Option<String>,
+    pub(super) delay: Duration,
+    pub(super) body: String,
+}
+
+impl Page {
+    pub(super) fn json(body: String) -> Self {
+        Self {
+            status: 200,
+            content_type: "application/json".to_owned(),
+            body,
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Default)]
 struct Served {
-    /// Paths with their bodies.
+    key_set: RwLock<Arc<Page>>,
+    /// Other paths with their bodies.
     documents: Vec<(&'static str, String)>,
     fetched: AtomicUsize,
     fetched_elsewhere: AtomicUsize,
@@ -75,7 +98,6 @@ impl Bound {
         .to_string();
         let [set, certificate] = forge.strangers()?;
         let documents = vec![
-            (KEY_SET, forge.key_set()),
             ("/.well-known/openid-configuration", discovery.clone()),
             ("/.well-known/oauth-authorization-server", discovery),
             ("/jwks.json", set),
@@ -83,6 +105,7 @@ impl Bound {
         ];
         let served = Arc::new(Served {
             documents,
+            key_set: RwLock::new(Arc::new(Page::json(forge.key_set()))),
             ..Served::default()
         });
         let runtime = Builder::new_multi_thread()
@@ -109,7 +132,13 @@ impl Bound {
 }
 
 impl Issuer {
-    /// Requests so far to the issuer, and to the server that no good verifier calls.
+    /// Answers requests for the key set by this from now on.
+    pub(super) fn serve(&self, page: Page) {
+        let key_set = self.served.key_set.write();
+        *key_set.unwrap_or_else(PoisonError::into_inner) = Arc::new(page);
+    }
+
+    /// Requests so far for the key set, and to the server that no good verifier calls.
     pub fn fetched(&self) -> (usize, usize) {
         let served = &self.served;
         let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
@@ -118,8 +147,21 @@ impl Issuer {
 }
 
 async fn issuers(State(served): State<Arc<Served>>, uri: Uri) -> Response {
+    if uri.path() != KEY_SET {
+        return document(&served, &uri, true);
+    }
     served.fetched.fetch_add(1, Ordering::Relaxed);
-    document(&served, &uri, true)
+    let key_set = served.key_set.read();
+    let page = Arc::clone(&key_set.unwrap_or_else(PoisonError::into_inner));
+    tokio::time::sleep(page.delay).await;
+    let status = StatusCode::from_u16(page.status).unwrap_or_default();
+    let kind = [(header::CONTENT_TYPE, page.content_type.clone())];
+    let location = page
+        .location
+        .iter()
+        .map(|it| (header::LOCATION, it.clone()));
+    let location = AppendHeaders(location.collect::<Vec<_>>());
+    (status, kind, location, page.body.clone()).into_response()
 }
 
 async fn strangers(State(served): State<Arc<Served>>, uri: Uri) -> Response {

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use cases::{Case, Grade, tokens};
+pub use cases::{Case, Grade, Stage, cases};
 pub use forge::Forge;
 pub use issuer::{Bound, Issuer, KEY_SET};
 pub use judge::{Codes, Judge, Verdict};
@@ -23,7 +23,8 @@ pub use target::{Place, TIMEOUT, Target};
 
 use crate::clock::Clock;
 use crate::crypto::rsa::{KeyError, SigningError};
-use cases::Expected;
+use cases::{Expected, Set};
+use issuer::Page;
 use target::Answer;
 
 /// Longest wait for a verifier that is not reached yet: it may start after its issuer.
@@ -89,7 +90,10 @@ impl<C: Clock> Trial<'_, C> {
                     "a good token before it was refused",
                 )
             } else {
-                let outcome = self.try_one(case)?;
+                let outcome = match &case.set {
+                    Some(set) => self.try_set(case, set)?,
+                    None => self.try_one(case)?,
+                };
                 let says_nothing = outcome.verdict == Verdict::SaysNothing;
                 refused = if says_nothing { refused + 1 } else { 0 };
                 silent += usize::from(outcome.verdict == Verdict::NoAnswer);
@@ -160,11 +164,53 @@ impl<C: Clock> Trial<'_, C> {
     }
 }
 
+/// A set that changed is fetched for a token with a kid that was not seen before.
+impl<C: Clock> Trial<'_, C> {
+    fn try_set<'a>(&self, case: &'a Case, set: &Set) -> Result<Outcome<'a>, TrialError> {
+        let tried = self.try_served(case, set);
+        self.issuer.serve(Page::json(self.forge.key_set()));
+        tried
+    }
+
+    fn try_served<'a>(&self, case: &'a Case, set: &Set) -> Result<Outcome<'a>, TrialError> {
+        let says_nothing = |why: String| outcome(case, Verdict::SaysNothing, why);
+        let control = self.forge.alias(&format!("before-{}", case.id));
+        self.issuer.serve(self.forge.renamed(&control));
+        let (verdict, detail) = self.send(&control, "RS256")?;
+        if verdict != Verdict::Accepted {
+            let why = "a good token with a new kid before it";
+            return Ok(says_nothing(format!(
+                "{why}: {} ({detail})",
+                verdict.name()
+            )));
+        }
+        let kid = self.forge.alias(&case.id);
+        self.issuer.serve(self.forge.page(set, &kid));
+        let (before, _) = self.issuer.fetched();
+        let (verdict, detail) = self.send(&kid, "RS256")?;
+        if self.issuer.fetched().0 == before {
+            return Ok(says_nothing("it did not fetch the key set".to_owned()));
+        }
+        let (strangers, why) = self.send(&kid, "stranger")?;
+        if strangers == Verdict::Accepted {
+            let mut forged = outcome(case, strangers, format!("signed by a stranger: {why}"));
+            forged.finding = Some(Grade::Must);
+            return Ok(forged);
+        }
+        Ok(outcome(case, verdict, detail))
+    }
+
+    fn send(&self, kid: &str, sign: &str) -> Result<(Verdict, String), TrialError> {
+        let token = self.forge.named(kid, sign, self.clock.now())?;
+        Ok(self.judge.verdict(&self.target.send(&token), token.len()))
+    }
+}
+
 fn outcome(case: &Case, verdict: Verdict, detail: impl Into<String>) -> Outcome<'_> {
     let finding = match (verdict, case.expect) {
-        (Verdict::Accepted, Expected::Refuse) | (Verdict::Refused, Expected::Accept) => {
-            Some(case.grade)
-        }
+        (Verdict::Accepted, Expected::Refuse | Expected::Fail)
+        | (Verdict::Refused, Expected::Accept) => Some(case.grade),
+        (Verdict::Error | Verdict::Crash, Expected::Fail) => None,
         // No RFC says how to refuse, but whoever has no token can do this too.
         (Verdict::Error | Verdict::Crash | Verdict::NoAnswer, _) => Some(Grade::Should),
         _ => None,

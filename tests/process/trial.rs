@@ -93,15 +93,20 @@ fn answer_all(stream: &TcpStream, judge: &dyn Fn(&str) -> Option<u16>) {
 
 /// True when a right verifier accepts the token, by the key set of the issuer.
 fn is_good(issuer: SocketAddr, token: &str) -> bool {
-    let set = Connection::open(issuer)
-        .try_send("GET", JWKS, &[], b"")
-        .unwrap();
+    let reply = Connection::open(issuer).try_send("GET", JWKS, &[], b"");
+    let set = reply.unwrap();
+    set.status == 200 && is_good_by(&set.body, issuer, token)
+}
+
+fn is_good_by(set: &[u8], issuer: SocketAddr, token: &str) -> bool {
+    let Ok(set) = KeySet::parse(set) else {
+        return false;
+    };
     let expected = Expectations {
         issuer: Some(format!("http://{issuer}")),
         audience: Some(AUDIENCE.to_owned()),
         leeway: Duration::from_secs(60),
     };
-    let set = KeySet::parse(&set.body).unwrap();
     cause(&verify(token, &set, &expected, SystemClock::new().now())).is_none()
 }
 
@@ -251,6 +256,67 @@ fn a_fault_is_found_by_the_case_that_is_named_for_it() {
         jku["finding"], "should",
         "it called the attacker's server: {jku}"
     );
+}
+
+#[test]
+fn a_right_verifier_has_no_finding_in_any_key_set() {
+    let issuer = issuer();
+    let url = server(move |head| match is_good(issuer, bearer(head)) {
+        true => OK,
+        false => REFUSED,
+    });
+    let listen = issuer.to_string();
+    let given = ["--url", &url, "--listen", &listen, "--audience", AUDIENCE];
+    let given = [&given[..], &["--stages", "sets", "--grade", "should"]].concat();
+    let (code, report) = report(&given);
+    assert_eq!(code, 0, "{report:#}");
+    let cases = report["cases"].as_array().unwrap();
+    assert!(cases.len() >= 20);
+    for case in cases {
+        assert_ne!(case["verdict"], "says nothing", "{case}");
+    }
+}
+
+#[test]
+fn a_fault_with_key_sets_is_found_by_the_case_that_is_named_for_it() {
+    let issuer = issuer();
+    // Accepts all tokens while there is no key, fails at an unknown kty, and takes a
+    // set of any status and a key for any use.
+    let url = server(move |head| {
+        let fetched = Connection::open(issuer).try_send("GET", JWKS, &[], b"");
+        let set = fetched.unwrap().text().replace("\"enc\"", "\"sig\"");
+        match set.contains("\"XYZ\"") {
+            true => Some(500),
+            false if set == r#"{"keys":[]}"# => OK,
+            false if is_good_by(set.as_bytes(), issuer, bearer(head)) => OK,
+            false => REFUSED,
+        }
+    });
+    let listen = issuer.to_string();
+    let given = ["--url", &url, "--listen", &listen, "--audience", AUDIENCE];
+    let (code, report) = report(&[&given[..], &["--stages", "sets"]].concat());
+    assert_eq!(code, FINDINGS);
+    for (id, expected) in [
+        ("set-unknown-kty", "error"),
+        ("set-empty", "accepted"),
+        ("set-use-enc", "accepted"),
+        ("set-500", "accepted"),
+        ("set-alg-other", "refused"),
+        ("set-html", "refused"),
+    ] {
+        assert_eq!(verdict(&report, id), expected, "{id}");
+    }
+    assert_eq!(report["findings"]["must"], 1, "{report:#}");
+}
+
+#[test]
+fn nothing_is_said_of_key_sets_that_the_verifier_does_not_fetch() {
+    let given = ["--url", &server(|_| OK), "--listen", "127.0.0.1:0"];
+    let (code, report) = report(&[&given[..], &["--stages", "sets"]].concat());
+    assert_eq!(code, 0);
+    for case in report["cases"].as_array().unwrap() {
+        assert_eq!(case["verdict"], "says nothing", "{case}");
+    }
 }
 
 #[test]

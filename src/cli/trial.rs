@@ -4,6 +4,7 @@ use std::fs;
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
@@ -19,6 +20,7 @@ use crate::trial::{
 
 /// Port of the issuer, unless --listen gives another or a command is told of it.
 const PORT: u16 = 8790;
+const MAX_WITHIN: Duration = Duration::from_secs(60 * 60);
 const FINDINGS: u8 = 1;
 const CONTROLS: u8 = 2;
 const NOT_RUN: u8 = 3;
@@ -81,9 +83,12 @@ pub(super) struct TrialArgs {
     /// Statuses or exit codes that refuse [default: 400-499 and a redirection that a request without a token gets, or 1]
     #[arg(long, value_name = "CODES")]
     refuse: Option<Codes>,
-    /// What to try: tokens; sets, for a verifier that fetches the key set for an unknown kid
+    /// What to try, one after the other: tokens; for a verifier that fetches the key set for an unknown kid also sets, a flood of such kids, an outage, a rotation, an emergency
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tokens")]
     stages: Vec<StageName>,
+    /// Longest wait for the verifier to follow a change of the key set, up to 1h
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = within)]
+    within: Duration,
     /// Try these cases only
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
     only: Vec<String>,
@@ -117,6 +122,10 @@ pub(super) struct TrialArgs {
 enum StageName {
     Tokens,
     Sets,
+    Flood,
+    Outage,
+    Rotation,
+    Emergency,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -150,9 +159,7 @@ impl From<TrialError> for Failure {
 }
 
 pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
-    let table = |stage| cases(stage).map_err(|e| TrialError::Table(e.to_string()));
-    let (tokens, sets) = (table(Stage::Tokens)?, table(Stage::Sets)?);
-    let cases = [&tokens[..], &sets].concat();
+    let cases = cases().map_err(|e| TrialError::Table(e.to_string()))?;
     let known = args
         .known
         .as_deref()
@@ -177,6 +184,7 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         issuer: &issuer,
         target: &target,
         judge: judge(args),
+        within: args.within,
         clock: SystemClock::new(),
     };
     let fails = args.grade.into();
@@ -185,7 +193,10 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         print(&format!(
             "{} cases, at most {} tokens and {} s for each, to {name}\nissuer {}, key set {url}{KEY_SET}\n",
             chosen.len(),
-            2 + 3 * chosen.len(),
+            2 + chosen
+                .iter()
+                .map(|case| case.most_tokens(args.within))
+                .sum::<usize>(),
             TIMEOUT.as_secs(),
             forge.issuer(),
         ))?;
@@ -292,10 +303,21 @@ fn chosen<'a>(args: &TrialArgs, cases: &'a [Case]) -> Result<Vec<&'a Case>, Fail
     Ok(chosen)
 }
 
+fn within(text: &str) -> Result<Duration, String> {
+    let value = humantime::parse_duration(text).ok();
+    value
+        .filter(|value| *value <= MAX_WITHIN)
+        .ok_or_else(|| "it is a time with a unit, such as 60s or 10m, up to 1h".to_owned())
+}
+
 fn stage(case: &Case) -> StageName {
     match case.stage() {
         Stage::Tokens => StageName::Tokens,
         Stage::Sets => StageName::Sets,
+        Stage::Flood => StageName::Flood,
+        Stage::Outage => StageName::Outage,
+        Stage::Rotation => StageName::Rotation,
+        Stage::Emergency => StageName::Emergency,
     }
 }
 

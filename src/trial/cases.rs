@@ -2,12 +2,16 @@
 //! or a signature that `forge` does not know.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::walks::Walk;
+
 const TOKENS: &str = include_str!("tokens.json");
 const SETS: &str = include_str!("sets.json");
+const WALKS: &str = include_str!("walks.json");
 
 /// Changes to the members of a JSON object: null removes one, `@…` is JSON that JSON
 /// has no value for, and `$…` stands for a value of the run; see `forge`.
@@ -85,6 +89,8 @@ pub struct Case {
     pub(super) form: Option<String>,
     /// A good token is sent while this is served.
     pub(super) set: Option<Set>,
+    /// What happens over time, in place of one token.
+    pub(super) walk: Option<Walk>,
 }
 
 /// Answer to a request for the key set.
@@ -126,10 +132,19 @@ impl Case {
         self.needs_audience
     }
 
+    /// Tokens that are sent for it at most, good ones among them.
+    pub fn most_tokens(&self, within: Duration) -> usize {
+        self.walk.map_or(3, |walk| walk.most_tokens(within))
+    }
+
     pub const fn stage(&self) -> Stage {
-        match self.set {
-            None => Stage::Tokens,
-            Some(_) => Stage::Sets,
+        match (self.walk, &self.set) {
+            (None, None) => Stage::Tokens,
+            (None, Some(_)) => Stage::Sets,
+            (Some(Walk::Flood), _) => Stage::Flood,
+            (Some(Walk::Outage), _) => Stage::Outage,
+            (Some(Walk::Rotation), _) => Stage::Rotation,
+            (Some(Walk::Emergency), _) => Stage::Emergency,
         }
     }
 }
@@ -146,17 +161,20 @@ struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Tokens,
-    /// For verifiers that fetch the key set when they meet an unknown kid.
+    /// This and the next ones are for verifiers that fetch the key set for an unknown kid.
     Sets,
+    Flood,
+    Outage,
+    Rotation,
+    Emergency,
 }
 
-/// The cases of a stage, in the table's order.
-pub fn cases(stage: Stage) -> Result<Vec<Case>, serde_json::Error> {
-    let table = match stage {
-        Stage::Tokens => TOKENS,
-        Stage::Sets => SETS,
-    };
-    let groups: Vec<Group> = serde_json::from_str(table)?;
+/// The cases of all stages, in the tables' order.
+pub fn cases() -> Result<Vec<Case>, serde_json::Error> {
+    let mut groups = Vec::new();
+    for table in [TOKENS, SETS, WALKS] {
+        groups.extend(serde_json::from_str::<Vec<Group>>(table)?);
+    }
     let cases = groups.into_iter().flat_map(|group| {
         let mend = group.mend;
         group.cases.into_iter().map(move |case| Case {

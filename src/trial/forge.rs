@@ -101,6 +101,21 @@ impl Forge {
         Page::json(json!({ "keys": [key] }).to_string())
     }
 
+    /// The second key alone, under another kid.
+    pub(super) fn second(&self, kid: &str) -> Page {
+        let mut key = jwk(&self.keys[1]);
+        key["kid"] = kid.into();
+        Page::json(json!({ "keys": [key] }).to_string())
+    }
+
+    /// Both keys under other kids.
+    pub(super) fn both(&self, first: &str, second: &str) -> Page {
+        let mut keys = self.keys.each_ref().map(jwk);
+        keys[0]["kid"] = first.into();
+        keys[1]["kid"] = second.into();
+        Page::json(json!({ "keys": keys }).to_string())
+    }
+
     pub(super) fn page(&self, set: &Set, kid: &str) -> Page {
         let keys: Vec<_> = set.keys.iter().map(|key| self.entry(key, kid)).collect();
         let mut document = json!({ "keys": keys });

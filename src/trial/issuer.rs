@@ -53,6 +53,13 @@ impl Page {
             ..Self::default()
         }
     }
+
+    pub(super) fn unavailable() -> Self {
+        Self {
+            status: 503,
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Default)]

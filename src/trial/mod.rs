@@ -9,6 +9,7 @@ mod issuer;
 mod judge;
 pub mod report;
 mod target;
+mod walks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ pub struct Trial<'a, C> {
     pub issuer: &'a Issuer,
     pub target: &'a Target,
     pub judge: Judge,
+    /// Longest wait for a verifier to follow a change of the key set.
+    pub within: Duration,
     pub clock: C,
 }
 
@@ -90,9 +93,10 @@ impl<C: Clock> Trial<'_, C> {
                     "a good token before it was refused",
                 )
             } else {
-                let outcome = match &case.set {
-                    Some(set) => self.try_set(case, set)?,
-                    None => self.try_one(case)?,
+                let outcome = match (&case.set, case.walk) {
+                    (_, Some(walk)) => self.walk(case, walk)?,
+                    (Some(set), None) => self.try_set(case, set)?,
+                    (None, None) => self.try_one(case)?,
                 };
                 let says_nothing = outcome.verdict == Verdict::SaysNothing;
                 refused = if says_nothing { refused + 1 } else { 0 };

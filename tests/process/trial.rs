@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -307,6 +307,113 @@ fn a_fault_with_key_sets_is_found_by_the_case_that_is_named_for_it() {
         assert_eq!(verdict(&report, id), expected, "{id}");
     }
     assert_eq!(report["findings"]["must"], 1, "{report:#}");
+}
+
+fn walks(url: &str, listen: &str) -> Value {
+    let stages = [
+        "--stages",
+        "flood,outage,rotation,emergency",
+        "--within",
+        "1s",
+    ];
+    let given = ["--url", url, "--listen", listen, "--audience", AUDIENCE];
+    report(&[&given[..], &stages, &["--grade", "policy"]].concat()).1
+}
+
+fn finding<'a>(report: &'a Value, id: &str) -> (&'a Value, &'a str) {
+    let cases = report["cases"].as_array().unwrap();
+    let case = cases.iter().find(|case| case["id"] == id).unwrap();
+    (&case["finding"], case["detail"].as_str().unwrap())
+}
+
+#[test]
+fn a_verifier_that_always_fetches_follows_each_change_and_fails_with_its_issuer() {
+    let issuer = issuer();
+    let url = server(move |head| match is_good(issuer, bearer(head)) {
+        true => OK,
+        false => REFUSED,
+    });
+    let report = walks(&url, &issuer.to_string());
+    let (grade, detail) = finding(&report, "flood");
+    assert_eq!(grade, "policy", "{detail}");
+    assert!(detail.starts_with("100 fetches"), "{detail}");
+    let (grade, detail) = finding(&report, "outage");
+    assert_eq!(grade, "policy", "{detail}");
+    assert!(
+        detail.contains("the new key was known after 0."),
+        "{detail}"
+    );
+    for id in ["rotation", "emergency"] {
+        let (grade, detail) = finding(&report, id);
+        assert!(grade.is_null(), "{detail}");
+        assert!(detail.contains("known after 0."), "{detail}");
+    }
+}
+
+#[test]
+fn a_verifier_that_keeps_what_it_has_learnt_never_forgets_a_key() {
+    let issuer = issuer();
+    let held = Mutex::new(Vec::<Value>::new());
+    let url = server(move |head| {
+        let token = bearer(head);
+        let (header, _) = contents(token).unwrap_or_default();
+        let mut held = held.lock().unwrap();
+        if held.iter().all(|key| key["kid"] != header["kid"]) && !token.is_empty() {
+            let set = Connection::open(issuer)
+                .try_send("GET", JWKS, &[], b"")
+                .unwrap();
+            if set.status == 200 {
+                held.extend(set.json()["keys"].as_array().unwrap().iter().cloned());
+            }
+        }
+        let set = serde_json::json!({ "keys": *held }).to_string();
+        match is_good_by(set.as_bytes(), issuer, token) {
+            true => OK,
+            false => REFUSED,
+        }
+    });
+    let report = walks(&url, &issuer.to_string());
+    for id in ["outage", "rotation"] {
+        let (grade, detail) = finding(&report, id);
+        assert!(grade.is_null(), "{detail}");
+    }
+    let (grade, detail) = finding(&report, "emergency");
+    assert_eq!(grade, "should", "{detail}");
+    assert!(
+        detail.ends_with("the old one forgotten: not in time"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn a_verifier_that_fetches_once_stops_at_the_first_rotation() {
+    let issuer = issuer();
+    let held = Mutex::new((0, Vec::new()));
+    // After the two controls it fetches once more, for the first token of the stage.
+    let url = server(move |head| {
+        let mut held = held.lock().unwrap();
+        if held.0 < 3 {
+            let set = Connection::open(issuer).try_send("GET", JWKS, &[], b"");
+            *held = (held.0 + 1, set.unwrap().body);
+        }
+        match is_good_by(&held.1, issuer, bearer(head)) {
+            true => OK,
+            false => REFUSED,
+        }
+    });
+    let listen = issuer.to_string();
+    let given = ["--url", &url, "--listen", &listen, "--audience", AUDIENCE];
+    let stages = [
+        "--stages", "rotation", "--within", "1s", "--grade", "should",
+    ];
+    let (code, report) = report(&[&given[..], &stages].concat());
+    assert_eq!(code, FINDINGS, "{report:#}");
+    let (grade, detail) = finding(&report, "rotation");
+    assert_eq!(grade, "should", "{detail}");
+    assert!(
+        detail.starts_with("the new key was known: not in time; 0 of "),
+        "{detail}"
+    );
 }
 
 #[test]

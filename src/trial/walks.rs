@@ -1,0 +1,206 @@
+//! What happens over time: a flood of unknown kids, an outage of the issuer, a
+//! rotation of its keys, and an emergency, where a key leaves the set at once.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::cases::Case;
+use super::issuer::Page;
+use super::{Outcome, Trial, TrialError, Verdict, outcome};
+use crate::clock::Clock;
+
+const FLOOD: usize = 100;
+/// Fetches for a flood that an issuer will not mind.
+const MAX_FETCHES: usize = 10;
+/// Longest outage.
+const OUTAGE: Duration = Duration::from_secs(10);
+/// Pause between two tokens.
+const PACE: Duration = Duration::from_millis(500);
+/// Kinds of signature: the first key and the second.
+const OLD: &str = "RS256";
+const NEW: &str = "second";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Walk {
+    Flood,
+    Outage,
+    Rotation,
+    Emergency,
+}
+
+impl Walk {
+    /// Tokens that it sends at most.
+    pub(super) fn most_tokens(self, within: Duration) -> usize {
+        let paces = |time: Duration| {
+            let paces = time.as_millis().div_ceil(PACE.as_millis()) + 1;
+            usize::try_from(paces).unwrap_or(usize::MAX)
+        };
+        match self {
+            Self::Flood => FLOOD + 2,
+            Self::Outage => 1 + paces(OUTAGE) + paces(within),
+            Self::Rotation | Self::Emergency => 1 + 2 * paces(within),
+        }
+    }
+}
+
+/// Answers to the tokens of one key.
+#[derive(Default)]
+struct Seen {
+    sent: usize,
+    not_accepted: usize,
+}
+
+impl<C: Clock> Trial<'_, C> {
+    pub(super) fn walk<'a>(&self, case: &'a Case, walk: Walk) -> Result<Outcome<'a>, TrialError> {
+        let [old, new] = ["old", "new"].map(|it| self.forge.alias(&format!("{it}-{}", case.id)));
+        self.issuer.serve(self.forge.renamed(&old));
+        let (verdict, detail) = self.send(&old, OLD)?;
+        let tried = if verdict == Verdict::Accepted {
+            match walk {
+                Walk::Flood => self.flood(case, &old),
+                Walk::Outage => self.outage(case, &old, &new),
+                Walk::Rotation => self.rotation(case, &old, &new),
+                Walk::Emergency => self.emergency(case, &old, &new),
+            }
+        } else {
+            let why = format!(
+                "a good token with a new kid before it: {} ({detail})",
+                verdict.name()
+            );
+            Ok(outcome(case, Verdict::SaysNothing, why))
+        };
+        self.issuer.serve(Page::json(self.forge.key_set()));
+        tried
+    }
+
+    fn flood<'a>(&self, case: &'a Case, old: &str) -> Result<Outcome<'a>, TrialError> {
+        let (before, _) = self.issuer.fetched();
+        for i in 0..FLOOD {
+            let kid = self.forge.alias(&format!("flood-{i}"));
+            if self.send(&kid, "stranger")?.0 == Verdict::NoAnswer {
+                return Ok(outcome(
+                    case,
+                    Verdict::NoAnswer,
+                    format!("after {i} tokens"),
+                ));
+            }
+        }
+        let fetches = self.issuer.fetched().0 - before;
+        let (verdict, detail) = self.send(old, OLD)?;
+        let said =
+            format!("{fetches} fetches for {FLOOD} unknown kids; then a good token: {detail}");
+        let mut tried = outcome(case, verdict, said);
+        if fetches > MAX_FETCHES {
+            tried.finding = tried.finding.max(Some(case.grade));
+        }
+        Ok(tried)
+    }
+
+    fn outage<'a>(&self, case: &'a Case, old: &str, new: &str) -> Result<Outcome<'a>, TrialError> {
+        self.issuer.serve(Page::unavailable());
+        let seen = self.repeat(OUTAGE.min(self.within), |seen| {
+            seen.note(self.send(old, OLD)?.0);
+            Ok(false)
+        })?;
+        self.issuer.serve(self.forge.both(old, new));
+        let known = self.until(new, NEW, Verdict::Accepted)?;
+        Ok(told(case, &[("the new key was known", known)], &seen))
+    }
+
+    fn rotation<'a>(
+        &self,
+        case: &'a Case,
+        old: &str,
+        new: &str,
+    ) -> Result<Outcome<'a>, TrialError> {
+        self.issuer.serve(self.forge.both(old, new));
+        let mut known = None;
+        let since = Instant::now();
+        let seen = self.repeat(self.within, |seen| {
+            seen.note(self.send(old, OLD)?.0);
+            let is_known = self.send(new, NEW)?.0 == Verdict::Accepted;
+            known = is_known.then(|| since.elapsed());
+            Ok(is_known)
+        })?;
+        Ok(told(case, &[("the new key was known", known)], &seen))
+    }
+
+    fn emergency<'a>(
+        &self,
+        case: &'a Case,
+        old: &str,
+        new: &str,
+    ) -> Result<Outcome<'a>, TrialError> {
+        self.issuer.serve(self.forge.second(new));
+        let known = self.until(new, NEW, Verdict::Accepted)?;
+        let forgotten = self.until(old, OLD, Verdict::Refused)?;
+        let times = [
+            ("the new key was known", known),
+            ("the old one forgotten", forgotten),
+        ];
+        Ok(told(case, &times, &Seen::default()))
+    }
+
+    /// The time until a token of the key is answered as wanted.
+    fn until(
+        &self,
+        kid: &str,
+        sign: &str,
+        wanted: Verdict,
+    ) -> Result<Option<Duration>, TrialError> {
+        let since = Instant::now();
+        let mut took = None;
+        self.repeat(self.within, |_| {
+            let is_so = self.send(kid, sign)?.0 == wanted;
+            took = is_so.then(|| since.elapsed());
+            Ok(is_so)
+        })?;
+        Ok(took)
+    }
+
+    /// Takes a step again and again, until it is the last one or the time is over.
+    fn repeat(
+        &self,
+        limit: Duration,
+        mut step: impl FnMut(&mut Seen) -> Result<bool, TrialError>,
+    ) -> Result<Seen, TrialError> {
+        let since = Instant::now();
+        let mut seen = Seen::default();
+        while !step(&mut seen)? && since.elapsed() < limit {
+            thread::sleep(PACE);
+        }
+        Ok(seen)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, verdict: Verdict) {
+        self.sent += 1;
+        self.not_accepted += usize::from(verdict != Verdict::Accepted);
+    }
+}
+
+/// Accepted when all came to pass in time and no good token was refused.
+fn told<'a>(case: &'a Case, times: &[(&str, Option<Duration>)], seen: &Seen) -> Outcome<'a> {
+    let time = |(what, took): &(&str, Option<Duration>)| match took {
+        Some(took) => format!("{what} after {:.1} s", took.as_secs_f64()),
+        None => format!("{what}: not in time"),
+    };
+    let mut said: Vec<_> = times.iter().map(time).collect();
+    if seen.sent > 0 {
+        let (bad, all) = (seen.not_accepted, seen.sent);
+        said.push(format!(
+            "{bad} of {all} good tokens of the old one were not accepted"
+        ));
+    }
+    let is_good = seen.not_accepted == 0 && times.iter().all(|(_, took)| took.is_some());
+    let verdict = if is_good {
+        Verdict::Accepted
+    } else {
+        Verdict::Refused
+    };
+    outcome(case, verdict, said.join("; "))
+}

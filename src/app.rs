@@ -64,7 +64,10 @@ impl App {
             config.tokens.audience.clone(),
         );
         let state = Arc::new(AppState {
-            accounts: Accounts::new(store.clone(), hasher.clone()),
+            accounts: Accounts {
+                store: store.clone(),
+                hasher: hasher.clone(),
+            },
             sign_in: SignIn {
                 store: store.clone(),
                 hasher,

@@ -24,25 +24,21 @@ pub(super) fn apply(settings: &mut Settings) -> Recorded {
     };
     let own = Config::from_settings(settings).map(|config| config.recorded());
     let own = own.unwrap_or_default();
-    let value = |name: &str| {
-        recorded
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value)
-    };
-    if let (Some(host), Some(port)) = (value("HOST"), value("PORT").and_then(|p| p.parse().ok())) {
-        found.address = Some((host.clone(), port));
-    }
-    for (name, value) in recorded
-        .iter()
-        .filter(|(name, _)| !["HOST", "PORT"].contains(&name.as_str()))
-    {
-        if let Some((_, here)) = own.iter().find(|(n, here)| n == name && here != value) {
-            found.differences.push(format!(
-                "{name} is {here} here, but the service runs by {value}, which counts"
-            ));
+    let (mut host, mut port) = (None, None);
+    for (name, value) in recorded {
+        match name.as_str() {
+            "HOST" => host = Some(value),
+            "PORT" => port = value.parse().ok(),
+            _ => {
+                if let Some((_, here)) = own.iter().find(|(n, here)| *n == name && *here != value) {
+                    found.differences.push(format!(
+                        "{name} is {here} here, but the service runs by {value}, which counts"
+                    ));
+                }
+                settings.set_recorded(&name, value);
+            }
         }
-        settings.set_recorded(name, value.clone());
     }
+    found.address = host.zip(port);
     found
 }

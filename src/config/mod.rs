@@ -7,7 +7,6 @@ mod settings;
 mod times;
 mod values;
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use strum::EnumString;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
@@ -91,7 +91,8 @@ pub struct AccountConfig {
 }
 
 /// Use of the service, for the defaults of its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Mode {
     /// A log for people, with the service's own code at level debug.
     Development,
@@ -108,7 +109,8 @@ pub struct DemoUser {
 
 /// One line that says what is wrong with the configuration, names the variable
 /// and says what is allowed. Never holds a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct ConfigError(String);
 
 impl ConfigError {
@@ -116,14 +118,6 @@ impl ConfigError {
         Self(text.into())
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// Settings that the service records in the database.
 const RECORDED: &[Name] = &[
@@ -322,25 +316,21 @@ fn issuer(settings: &Settings) -> Result<Option<Issuer>, ConfigError> {
 }
 
 fn mode(settings: &Settings, warnings: &mut Vec<String>) -> Result<Mode, ConfigError> {
-    match settings.get(name::APP_ENV) {
-        Some("development") => return Ok(Mode::Development),
-        Some("production") => return Ok(Mode::Production),
-        Some(other) => {
-            return Err(ConfigError::new(format!(
+    if let Some(text) = settings.get(name::APP_ENV) {
+        return text.parse().map_err(|_| {
+            ConfigError::new(format!(
                 "APP_ENV={:?} is not understood: it is development or production",
-                redacted(other)
-            )));
-        }
-        None => {}
+                redacted(text)
+            ))
+        });
     }
-    match settings.get(name::FLASK_ENV) {
-        Some("production") => return Ok(Mode::Production),
-        None | Some("development") => {}
+    let text = settings.get(name::FLASK_ENV).unwrap_or("development");
+    Ok(text.parse().unwrap_or_else(|_| {
         // Flask accepts any text.
-        Some(other) => warnings.push(format!(
+        warnings.push(format!(
             "FLASK_ENV={:?} is not understood and taken as development; set APP_ENV to development or production",
-            redacted(other)
-        )),
-    }
-    Ok(Mode::Development)
+            redacted(text)
+        ));
+        Mode::Development
+    }))
 }

@@ -38,17 +38,13 @@ impl From<StoreError> for SignUpError {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Accounts {
-    store: Store,
-    hasher: PasswordHasher,
+    pub store: Store,
+    pub hasher: PasswordHasher,
 }
 
 impl Accounts {
-    pub fn new(store: Store, hasher: PasswordHasher) -> Self {
-        Self { store, hasher }
-    }
-
     /// Makes an account with a generated password, which is returned and kept
     /// nowhere. The account is on disk when this returns.
     pub async fn sign_up(

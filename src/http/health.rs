@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use serde::Serialize;
+use serde_json::json;
 
 use super::error::ApiError;
 use super::state::SharedState;
@@ -17,11 +17,6 @@ pub(super) const READY: &str = "/readyz";
 const METHODS: &str = "GET, HEAD";
 const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-
-#[derive(Serialize)]
-struct Status {
-    status: &'static str,
-}
 
 pub(super) fn routes() -> Router<SharedState> {
     Router::new()
@@ -48,5 +43,5 @@ async fn readyz(State(state): State<SharedState>) -> Response {
 }
 
 fn ok(status: &'static str) -> Response {
-    ([NO_STORE], Json(Status { status })).into_response()
+    ([NO_STORE], Json(json!({ "status": status }))).into_response()
 }

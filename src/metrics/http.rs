@@ -10,10 +10,8 @@ use prometheus_client::registry::Registry;
 
 use super::seconds;
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Route {
-    route: String,
-}
+/// The label `route`.
+type Route = [(&'static str, String); 1];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Answer {
@@ -43,11 +41,9 @@ impl Default for Http {
 impl Http {
     /// Counts an answer and the time from the request's header section to its own.
     pub fn answered(&self, route: &str, method: &'static str, code: u16, took: Duration) {
-        let route = Route {
-            route: route.to_owned(),
-        };
-        self.took.get_or_create(&route).observe(took.as_secs_f64());
-        let Route { route } = route;
+        let label = [("route", route.to_owned())];
+        self.took.get_or_create(&label).observe(took.as_secs_f64());
+        let [(_, route)] = label;
         let answer = Answer {
             route,
             method,
@@ -58,10 +54,8 @@ impl Http {
 
     /// Counts a request whose connection ended before it was answered.
     pub fn abandoned(&self, route: &str) {
-        let route = Route {
-            route: route.to_owned(),
-        };
-        self.abandoned.get_or_create(&route).inc();
+        let label = [("route", route.to_owned())];
+        self.abandoned.get_or_create(&label).inc();
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {

@@ -69,7 +69,7 @@ fn refusal(path: &Path) -> String {
     let SchemaState::Unusable(told) = inspect(path).schema else {
         panic!("it is usable");
     };
-    let refused = Store::open(path).unwrap_err();
+    let refused = Store::open(path).err().unwrap();
     assert_eq!(told.to_string(), refused.to_string());
     refused.to_string()
 }
@@ -288,7 +288,7 @@ async fn a_file_that_others_may_read_is_taken_from_them() {
         assert_eq!(mode(&path), after, "{before:o}");
     }
     let dir = tempfile::tempdir().unwrap();
-    let refused = Store::open(dir.path()).unwrap_err().to_string();
+    let refused = Store::open(dir.path()).err().unwrap().to_string();
     assert!(refused.ends_with(" is not a regular file"), "{refused}");
 }
 

@@ -114,7 +114,10 @@ async fn play(processes: usize, steps: &[Step]) -> Checked {
         behind_since: BTreeMap::new(),
         clock: Arc::clone(&clock),
     };
-    let accounts = Accounts::new(run.processes[0].0.store.clone(), hasher.clone());
+    let accounts = Accounts {
+        store: run.processes[0].0.store.clone(),
+        hasher: hasher.clone(),
+    };
     let name = Username::parse("alice").unwrap();
     let made = accounts
         .ensure(name, "secret".to_owned().into(), START)

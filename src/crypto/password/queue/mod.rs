@@ -174,12 +174,6 @@ impl PasswordHasher {
     }
 }
 
-impl std::fmt::Debug for PasswordHasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PasswordHasher").finish_non_exhaustive()
-    }
-}
-
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.queues.lock().is_closed = true;

@@ -38,12 +38,6 @@ pub struct Store {
     room: Arc<room::Room>,
 }
 
-impl std::fmt::Debug for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Store")
-    }
-}
-
 impl Store {
     /// Opens the database at `path`, makes it when it is missing or empty, and
     /// brings its schema up to date. File and side files get mode 0600.

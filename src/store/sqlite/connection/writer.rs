@@ -85,7 +85,8 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Step {
-            state: State::Waiting(step),
+            step: Some(step),
+            result: None,
             answer,
         });
         let ended = || match self.files.is_replaced() {
@@ -126,14 +127,11 @@ impl Writer {
 }
 
 struct Step<F, T> {
-    state: State<F, T>,
+    /// None once it was run.
+    step: Option<F>,
+    /// None until it was run.
+    result: Option<Result<T, StoreError>>,
     answer: oneshot::Sender<Result<T, StoreError>>,
-}
-
-enum State<F, T> {
-    Waiting(F),
-    Done(Result<T, StoreError>),
-    Taken,
 }
 
 impl<F, T> Job for Step<F, T>
@@ -146,22 +144,19 @@ where
     }
 
     fn run(&mut self, tx: &Connection) -> Result<(), ()> {
-        let State::Waiting(step) = std::mem::replace(&mut self.state, State::Taken) else {
-            return Err(());
-        };
-        let result = step(tx);
+        let result = self.step.take().ok_or(())?(tx);
         let outcome = result.as_ref().map(drop).map_err(drop);
-        self.state = State::Done(result);
+        self.result = Some(result);
         outcome
     }
 
     fn answer(self: Box<Self>, failure: Option<&StoreError>) {
-        let result = match (self.state, failure) {
+        let not_run = || Err(StoreError::Unavailable("the step was not run".to_owned()));
+        let result = match failure {
             // Also when the step itself has an error: it may have read what another
             // step of this batch wrote, which was rolled back.
-            (_, Some(e)) => Err(e.clone()),
-            (State::Done(result), None) => result,
-            (_, None) => Err(StoreError::Unavailable("the step was not run".to_owned())),
+            Some(e) => Err(e.clone()),
+            None => self.result.unwrap_or_else(not_run),
         };
         let _ = self.answer.send(result);
     }

@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use serde::Serialize;
 use tokio::sync::watch;
 
+pub use super::document::Document;
+use super::document::{Jwk, JwkSet};
 use crate::clock::{Clock, Reading, StepWatch, UnixTime};
-use crate::crypto::digest::sha256;
 use crate::crypto::fernet::SealingKeys;
-use crate::crypto::rsa::{KeyError, PrivateKey, PublicKey};
+use crate::crypto::rsa::{KeyError, PrivateKey};
 use crate::lifecycle::{self, KeyTimes, Kid, Policy};
 use crate::store::KeyRow;
 
@@ -133,70 +132,6 @@ impl OpenedKey {
     }
 }
 
-/// A public key as a member of the key set (RFC 7517, RFC 7518 section 6.3.1).
-/// All six members are there, also the optional ones that some verifiers insist on.
-#[derive(Serialize)]
-struct Jwk<'a> {
-    kty: &'static str,
-    #[serde(rename = "use")]
-    usage: &'static str,
-    alg: &'static str,
-    kid: String,
-    /// The modulus, base64url.
-    n: &'a str,
-    /// The exponent, base64url.
-    e: &'a str,
-}
-
-/// A JWK Set (RFC 7517 section 5).
-#[derive(Serialize)]
-struct JwkSet<'a> {
-    keys: Vec<Jwk<'a>>,
-}
-
-impl<'a> Jwk<'a> {
-    fn new(kid: Kid, public: &'a PublicKey) -> Self {
-        Self {
-            kty: "RSA",
-            usage: "sig",
-            alg: "RS256",
-            kid: kid.to_string(),
-            n: &public.n,
-            e: &public.e,
-        }
-    }
-}
-
-/// A JSON document, ready to be sent. Here, since a snapshot holds finished key sets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
-    pub body: Bytes,
-    /// Its strong entity tag with the quotes (RFC 9110 section 8.8.3): equal
-    /// bytes have equal tags, over restarts too.
-    pub etag: Bytes,
-}
-
-impl Document {
-    /// The JSON of `value`.
-    pub fn new(value: &impl Serialize) -> Self {
-        // Structs of strings and numbers always have a JSON form.
-        Self::from_json(serde_json::to_vec(value).unwrap_or_default())
-    }
-
-    /// A text that is JSON already.
-    pub fn from_json(text: impl Into<Bytes>) -> Self {
-        let body = text.into();
-        let hex: String = sha256(&body)[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Self {
-            body,
-            etag: Bytes::from(format!("\"{hex}\"")),
-        }
-    }
-}
-
 /// A key set, and the first second in which it must not be served any more.
 #[derive(Debug)]
 struct PublishedSet {
@@ -219,7 +154,7 @@ impl Snapshot {
     fn new(mut keys: Vec<Arc<OpenedKey>>) -> Self {
         keys.sort_by_key(|key| (key.times.expires_at, key.times.kid));
         let ends: BTreeSet<_> = keys.iter().map(|key| key.times.published_until()).collect();
-        let sets = ends.into_iter().filter_map(|until| publish(&keys, until));
+        let sets = ends.into_iter().filter_map(|until| set_until(&keys, until));
         let sets = sets.collect();
         Self {
             times: keys.iter().map(|key| key.times).collect(),
@@ -344,7 +279,7 @@ impl KeyRing {
                 keys.push(Arc::clone(key));
                 continue;
             }
-            match OpenedKey::open(&row, sealing_keys) {
+            match Self::open(&row, sealing_keys) {
                 Ok(key) => keys.push(Arc::new(key)),
                 Err(reason) => {
                     unopened.push(Unopened {
@@ -367,6 +302,16 @@ impl KeyRing {
             keys
         });
         unopened
+    }
+
+    /// Each start records the thumbprints of an earlier server's keys, by which they stay
+    /// revoked under any kid. A key without one was added since.
+    fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<OpenedKey, BadKey> {
+        let key = OpenedKey::open(row, sealing_keys)?;
+        match row.is_earlier && row.thumbprint.is_none() && row.times.signs_from.is_none() {
+            true => Err(BadKey::Added),
+            false => Ok(key),
+        }
     }
 
     /// Takes a key out of the key sets for good; the database says so already.
@@ -413,19 +358,19 @@ fn is_pem(stored: &[u8]) -> bool {
     stored.starts_with(b"-----BEGIN ")
 }
 
-/// False when not one of the unexpired rows that look like Fernet tokens opens,
+/// False when not one of the published rows that look like Fernet tokens opens,
 /// if there are any: then `NOT_MY_KEY` is another database's.
 pub fn sealing_keys_fit(rows: Vec<KeyRow>, sealing_keys: &SealingKeys, now: UnixTime) -> bool {
-    let is_unexpired =
+    let is_published =
         |row: &KeyRow| row.times.is_published_at(now) && row.sealed.starts_with(FERNET);
-    let unexpired: Vec<_> = rows.into_iter().filter(is_unexpired).collect();
+    let published: Vec<_> = rows.into_iter().filter(is_published).collect();
     let opens = |row: KeyRow| OpenedKey::open(&row, sealing_keys).is_ok();
-    unexpired.is_empty() || unexpired.into_iter().rev().any(opens)
+    published.is_empty() || published.into_iter().rev().any(opens)
 }
 
 /// The key set of the last second before `until`, at which one of `keys` leaves it;
 /// `None` where no key is published then.
-fn publish(keys: &[Arc<OpenedKey>], until: UnixTime) -> Option<PublishedSet> {
+fn set_until(keys: &[Arc<OpenedKey>], until: UnixTime) -> Option<PublishedSet> {
     let last_second = until - Duration::from_secs(1);
     let published = keys
         .iter()

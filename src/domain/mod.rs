@@ -5,8 +5,10 @@
 pub mod accounts;
 pub mod client;
 pub mod database;
+mod document;
 pub mod error;
 pub mod hash_timing;
+mod heartbeat;
 pub mod issuer;
 pub mod key_admin;
 pub mod key_ring;

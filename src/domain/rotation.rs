@@ -3,13 +3,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use super::heartbeat::Heartbeat;
 use super::key_ring::{KeyRing, Unopened};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::{Sealed, SealingKeys};
@@ -24,9 +23,6 @@ use crate::store::{KeyChange, KeyRows, KeySelection, NewKey, Store, StoreError};
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 /// Interval of the checks for changes by other processes and clock steps.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
-/// A loop that is silent for this long hangs: it beats twice a second, and its longest
-/// steps are to wait for a lock on the database and to create a key.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
 /// Keys dated ahead keep their times until the clock has been behind them for this long:
 /// it may be wrong now, and their tokens are good when it is put right.
 const BEHIND_FOR: Duration = Duration::from_secs(300);
@@ -70,7 +66,7 @@ pub enum RotationError {
         "{0} keys are published already, and verifiers stop reading large key sets; nothing was changed. `keys list` shows when one leaves"
     )]
     TooMany(usize),
-    /// Rows that cannot be used hide the new key.
+    /// Rows that cannot be used take up all that a load returns.
     #[error("there are too many keys in the database that cannot be used")]
     NoProgress,
 }
@@ -83,7 +79,7 @@ enum Due {
 }
 
 impl Due {
-    /// The signing key first.
+    /// A signing key comes first: without one no sign-in succeeds.
     fn first(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Self> {
         if lifecycle::due_signing_key(keys, policy, now).is_some() {
             Some(Self::Signing)
@@ -162,7 +158,7 @@ impl Rotation {
         let now = self.clock.now();
         tokio::select! {
             () = tokio::time::sleep(now.until(next).min(MAX_SLEEP)) => {}
-            () = self.change(now, next) => {}
+            () = self.until_changed(now, next) => {}
         }
     }
 
@@ -171,8 +167,9 @@ impl Rotation {
     /// must leave the key set soon. Also when the clock was set back or jumped past
     /// `next`, as after a suspend.
     ///
-    /// One thread sleeps and reads: through the runtime each check woke four.
-    async fn change(&self, mut last: UnixTime, next: UnixTime) {
+    /// One thread sleeps and reads: through the runtime each check woke four. It checks
+    /// the disk too, which may fill up long before the next tick.
+    async fn until_changed(&self, mut last: UnixTime, next: UnixTime) {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let (heartbeat, seen_change) = (Arc::clone(&self.heartbeat), self.seen_change);
         let (_awaited, is_awaited) = mpsc::channel::<()>();
@@ -237,6 +234,12 @@ impl Rotation {
         // Read before the rows, so that no later change is missed.
         let counter = self.store.change_counter().await?;
         let KeyRows { rows, bad } = self.store.keys_at(earliest, self.expired_rows()).await?;
+        for row in rows.iter().filter(|row| row.exp_is_too_late) {
+            let kid = row.times.kid;
+            if self.logged.insert(kid) {
+                tracing::error!(%kid, "another program made the exp of a key later: it is published until {} only", row.times.expires_at);
+            }
+        }
         let (ring, sealing_keys) = (Arc::clone(&self.ring), Arc::clone(&self.sealing_keys));
         let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &sealing_keys)).await?;
         self.seen_change = counter;
@@ -366,63 +369,6 @@ impl Rotation {
 fn usable(keys: &KeyRows, bad: &HashSet<Kid>) -> Vec<KeyTimes> {
     let times = keys.rows.iter().map(|row| row.times);
     times.filter(|times| !bad.contains(&times.kid)).collect()
-}
-
-/// Signs of life of the rotation loop, written by it and read by readiness,
-/// metrics and the watchdog.
-#[derive(Debug)]
-pub struct Heartbeat {
-    started: Instant,
-    /// Milliseconds from `started`.
-    last_beat: AtomicU64,
-    failures: AtomicU64,
-    is_failing: AtomicBool,
-}
-
-impl Default for Heartbeat {
-    fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            last_beat: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            is_failing: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Heartbeat {
-    pub fn beat(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_beat.store(now, Ordering::Relaxed);
-    }
-
-    fn tick_ended(&self, succeeded: bool) {
-        if !succeeded {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        self.is_failing.store(!succeeded, Ordering::Relaxed);
-    }
-
-    /// Time since the last beat.
-    pub fn silence(&self) -> Duration {
-        let last = Duration::from_millis(self.last_beat.load(Ordering::Relaxed));
-        self.started.elapsed().saturating_sub(last)
-    }
-
-    /// True when the last beat is a minute ago.
-    pub fn hangs(&self) -> bool {
-        self.silence() >= HANGS_AFTER
-    }
-
-    /// Number of ticks that have failed.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
-    /// Has the latest tick failed?
-    pub fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed)
-    }
 }
 
 /// A new key, sealed under the given entry of `NOT_MY_KEY`, and its kid.

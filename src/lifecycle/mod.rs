@@ -34,8 +34,8 @@ pub fn signer<'a>(keys: &'a [KeyTimes], policy: &Policy, now: UnixTime) -> Optio
         .max_by_key(|key| fitness(key, policy, now))
 }
 
-/// The key that expired last; a revoked one where none has expired, because the
-/// clock went back.
+/// The key that expired last, among those that were loaded; a revoked or withdrawn one
+/// where none has expired, because the clock went back.
 pub fn last_expired(keys: &[KeyTimes], now: UnixTime) -> Option<&KeyTimes> {
     keys.iter()
         .filter(|key| !key.is_published_at(now))

@@ -68,6 +68,8 @@ pub struct KeyRow {
     pub sealed: Vec<u8>,
     /// Was it in the file when that was taken over from an earlier server?
     pub is_earlier: bool,
+    /// Is `keys.exp` later than the longest `KEY_LIFETIME` allows?
+    pub exp_is_too_late: bool,
     /// Of a key of an earlier server, once it was opened.
     pub thumbprint: Option<Kid>,
 }

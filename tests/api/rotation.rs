@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jwks_server::crypto::rsa::{KeySource as _, PrivateKey};
 use jwks_server::domain::tokens::TokenKind;
+use jwks_server::lifecycle::Kid;
 
 use crate::log;
 use crate::support::{START, Stock, TestApp, Token};
@@ -38,7 +39,10 @@ fn insert_key(app: &TestApp, kid: i64, key: &PrivateKey, exp: i64) {
         )
         .unwrap();
     // As if it had been there when the file was taken over.
-    app.execute(&format!("INSERT INTO earlier_keys (kid) VALUES ({kid})"));
+    let thumbprint = Kid::from_thumbprint(&key.public().thumbprint());
+    app.execute(&format!(
+        "INSERT INTO earlier_keys (kid, thumbprint) VALUES ({kid}, {thumbprint})"
+    ));
 }
 
 fn empty() -> TestApp {

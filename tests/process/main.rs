@@ -30,6 +30,7 @@ mod long;
 mod metrics;
 mod notify;
 mod operations;
+mod planted_keys;
 mod replaced;
 mod room;
 mod rotation;

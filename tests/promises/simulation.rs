@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use jwks_server::clock::{Clock as _, UnixTime};
-use jwks_server::lifecycle::PolicyParts;
+use jwks_server::lifecycle::{Kid, PolicyParts};
 use jwks_server::store::Store;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -117,15 +117,17 @@ impl Simulation {
 
     fn add_legacy_row(&mut self, n: usize, ends_in: i64) {
         let kid = i64::try_from(n).unwrap() + 1;
-        let plain = self.stock.next().to_pem();
+        let key = self.stock.next();
+        let thumbprint = Kid::from_thumbprint(&key.public().thumbprint()).as_i64();
+        let plain = key.to_pem();
         let sealed = sealing_keys(&[0]).seal(plain.as_bytes());
         let exp = START.as_secs() + ends_in;
         let sql = "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)";
         let sealed = sealed.into_bytes();
         self.sql.execute(sql, params![kid, &sealed, exp]).unwrap();
         // As if it had been there when the file was taken over.
-        let sql = "INSERT INTO earlier_keys (kid) VALUES (?)";
-        self.sql.execute(sql, [kid]).unwrap();
+        let sql = "INSERT INTO earlier_keys (kid, thumbprint) VALUES (?, ?)";
+        self.sql.execute(sql, [kid, thumbprint]).unwrap();
         self.originals
             .insert(kid, Original::of(sealed, plain.as_bytes()));
         self.order.push(kid);

@@ -50,6 +50,7 @@ fn opens(sealed: &[u8]) {
             times,
             sealed: sealed.to_vec(),
             is_earlier: true,
+            exp_is_too_late: false,
             thumbprint: None,
         };
         if let Ok(key) = OpenedKey::open(&row, &KEYS) {

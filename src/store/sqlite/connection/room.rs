@@ -51,7 +51,7 @@ impl Store {
     /// Frees the reserve of the database at `path` when little is left on the disk.
     pub fn free_reserve(path: &Path) {
         let path = file::real(path);
-        if free(&path).is_ok_and(|free| free < LEAST_FREE) {
+        if bytes_left(&path).is_ok_and(|free| free < LEAST_FREE) {
             remove_reserve(&path);
         }
     }
@@ -67,7 +67,7 @@ impl Room {
                 wal / MIB
             );
         }
-        let Ok(free) = free(path) else {
+        let Ok(free) = bytes_left(path) else {
             return;
         };
         if turned(&self.is_low, free < LEAST_FREE) {
@@ -89,7 +89,7 @@ fn turned(state: &AtomicBool, now: bool) -> bool {
     !state.swap(now, Ordering::Relaxed) && now
 }
 
-fn free(path: &Path) -> io::Result<u64> {
+fn bytes_left(path: &Path) -> io::Result<u64> {
     let disk = statvfs(path)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -18,14 +18,16 @@ const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.ser
             -- the condition of the partial index, or the whole table is read
             AND e.event IN ('first_signed', 'revoked')) AS revoked,
         EXISTS (SELECT 1 FROM withdrawn_keys w WHERE w.kid IN (k.kid, o.thumbprint)) AS withdrawn,
-        o.kid IS NOT NULL AS is_earlier, o.thumbprint AS thumbprint
+        o.kid IS NOT NULL AS is_earlier, o.thumbprint AS thumbprint,
+        (SELECT CAST(value AS INTEGER) FROM service_settings
+            WHERE name = 'longest_key_lifetime') AS longest
     FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
         LEFT JOIN earlier_keys o ON o.kid = k.kid";
 
 /// The same from a database that lacks some of the other tables of keys.
 const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
         NULL AS created_at, NULL AS signs_from, FALSE AS revoked, FALSE AS withdrawn,
-        TRUE AS is_earlier, NULL AS thumbprint FROM keys";
+        TRUE AS is_earlier, NULL AS thumbprint, NULL AS longest FROM keys";
 
 impl Store {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
@@ -138,7 +140,13 @@ pub(in crate::store::sqlite) fn of_any_schema(conn: &Connection) -> Result<KeyRo
     if !conn.table_exists(None, "keys")? {
         return Ok(KeyRows::default());
     }
-    for table in ["key_times", "key_events", "withdrawn_keys", "earlier_keys"] {
+    for table in [
+        "key_times",
+        "key_events",
+        "withdrawn_keys",
+        "earlier_keys",
+        "service_settings",
+    ] {
         if !conn.table_exists(None, table)? {
             return query(conn, SELECT_KEY_WITHOUT_TIMES, []);
         }
@@ -183,7 +191,7 @@ fn query(conn: &Connection, sql: &str, params: impl Params) -> Result<KeyRows, S
 
 fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let kid: i64 = row.get("kid")?;
-    let created_at = match column(row, "key_times", "created_at", kid) {
+    let created_at: Option<i64> = match column(row, "key_times", "created_at", kid) {
         // Only shown, so no reason to leave the key out.
         Err(StoreError::BadRow(_)) => None,
         created_at => created_at?,
@@ -191,6 +199,10 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let signs_from: Option<i64> = column(row, "key_times", "signs_from", kid)?;
     let serial: Option<i64> = column(row, "key_times", "serial", kid)?;
     let thumbprint: Option<i64> = column(row, "earlier_keys", "thumbprint", kid)?;
+    let exp: i64 = column(row, "keys", "exp", kid)?;
+    // Another program can set `exp` without knowing NOT_MY_KEY.
+    let longest = created_at.zip(row.get("longest")?);
+    let latest = longest.map_or(exp, |(at, longest): (i64, i64)| at.saturating_add(longest));
     let TextOrBlob(sealed) = column(row, "keys", "key", kid)?;
     Ok(KeyRow {
         times: KeyTimes {
@@ -198,12 +210,13 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
             serial: serial.unwrap_or(0),
             created_at: created_at.map(UnixTime::from_secs),
             signs_from: signs_from.map(UnixTime::from_secs),
-            expires_at: UnixTime::from_secs(column(row, "keys", "exp", kid)?),
+            expires_at: UnixTime::from_secs(exp.min(latest)),
             revoked: row.get("revoked")?,
             withdrawn: row.get("withdrawn")?,
         },
         sealed,
         is_earlier: row.get("is_earlier")?,
+        exp_is_too_late: latest < exp,
         thumbprint: thumbprint.map(Kid::from_row),
     })
 }

@@ -1,15 +1,34 @@
 //! The table `service_settings`: what the service runs by, for commands.
 
-use rusqlite::Connection;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
 
 use super::Store;
 use crate::store::StoreError;
 
+/// Name of the row that is no setting.
+const LONGEST: &str = "longest_key_lifetime";
+
 impl Store {
-    /// Replaces the recorded settings: names and values.
-    pub async fn record_settings(&self, settings: Vec<(String, String)>) -> Result<(), StoreError> {
+    /// Replaces the recorded settings: names and values. Beside them stays the longest
+    /// `KEY_LIFETIME` that there was in seconds: no key is published for longer, and
+    /// one that was made under it keeps its time when the setting is shortened.
+    pub async fn record_settings(
+        &self,
+        settings: Vec<(String, String)>,
+        key_lifetime: Duration,
+    ) -> Result<(), StoreError> {
         self.write(move |conn| {
-            conn.execute("DELETE FROM service_settings", [])?;
+            conn.execute(
+                "INSERT OR REPLACE INTO service_settings (name, value)
+                 SELECT ?1, max(?2, coalesce(
+                     (SELECT CAST(value AS INTEGER) FROM service_settings WHERE name = ?1),
+                     (SELECT max(k.exp - t.created_at) FROM keys k JOIN key_times t ON t.kid = k.kid),
+                     0))",
+                params![LONGEST, i64::try_from(key_lifetime.as_secs()).unwrap_or(i64::MAX)],
+            )?;
+            conn.execute("DELETE FROM service_settings WHERE name <> ?", [LONGEST])?;
             let sql = "INSERT INTO service_settings (name, value) VALUES (?, ?)";
             let mut insert = conn.prepare_cached(sql)?;
             for (name, value) in &settings {
@@ -25,7 +44,7 @@ pub(in crate::store::sqlite) fn all(conn: &Connection) -> rusqlite::Result<Vec<(
     if !conn.table_exists(None, "service_settings")? {
         return Ok(Vec::new());
     }
-    let mut query = conn.prepare("SELECT name, value FROM service_settings")?;
-    let rows = query.query_map([], |row| Ok((row.get("name")?, row.get("value")?)))?;
+    let mut query = conn.prepare("SELECT name, value FROM service_settings WHERE name <> ?")?;
+    let rows = query.query_map([LONGEST], |row| Ok((row.get("name")?, row.get("value")?)))?;
     rows.collect()
 }

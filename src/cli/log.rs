@@ -17,9 +17,9 @@ use super::terminal;
 use crate::config::{Config, ConfigError, Mode};
 
 /// Capacity of the queue, bytes.
-const MAX_QUEUED: usize = 4 * 1024 * 1024;
+pub const MAX_QUEUED: usize = 4 * 1024 * 1024;
 /// A line counts as at least this many, which bounds the number of lines too.
-const MIN_LINE: usize = 64;
+pub const MIN_LINE: usize = 64;
 
 /// Starts the log. Dropping the guard writes the queued lines.
 pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
@@ -62,7 +62,7 @@ fn default_filter(mode: Mode) -> Targets {
 }
 
 /// Start of the queue, and a guard of the thread at its end, which writes to `out`.
-fn queue(out: impl Write + Send + 'static, is_json: bool) -> (QueuedLines, WorkerGuard) {
+pub fn queue(out: impl Write + Send + 'static, is_json: bool) -> (QueuedLines, WorkerGuard) {
     let queued = Arc::new(AtomicUsize::new(0));
     let end = CountedWriter {
         out,
@@ -80,10 +80,10 @@ fn queue(out: impl Write + Send + 'static, is_json: bool) -> (QueuedLines, Worke
 
 /// Takes a whole line in each write, as the formatting layer gives them.
 #[derive(Clone)]
-struct QueuedLines {
+pub struct QueuedLines {
     queue: NonBlocking,
     /// Bytes of the lines in the queue.
-    queued: Arc<AtomicUsize>,
+    pub queued: Arc<AtomicUsize>,
     is_json: bool,
 }
 
@@ -125,50 +125,5 @@ impl<W: Write> Write for CountedWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    /// Writes nothing before it may.
-    struct Slow {
-        begin: mpsc::Receiver<()>,
-        lines: mpsc::Sender<usize>,
-    }
-
-    impl Write for Slow {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let _ = self.begin.recv();
-            let _ = self.lines.send(line.len());
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_reader_that_is_slow_costs_four_mebibytes_and_its_queue_is_free_again_afterwards() {
-        for length in [1, 500, 64 * 1024] {
-            let (release, begin) = mpsc::channel();
-            let (lines, written) = mpsc::channel();
-            let (mut start, guard) = queue(Slow { begin, lines }, true);
-            let line = vec![b'x'; length];
-            for _ in 0..2 * MAX_QUEUED / length.max(MIN_LINE) {
-                start.write_all(&line).unwrap();
-            }
-            let queued = start.queued.load(Ordering::Relaxed);
-            assert!(queued <= MAX_QUEUED && queued > MAX_QUEUED / 2, "{queued}");
-            drop(release);
-            drop(guard);
-            let all: usize = written.try_iter().map(|size| size.max(MIN_LINE)).sum();
-            assert_eq!(all, queued);
-            assert_eq!(start.queued.load(Ordering::Relaxed), 0);
-        }
     }
 }

@@ -5,7 +5,7 @@ mod fetch;
 mod init;
 mod keygen;
 pub mod keys;
-mod log;
+pub mod log;
 mod serve;
 mod service_settings;
 mod terminal;

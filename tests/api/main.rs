@@ -25,6 +25,7 @@ mod layers;
 mod left_out;
 mod lifecycle;
 mod log;
+mod log_queue;
 #[path = "../shared/long.rs"]
 mod long;
 #[path = "../shared/manual_clock.rs"]

@@ -446,8 +446,8 @@ fn a_case_beside_which_a_good_token_is_refused_says_nothing() {
 #[test]
 fn a_token_goes_where_it_was_told_to() {
     for (option, mark) in [
-        ("--header", "x-token: eyJ"),
-        ("--cookie", "cookie: x-token=eyJ"),
+        ("--header", "\r\nx-token: eyJ"),
+        ("--cookie", "\r\ncookie: x-token=eyJ"),
         ("--query", "GET /?x-token=eyJ"),
         ("--form", "\r\n\r\nx-token=eyJ"),
     ] {

@@ -6,10 +6,12 @@ mod init;
 mod keygen;
 pub mod keys;
 pub mod log;
+mod operator;
 mod serve;
 mod service_settings;
 mod terminal;
 mod trial;
+pub mod users;
 mod verify;
 
 use std::io::Write as _;
@@ -65,6 +67,9 @@ enum Command {
     /// List and change the signing keys; a running server follows, usually within a second
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// List and change accounts; a running server follows at once
+    #[command(subcommand)]
+    Users(users::UsersCommand),
     /// Verify a token against a key set and show the result of each step
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args, env_file),
         Command::Keygen => keygen::run(),
         Command::Keys(command) => keys::run(command, env_file),
+        Command::Users(command) => users::run(command, env_file),
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
         Command::Trial(args) => trial::run(&args),

@@ -37,6 +37,33 @@ pub(super) fn escaped(json: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// Text with every character escaped that is not plain.
+pub(super) fn plain(text: &str) -> String {
+    let shown = |c: char| match is_plain(c) {
+        true => c.to_string(),
+        false => c.escape_unicode().to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Columns as wide as their widest cell.
+pub(super) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let header = header.iter().map(|&cell| cell.to_owned()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
+    let width = |n: usize| lines.iter().map(|line| line[n].chars().count()).max();
+    let widths: Vec<_> = (0..lines[0].len()).map(|n| width(n).unwrap_or(0)).collect();
+    lines
+        .iter()
+        .map(|line| {
+            let cells = line.iter().zip(&widths);
+            let padded: Vec<_> = cells
+                .map(|(cell, &width)| format!("{cell:width$}"))
+                .collect();
+            format!("{}\n", padded.join("  ").trim_end())
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -78,12 +78,23 @@ impl Accounts {
         if found.is_some() {
             return Ok(false);
         }
-        match self.insert(username, None, password, OPERATOR, now).await {
+        match self.add(username, None, password, now).await {
             Ok(()) => Ok(true),
             // Another process was quicker.
             Err(SignUpError::AlreadyExists) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// Makes an account with the given password for an operator.
+    pub async fn add(
+        &self,
+        username: Username,
+        email: Option<Email>,
+        password: SecretString,
+        now: UnixTime,
+    ) -> Result<(), SignUpError> {
+        self.insert(username, email, password, OPERATOR, now).await
     }
 
     /// Lengths of the hashing queues of sign-ins and of sign-ups.

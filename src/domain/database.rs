@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use super::key_admin::{self, KeyStatus};
 use super::key_ring::{self, OpenedKey};
+use super::names;
 use super::verification::KeySet;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::{self, Policy};
 pub use crate::store::BadRow;
+pub use crate::store::{AccountDetails, AccountFilter};
 pub use crate::store::{Inspection, SchemaState};
 use crate::store::{KeyEvent, KeyRow, KeyRows, OpenError, Store, StoreError};
 
@@ -107,6 +109,22 @@ pub fn list_keys(
 /// The latest `limit` key events in a database, which is not changed.
 pub fn key_history(path: &Path, limit: u32) -> Result<Vec<KeyEvent>, DatabaseError> {
     let found = Store::read_history(path, limit).map_err(|error| unusable(path, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+}
+
+/// Accounts of a database, which is not changed.
+pub fn list_accounts(
+    path: &Path,
+    filter: &AccountFilter,
+) -> Result<Vec<AccountDetails>, DatabaseError> {
+    let found = Store::list_accounts(path, filter).map_err(|error| unusable(path, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+}
+
+/// The account of this name in a database, which is not changed.
+pub fn account(path: &Path, name: &str) -> Result<Option<AccountDetails>, DatabaseError> {
+    let names = names::lookup_forms(name.to_owned());
+    let found = Store::read_account(path, &names).map_err(|error| unusable(path, error))?;
     found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
 }
 

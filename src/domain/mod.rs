@@ -2,6 +2,7 @@
 //! tokens, keys, verification. The rules of a key's life are in `lifecycle`.
 //! Knows no HTTP and no SQL; calls store and crypto.
 
+pub mod account_admin;
 pub mod accounts;
 pub mod client;
 pub mod database;

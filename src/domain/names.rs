@@ -56,6 +56,13 @@ impl Username {
     }
 }
 
+/// Forms of a name under which its account is looked up, in this order: as it is, since
+/// earlier servers have stored names that are refused today, and normalised.
+pub fn lookup_forms(name: String) -> [String; 2] {
+    let prepared = Username::parse(&name).map_or_else(|_| name.clone(), Username::into_string);
+    [name, prepared]
+}
+
 impl Email {
     /// Normalises and checks an address.
     pub fn parse(text: &str) -> Result<Self, Invalid> {

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::client;
 use super::error::ServiceError;
-use super::names::{Invalid, Username};
+use super::names::{self, Invalid};
 use super::tokens::{IssuedToken, TokenIssuer, TokenKind};
 use crate::clock::Clock;
 use crate::crypto::password::{MAX_PASSWORD_LEN, PasswordHasher, Verdict};
@@ -79,9 +79,10 @@ impl SignIn {
         client: IpAddr,
     ) -> Result<(AccountRow, Option<String>), SignInError> {
         let Credentials { username, password } = credentials;
-        let prepared =
-            Username::parse(&username).map_or_else(|_| username.clone(), Username::into_string);
-        let account = self.store.account_by_name(username, prepared).await?;
+        let [exact, prepared] = names::lookup_forms(username);
+        let account = self.store.account_by_name(exact, prepared).await?;
+        // From here on it is an unknown one, for the client, its time and the log.
+        let account = account.filter(|row| !row.is_disabled);
         let stored = account.as_ref().map(|row| row.password_hash.clone());
         let verdict = self
             .hasher
@@ -96,7 +97,7 @@ impl SignIn {
         }
     }
 
-    /// [`SignInError::BadCredentials`] when the account has gone since.
+    /// [`SignInError::BadCredentials`] when the account was deleted or disabled since.
     async fn record(
         &self,
         account: AccountRow,

@@ -20,6 +20,16 @@ pub use sqlite::Store;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AccountId(i64);
 
+impl AccountId {
+    pub fn from_row(id: i64) -> Self {
+        Self(id)
+    }
+
+    pub fn as_i64(self) -> i64 {
+        self.0
+    }
+}
+
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -33,6 +43,48 @@ pub struct AccountRow {
     pub username: String,
     /// PHC string; empty when the column holds no text.
     pub password_hash: String,
+    pub is_disabled: bool,
+}
+
+/// All that operators see of an account. Bytes that are no UTF-8 are replaced, and times
+/// left out that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountDetails {
+    pub id: AccountId,
+    pub username: String,
+    pub email: Option<String>,
+    pub password_hash: String,
+    pub registered: Option<UnixTime>,
+    pub last_sign_in: Option<UnixTime>,
+    pub disabled: Option<Disabled>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disabled {
+    pub at: UnixTime,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct AccountFilter {
+    /// Of SQL's LIKE, for the name or the e-mail address.
+    pub pattern: Option<String>,
+    /// Only disabled accounts.
+    pub disabled: bool,
+    /// Only larger ids.
+    pub after: i64,
+    pub limit: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum AccountChange {
+    /// PHC string.
+    SetHash(String),
+    Disable {
+        reason: String,
+    },
+    Enable,
+    Delete,
 }
 
 #[derive(Clone, Debug)]

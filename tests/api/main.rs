@@ -7,6 +7,7 @@
 )]
 
 mod access_log;
+mod account_admin;
 mod accounts;
 mod auth;
 mod client;
@@ -48,6 +49,7 @@ mod store;
 mod support;
 mod systemd;
 mod time_limit;
+mod users_output;
 mod verification;
 mod walk;
 mod withdrawn;

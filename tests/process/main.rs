@@ -46,5 +46,6 @@ mod token;
 mod trial;
 mod two_servers;
 mod uploads;
+mod user_commands;
 mod verifiers;
 mod verify;

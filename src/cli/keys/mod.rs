@@ -2,13 +2,12 @@
 
 pub mod render;
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::terminal::is_plain;
+use super::operator::{Output, checked_reason, confirm};
 use super::{Failure, print, runtime, say, service_settings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Settings};
@@ -17,8 +16,8 @@ use crate::domain::key_admin::{KeyOperations, RevokeError};
 use crate::domain::rotation::{RotationError, Rsa2048};
 use crate::lifecycle::Kid;
 
-/// Bytes.
-const MAX_REASON: usize = 500;
+/// Asked before an emergency.
+const WARNING: &str = "Every key leaves the set at once; verifiers that fetch it then refuse every token signed so far.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -60,13 +59,6 @@ pub(super) enum KeysCommand {
     Reencrypt(Output),
 }
 
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Output {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), Failure> {
     if let KeysCommand::Rotate {
         emergency: true,
@@ -74,7 +66,7 @@ pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), F
         ..
     } = command
     {
-        confirm(yes)?;
+        confirm(WARNING, yes)?;
     }
     let mut settings = Settings::load(env_file)?;
     for difference in service_settings::apply(&mut settings).differences {
@@ -141,7 +133,7 @@ async fn execute(command: KeysCommand, keys: &KeyOperations) -> Result<(), Failu
             print(&render::rotated(kid, signs_from, output.json))
         }
         KeysCommand::Rotate { reason, output, .. } => {
-            let reason = checked(reason.unwrap_or_default())?;
+            let reason = checked_reason(reason.unwrap_or_default())?;
             let (kid, revoked) = keys
                 .emergency_rotate(reason)
                 .await
@@ -154,7 +146,7 @@ async fn execute(command: KeysCommand, keys: &KeyOperations) -> Result<(), Failu
             output,
         } => {
             let kid = Kid::from_row(kid);
-            let revoked = keys.revoke(kid, checked(reason)?).await;
+            let revoked = keys.revoke(kid, checked_reason(reason)?).await;
             revoked.map_err(|e| match e {
                 RevokeError::Store(e) => failed(&e),
                 refusal => Failure::refused(refusal.to_string()),
@@ -173,32 +165,4 @@ async fn execute(command: KeysCommand, keys: &KeyOperations) -> Result<(), Failu
             )))
         }
     }
-}
-
-/// Asks on a terminal; without one, requires --yes.
-fn confirm(yes: bool) -> Result<(), Failure> {
-    const WARNING: &str = "Every key leaves the set at once; verifiers that fetch it then refuse every token signed so far.";
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::refused(format!("{WARNING} Add --yes to confirm")));
-    }
-    let _ = write!(std::io::stderr(), "{WARNING}\nType yes to continue: ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    if read.is_ok() && answer.trim() == "yes" {
-        Ok(())
-    } else {
-        Err(Failure::refused("nothing was changed"))
-    }
-}
-
-fn checked(reason: String) -> Result<String, Failure> {
-    if reason.trim().is_empty() || reason.len() > MAX_REASON || !reason.chars().all(is_plain) {
-        return Err(Failure::refused(format!(
-            "--reason is one line of text, at most {MAX_REASON} bytes"
-        )));
-    }
-    Ok(reason)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::terminal::{document, is_plain};
+use crate::cli::terminal::{document, plain, table};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::database::BadRow;
 use crate::domain::key_admin::{KeyEvent, KeyStatus, Reencrypted};
@@ -157,30 +157,4 @@ fn relative(at: UnixTime, now: UnixTime) -> String {
     } else {
         format!("{} ago", two_units(at.until(now)))
     }
-}
-
-fn plain(text: &str) -> String {
-    let shown = |c: char| match is_plain(c) {
-        true => c.to_string(),
-        false => c.escape_unicode().to_string(),
-    };
-    text.chars().map(shown).collect()
-}
-
-/// Columns as wide as their widest cell.
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let header = header.iter().map(|&cell| cell.to_owned()).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
-    let width = |n: usize| lines.iter().map(|line| line[n].chars().count()).max();
-    let widths: Vec<_> = (0..lines[0].len()).map(|n| width(n).unwrap_or(0)).collect();
-    lines
-        .iter()
-        .map(|line| {
-            let cells = line.iter().zip(&widths);
-            let padded: Vec<_> = cells
-                .map(|(cell, &width)| format!("{cell:width$}"))
-                .collect();
-            format!("{}\n", padded.join("  ").trim_end())
-        })
-        .collect()
 }

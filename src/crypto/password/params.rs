@@ -54,6 +54,15 @@ pub fn stored_work(stored: &str) -> Option<u64> {
     Hash::parse(stored).map(|hash| work(&hash.params))
 }
 
+/// Algorithm and parameters of the PHC string `stored`; `None` when it is unreadable.
+pub fn describe(stored: &str) -> Option<String> {
+    let Hash {
+        algorithm, params, ..
+    } = Hash::parse(stored)?;
+    let (m, t, p) = (params.m_cost(), params.t_cost(), params.p_cost());
+    Some(format!("{} m={m},t={t},p={p}", algorithm.as_str()))
+}
+
 /// KiB times passes, to which the time of a hash is proportional.
 pub(super) fn work(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())

@@ -10,10 +10,12 @@ use rusqlite::Connection;
 
 use super::connection::room::LARGE_WAL;
 use super::connection::{file, wal_check};
-use super::tables::{key_events, keys, service_settings};
+use super::tables::{account_admin, key_events, keys, service_settings};
 use super::{Store, schema};
 use crate::clock::UnixTime;
-use crate::store::{Inspection, KeyEvent, KeyRows, OpenError, SchemaState};
+use crate::store::{
+    AccountDetails, AccountFilter, Inspection, KeyEvent, KeyRows, OpenError, SchemaState,
+};
 
 /// Damages that are named; more do not help.
 const MAX_DAMAGES: u32 = 10;
@@ -59,6 +61,30 @@ impl Store {
                 return Ok(Vec::new());
             }
             key_events::latest(conn, limit).map_err(|e| OpenError::Engine(e.to_string()))
+        })
+    }
+
+    /// The accounts that `filter` asks for, in the same way.
+    pub fn list_accounts(
+        path: &Path,
+        filter: &AccountFilter,
+    ) -> Result<Option<Vec<AccountDetails>>, OpenError> {
+        read_only(path, |conn| match has_users(conn)? {
+            true => account_admin::page(conn, filter).map_err(|e| OpenError::Engine(e.to_string())),
+            false => Ok(Vec::new()),
+        })
+    }
+
+    /// The account named `names[0]`, failing that `names[1]`, in the same way.
+    pub fn read_account(
+        path: &Path,
+        names: &[String; 2],
+    ) -> Result<Option<Option<AccountDetails>>, OpenError> {
+        read_only(path, |conn| match has_users(conn)? {
+            true => {
+                account_admin::by_name(conn, names).map_err(|e| OpenError::Engine(e.to_string()))
+            }
+            false => Ok(None),
         })
     }
 
@@ -153,6 +179,11 @@ fn inspect(conn: &Connection) -> Result<Inspection, OpenError> {
         last_sign_in: last_sign_in(conn)?,
         schema,
     })
+}
+
+fn has_users(conn: &Connection) -> Result<bool, OpenError> {
+    schema::check(conn)?;
+    Ok(schema::has_table(conn, "users")?)
 }
 
 fn keys_of(conn: &Connection) -> Result<KeyRows, OpenError> {

@@ -17,7 +17,9 @@ impl Store {
     ) -> Result<Option<AccountRow>, StoreError> {
         self.read(move |conn| {
             conn.prepare_cached(
-                "SELECT id, username, password_hash FROM users
+                "SELECT id, username, password_hash,
+                     id IN (SELECT user_id FROM disabled_accounts) AS is_disabled
+                 FROM users
                  WHERE username IN (?1, ?2) ORDER BY username = ?1 DESC LIMIT 1",
             )?
             .query_row([exact, prepared], |row| Ok(read(row)))
@@ -59,7 +61,7 @@ impl Store {
 
     /// Writes the row of `auth_logs` and `last_login`, and replaces the account's
     /// hash unless that has changed meanwhile. False, with nothing written, when
-    /// another program has deleted the account.
+    /// the account was deleted or disabled since it was read.
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<bool, StoreError> {
         self.write(move |conn| write_sign_in(conn, &record)).await
     }
@@ -72,7 +74,8 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, Store
         .prepare_cached(
             "INSERT OR ABORT INTO auth_logs (request_ip, request_timestamp, user_id)
              SELECT ?, datetime(?, 'unixepoch'), id
-             FROM users WHERE id = ? AND CAST(username AS TEXT) = ?",
+             FROM users WHERE id = ? AND CAST(username AS TEXT) = ?
+                 AND id NOT IN (SELECT user_id FROM disabled_accounts)",
         )?
         .execute(params![client, at, id, record.username])?;
     if logged == 0 {
@@ -107,6 +110,7 @@ fn read(row: &Row<'_>) -> Result<AccountRow, StoreError> {
         username,
         // No password matches an empty hash; the caller logs it.
         password_hash: text(row, "password_hash", id)?.unwrap_or_default(),
+        is_disabled: row.get("is_disabled")?,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The statements, a file for each table or two. Columns are read by name.
 
+pub(super) mod account_admin;
 mod accounts;
 pub(super) mod key_events;
 pub(super) mod keys;

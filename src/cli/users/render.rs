@@ -1,0 +1,196 @@
+//! Output of the `users` commands: tables for people, JSON for programs.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use crate::cli::terminal::{document, plain, table};
+use crate::clock::{Moment, UnixTime};
+use crate::domain::account_admin::{AccountDetails, hash_parameters, tokens_until};
+
+/// Moment and lifetime of tokens by which accounts are judged.
+pub struct Judged {
+    pub token_lifetime: Duration,
+    pub now: UnixTime,
+}
+
+/// `is_cut`: there is another page.
+pub fn list(accounts: &[AccountDetails], is_cut: bool, judged: &Judged, as_json: bool) -> String {
+    let next = accounts
+        .last()
+        .filter(|_| is_cut)
+        .map(|last| last.id.as_i64());
+    if as_json {
+        let users: Vec<_> = accounts.iter().map(|it| account_json(it, judged)).collect();
+        return document(&json!({ "users": users, "next_after": next }));
+    }
+    let rows = accounts.iter().map(|account| {
+        vec![
+            account.id.to_string(),
+            plain(&account.username),
+            account.email.as_deref().map_or("-".to_owned(), plain),
+            state(account).to_owned(),
+            time(account.registered),
+            time(account.last_sign_in),
+        ]
+    });
+    let header = [
+        "ID",
+        "NAME",
+        "E-MAIL",
+        "STATE",
+        "REGISTERED",
+        "LAST SIGN-IN",
+    ];
+    let mut text = table(&header, rows);
+    if let Some(next) = next {
+        text += &format!("There are more: --after {next}\n");
+    }
+    text
+}
+
+pub fn show(account: &AccountDetails, judged: &Judged, as_json: bool) -> String {
+    if as_json {
+        return document(&account_json(account, judged));
+    }
+    let state = match &account.disabled {
+        Some(it) => format!("disabled at {}: {}", it.at.rfc3339(), plain(&it.reason)),
+        None => state(account).to_owned(),
+    };
+    let hash = hash_parameters(account).unwrap_or_else(|| {
+        "UNREADABLE: nobody can sign in; `users reset` makes a new password".to_owned()
+    });
+    let tokens = tokens_until(account, judged.token_lifetime, judged.now);
+    let tokens = tokens.map_or("none".to_owned(), |until| {
+        format!("until {} at most", until.rfc3339())
+    });
+    [
+        ("Id", account.id.to_string()),
+        ("Name", plain(&account.username)),
+        (
+            "E-mail",
+            account.email.as_deref().map_or("-".to_owned(), plain),
+        ),
+        ("State", state),
+        ("Registered", time(account.registered)),
+        ("Last sign-in", time(account.last_sign_in)),
+        ("Password hash", hash),
+        ("Tokens alive", tokens),
+    ]
+    .iter()
+    .map(|(name, value)| format!("{name:13}  {value}\n"))
+    .collect()
+}
+
+/// `password`: the one to show, if it was generated.
+pub fn added(name: &str, password: Option<&SecretString>, as_json: bool) -> String {
+    if as_json {
+        return document(&with_password(json!({ "added": name }), password));
+    }
+    format!("Account {} is there.\n{}", plain(name), shown(password))
+}
+
+pub fn reset(
+    account: &AccountDetails,
+    password: Option<&SecretString>,
+    judged: &Judged,
+    as_json: bool,
+) -> String {
+    if as_json {
+        return document(&with_password(
+            changed_json(account, "reset", judged),
+            password,
+        ));
+    }
+    let still = match account.disabled {
+        Some(_) => "The account stays disabled.\n",
+        None => "",
+    };
+    format!(
+        "Account {} has a new password.\n{}{still}{}",
+        plain(&account.username),
+        shown(password),
+        tokens_live_on(account, judged)
+    )
+}
+
+/// `what`: disabled, or deleted.
+pub fn changed(account: &AccountDetails, what: &str, judged: &Judged, as_json: bool) -> String {
+    if as_json {
+        return document(&changed_json(account, what, judged));
+    }
+    format!(
+        "Account {} is {what}.\n{}",
+        plain(&account.username),
+        tokens_live_on(account, judged)
+    )
+}
+
+pub fn enabled(account: &AccountDetails, as_json: bool) -> String {
+    if as_json {
+        return document(&json!({ "enabled": account.username }));
+    }
+    format!("Account {} may sign in again.\n", plain(&account.username))
+}
+
+fn changed_json(account: &AccountDetails, what: &str, judged: &Judged) -> Value {
+    json!({
+        what: account.username,
+        "tokens_until": tokens(account, judged),
+    })
+}
+
+fn account_json(account: &AccountDetails, judged: &Judged) -> Value {
+    json!({
+        "id": account.id.as_i64(),
+        "username": account.username,
+        "email": account.email,
+        "state": state(account),
+        "disabled_at": account.disabled.as_ref().map(|it| Moment::from(it.at)),
+        "reason": account.disabled.as_ref().map(|it| &it.reason),
+        "registered_at": account.registered.map(Moment::from),
+        "last_sign_in_at": account.last_sign_in.map(Moment::from),
+        "password_hash": hash_parameters(account),
+        "tokens_until": tokens(account, judged),
+    })
+}
+
+fn tokens(account: &AccountDetails, judged: &Judged) -> Option<Moment> {
+    tokens_until(account, judged.token_lifetime, judged.now).map(Moment::from)
+}
+
+fn with_password(mut value: Value, password: Option<&SecretString>) -> Value {
+    if let Some(password) = password {
+        value["password"] = json!(password.expose_secret());
+    }
+    value
+}
+
+fn shown(password: Option<&SecretString>) -> String {
+    password.map_or(String::new(), |password| {
+        format!("Password, shown this once: {}\n", password.expose_secret())
+    })
+}
+
+fn tokens_live_on(account: &AccountDetails, judged: &Judged) -> String {
+    match tokens_until(account, judged.token_lifetime, judged.now) {
+        Some(until) => format!(
+            "Tokens that it was given stay good for up to {} (TOKEN_LIFETIME), until {} at most.\n",
+            humantime::format_duration(judged.token_lifetime),
+            until.rfc3339()
+        ),
+        None => "No token that it was given is good any more.\n".to_owned(),
+    }
+}
+
+fn state(account: &AccountDetails) -> &'static str {
+    match account.disabled {
+        Some(_) => "disabled",
+        None => "active",
+    }
+}
+
+fn time(at: Option<UnixTime>) -> String {
+    at.map_or("-".to_owned(), UnixTime::rfc3339)
+}

@@ -1,0 +1,151 @@
+//! Changes of accounts that operators ask for, on the database alone: sign-ins of
+//! running servers read it, so they follow at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::accounts::{Accounts, SignUpError};
+use super::names::{self, Email, Invalid, Username};
+use crate::clock::{Clock, UnixTime};
+use crate::crypto::password::{self, Costs, HashError, MAX_PASSWORD_LEN, PasswordHasher};
+use crate::store::{AccountChange, Store, StoreError};
+pub use crate::store::{AccountDetails, AccountFilter, AccountId, Disabled};
+
+/// Operators' changes of the accounts in one database.
+pub struct AccountOperations {
+    pub store: Store,
+    pub costs: Costs,
+    pub clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    #[error("there is no account of this name; `users list` shows all")]
+    Unknown,
+    #[error("the account is disabled already")]
+    IsDisabled,
+    #[error("the account is not disabled")]
+    IsEnabled,
+    #[error(transparent)]
+    SignUp(#[from] SignUpError),
+    #[error("the password was not hashed: {0}")]
+    Hash(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<HashError> for AccountError {
+    fn from(error: HashError) -> Self {
+        Self::Hash(error.to_string())
+    }
+}
+
+impl AccountOperations {
+    /// Makes an account and returns its password, a generated one if none is given.
+    pub async fn add(
+        &self,
+        name: Username,
+        email: Option<Email>,
+        password: Option<SecretString>,
+    ) -> Result<SecretString, AccountError> {
+        let password = or_generated(password)?;
+        let accounts = Accounts {
+            store: self.store.clone(),
+            hasher: self.hasher()?,
+        };
+        let now = self.clock.now();
+        accounts.add(name, email, password.clone(), now).await?;
+        Ok(password)
+    }
+
+    /// Replaces the password, by a generated one if none is given. Returns it.
+    pub async fn reset(
+        &self,
+        name: &str,
+        password: Option<SecretString>,
+    ) -> Result<(AccountDetails, SecretString), AccountError> {
+        let password = or_generated(password)?;
+        let hash = self.hasher()?.hash(0, password.clone()).await?;
+        let account = self.change(name, AccountChange::SetHash(hash)).await?;
+        Ok((account, password))
+    }
+
+    /// A disabled account signs in as an unknown one does.
+    pub async fn disable(
+        &self,
+        name: &str,
+        reason: String,
+    ) -> Result<AccountDetails, AccountError> {
+        self.change(name, AccountChange::Disable { reason }).await
+    }
+
+    pub async fn enable(&self, name: &str) -> Result<AccountDetails, AccountError> {
+        self.change(name, AccountChange::Enable).await
+    }
+
+    /// Its rows of `auth_logs` stay, without the account.
+    pub async fn delete(&self, name: &str) -> Result<AccountDetails, AccountError> {
+        self.change(name, AccountChange::Delete).await
+    }
+
+    async fn change(
+        &self,
+        name: &str,
+        change: AccountChange,
+    ) -> Result<AccountDetails, AccountError> {
+        let names = names::lookup_forms(name.to_owned());
+        self.store
+            .change_account(names, change, &self.clock, check)
+            .await
+    }
+
+    fn hasher(&self) -> Result<PasswordHasher, AccountError> {
+        PasswordHasher::start(self.costs, 1).map_err(|e| AccountError::Hash(e.to_string()))
+    }
+}
+
+/// The account, if it may be changed so.
+fn check(
+    found: Option<AccountDetails>,
+    change: &AccountChange,
+) -> Result<AccountDetails, AccountError> {
+    let account = found.ok_or(AccountError::Unknown)?;
+    match (change, &account.disabled) {
+        (AccountChange::Disable { .. }, Some(_)) => Err(AccountError::IsDisabled),
+        (AccountChange::Enable, None) => Err(AccountError::IsEnabled),
+        _ => Ok(account),
+    }
+}
+
+fn or_generated(password: Option<SecretString>) -> Result<SecretString, HashError> {
+    password
+        .or_else(password::generate)
+        .ok_or(HashError::Failed)
+}
+
+/// Checks a password that an operator chose.
+pub fn check_password(password: SecretString) -> Result<SecretString, Invalid> {
+    match password.expose_secret().len() {
+        0 => Err(Invalid("the password is empty")),
+        1..=MAX_PASSWORD_LEN => Ok(password),
+        _ => Err(Invalid("the password is longer than 1024 bytes")),
+    }
+}
+
+/// Time at which the last token has expired that the account can have; `None` when
+/// none is alive.
+pub fn tokens_until(
+    account: &AccountDetails,
+    token_lifetime: Duration,
+    now: UnixTime,
+) -> Option<UnixTime> {
+    let until = account.last_sign_in? + token_lifetime;
+    (until > now).then_some(until)
+}
+
+/// Algorithm and parameters of a stored hash; `None` when no password can match it.
+pub fn hash_parameters(account: &AccountDetails) -> Option<String> {
+    password::describe(&account.password_hash)
+}

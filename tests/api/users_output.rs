@@ -1,0 +1,146 @@
+//! What the `users` commands print.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use jwks_server::cli::users::render::*;
+use jwks_server::clock::{Moment, UnixTime};
+use jwks_server::domain::account_admin::{AccountDetails, AccountId, Disabled};
+use serde_json::{Value, json};
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+const JUDGED: Judged = Judged {
+    token_lifetime: Duration::from_secs(3600),
+    now: NOW,
+};
+
+fn accounts() -> [AccountDetails; 2] {
+    let secs = Duration::from_secs;
+    let alice = AccountDetails {
+        id: AccountId::from_row(1),
+        username: "alice".to_owned(),
+        email: Some("alice@example.com".to_owned()),
+        password_hash: "$argon2id$v=19$m=65536,t=3,p=2$c29tZXNhbHRzb21lc2FsdA$WeUbGcYNQJQYEQwLQQkvMMuaCFKAYZcDhaW6fMoHlNM".to_owned(),
+        registered: Some(NOW - secs(86_400)),
+        last_sign_in: Some(NOW - secs(60)),
+        disabled: None,
+    };
+    let odd = AccountDetails {
+        id: AccountId::from_row(7),
+        username: "\u{1b}[31mbob\u{202e}".to_owned(),
+        email: None,
+        password_hash: "hunter2".to_owned(),
+        registered: None,
+        last_sign_in: Some(NOW - secs(3600)),
+        disabled: Some(Disabled {
+            at: NOW - secs(5),
+            reason: "left".to_owned(),
+        }),
+    };
+    [alice, odd]
+}
+
+#[test]
+fn accounts_are_listed_in_a_table_and_the_next_page_is_named() {
+    assert_snapshot!(list(&accounts(), true, &JUDGED, false), @r#"
+    ID  NAME                   E-MAIL             STATE     REGISTERED            LAST SIGN-IN
+    1   alice                  alice@example.com  active    2027-01-14T08:00:00Z  2027-01-15T07:59:00Z
+    7   \u{1b}[31mbob\u{202e}  -                  disabled  -                     2027-01-15T07:00:00Z
+    There are more: --after 7
+    "#);
+    assert!(!list(&accounts(), false, &JUDGED, false).contains("--after"));
+}
+
+#[test]
+fn accounts_are_listed_in_json() {
+    let listed: Value = serde_json::from_str(&list(&accounts(), true, &JUDGED, true)).unwrap();
+    assert_eq!(listed["next_after"], 7);
+    assert_eq!(
+        listed["users"][0]["password_hash"],
+        "argon2id m=65536,t=3,p=2"
+    );
+    let odd = json!({
+        "id": 7,
+        "username": "\u{1b}[31mbob\u{202e}",
+        "email": null,
+        "state": "disabled",
+        "disabled_at": Moment::from(NOW - Duration::from_secs(5)),
+        "reason": "left",
+        "registered_at": null,
+        "last_sign_in_at": Moment::from(NOW - Duration::from_secs(3600)),
+        "password_hash": null,
+        "tokens_until": null,
+    });
+    assert_eq!(listed["users"][1], odd);
+}
+
+#[test]
+fn one_account_is_shown_with_the_tokens_that_may_be_alive() {
+    let [alice, odd] = accounts();
+    assert_snapshot!(show(&alice, &JUDGED, false), @"
+    Id             1
+    Name           alice
+    E-mail         alice@example.com
+    State          active
+    Registered     2027-01-14T08:00:00Z
+    Last sign-in   2027-01-15T07:59:00Z
+    Password hash  argon2id m=65536,t=3,p=2
+    Tokens alive   until 2027-01-15T08:59:00Z at most
+    ");
+    assert_snapshot!(show(&odd, &JUDGED, false), @r#"
+    Id             7
+    Name           \u{1b}[31mbob\u{202e}
+    E-mail         -
+    State          disabled at 2027-01-15T07:59:55Z: left
+    Registered     -
+    Last sign-in   2027-01-15T07:00:00Z
+    Password hash  UNREADABLE: nobody can sign in; `users reset` makes a new password
+    Tokens alive   none
+    "#);
+    assert!(show(&alice, &JUDGED, true).contains("2027-01-15T08:59:00Z"));
+}
+
+#[test]
+fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_generated() {
+    let [alice, odd] = accounts();
+    let password = "secret".to_owned().into();
+    assert_snapshot!(added("carol", Some(&password), false), @"
+    Account carol is there.
+    Password, shown this once: secret
+    ");
+    assert_snapshot!(added("carol", None, true), @r#"
+    {
+      "added": "carol"
+    }
+    "#);
+    assert_snapshot!(reset(&odd, Some(&password), &JUDGED, false), @r#"
+    Account \u{1b}[31mbob\u{202e} has a new password.
+    Password, shown this once: secret
+    The account stays disabled.
+    No token that it was given is good any more.
+    "#);
+    assert_snapshot!(reset(&alice, Some(&password), &JUDGED, true), @r#"
+    {
+      "password": "secret",
+      "reset": "alice",
+      "tokens_until": {
+        "epoch": 1800003540,
+        "time": "2027-01-15T08:59:00Z"
+      }
+    }
+    "#);
+    assert_snapshot!(changed(&alice, "disabled", &JUDGED, false), @"
+    Account alice is disabled.
+    Tokens that it was given stay good for up to 1h (TOKEN_LIFETIME), until 2027-01-15T08:59:00Z at most.
+    ");
+    assert_snapshot!(changed(&alice, "deleted", &JUDGED, true), @r#"
+    {
+      "deleted": "alice",
+      "tokens_until": {
+        "epoch": 1800003540,
+        "time": "2027-01-15T08:59:00Z"
+      }
+    }
+    "#);
+    assert_snapshot!(enabled(&odd, false), @r#"Account \u{1b}[31mbob\u{202e} may sign in again."#);
+}

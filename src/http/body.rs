@@ -15,6 +15,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::error::ApiError;
+use super::server::Evicted;
 
 /// Largest body, bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
@@ -109,8 +110,10 @@ pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
 async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|_| ApiError::BadRequest("the body did not arrive whole".into()))?;
+        let frame = frame.map_err(|e| match e.into_inner().downcast::<Evicted>() {
+            Ok(evicted) => ApiError::busy(evicted.to_string()),
+            Err(_) => ApiError::BadRequest("the body did not arrive whole".into()),
+        })?;
         let piece = frame.data_ref().map_or(&[][..], |piece| piece);
         if whole.len() + piece.len() > MAX_BODY {
             return Err(ApiError::TooLarge(MAX_BODY));

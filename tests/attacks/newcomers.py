@@ -1,4 +1,4 @@
-"""Nobody shuts others out: 10,000 connections of one address in any state, and newcomers."""
+"""Nobody shuts others out: 10,000 connections of one address in any state, all places for bodies, and newcomers."""
 
 import threading
 import time
@@ -53,7 +53,65 @@ def newcomers(server):
     return slowest
 
 
+def unfinished(server, client, forwarded):
+    """640 connections of a client, each with a body of its own that does not end."""
+    head = f"POST /register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{forwarded}Content-Length: 99\r\n\r\n{{"
+    members = []
+    for _ in range(640):
+        members.append(wire.connect(server.port, client))
+        members[-1].setblocking(False)
+        members[-1].send(head.encode())
+    return members
+
+
+def bodies(report):
+    """Two clients hold all places for bodies, directly or behind a trusted proxy; a newcomer has a whole small one."""
+    proxy, others = "127.0.0.9", {"two addresses": ("127.0.7.1", "127.0.7.2"), "two behind a proxy": ("127.0.0.9",) * 2}
+    for what, clients in others.items():
+        with Victim(APP_ENV="production", TRUSTED_PROXIES=proxy) as server:
+            members = []
+            for n, client in enumerate(clients):
+                members += unfinished(server, client, f"X-Forwarded-For: 192.0.2.{n}\r\n" if client == proxy else "")
+            # Those who came before are in by then.
+            wire.Http1(server.port).ask("GET", "/healthz")
+            slowest, statuses = 0, []
+            for n, client in enumerate(("127.0.8.1", "127.0.8.2", proxy)):
+                began = time.monotonic()
+                body = f'{{"username":"newcomer{n}","email":"newcomer{n}@example.com"}}'.encode()
+                headers = [wire.JSON] + [("X-Forwarded-For", "192.0.2.99")] * (client == proxy)
+                answer = wire.Http1(server.port, client).ask("POST", "/register", *headers, body=body)
+                statuses.append(answer and answer.status)
+                slowest = max(slowest, time.monotonic() - began)
+            told = f"newcomers' sign-ups {statuses}, slowest {slowest:.3f} s, {sum(map(is_alive, members))} held"
+            report.hold(f"all bodies, {what}", told, statuses == [201] * 3 and slowest <= 1)
+            close_all(members)
+
+
+def fresh(report):
+    """Two addresses hold all connections and ask on them again and again; one of a third must stay, idle for longest."""
+    with Victim(APP_ENV="production") as server:
+        kept = wire.Http1(server.port, "127.0.6.1")
+        kept.ask("GET", "/healthz")
+        members, is_over = [], threading.Event()
+        for n in range(2400):
+            members.append(wire.connect(server.port, f"127.0.7.{1 + n % 2}"))
+            members[-1].setblocking(False)
+            members[-1].send(ASK)
+        threading.Thread(target=again, args=(members, ASK, is_over, 1), daemon=True).start()
+        other = newcomers(server)[0]
+        try:
+            answer = kept.ask("GET", "/healthz")
+        except ConnectionError:
+            answer = None
+        told = f"the one that is idle for longest: {answer and answer.status}, a newcomer {other:.3f} s"
+        report.hold("two addresses with fresh connections", told, answer and answer.status == 200 and other <= 1)
+        is_over.set()
+        close_all(members)
+
+
 def run(report, is_long):
+    bodies(report)
+    fresh(report)
     with Victim(APP_ENV="production") as server:
         for state, raw in STATES.items():
             members = []

@@ -145,7 +145,7 @@ async def idle(service: Service, figures: Figures) -> None:
 
 
 async def slow(service: Service, figures: Figures) -> None:
-    """800 that send a byte a second, half of them heads and half bodies: less than the share of an address."""
+    """800 that send a byte a second, half of them heads and half bodies: fewer than the service holds."""
     async with Others(service) as others:
         await asyncio.sleep(QUIET)
         others.judge(figures, "before")

@@ -132,6 +132,10 @@ fn a_request_that_rfc_9112_forbids_is_refused_with_a_reason() {
     for (head, status) in [
         ("HTTP/1.1\r\n", 400),
         ("HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400),
+        (
+            "HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n",
+            400,
+        ),
         ("HTTP/1.1\r\nHost: a b\r\n", 400),
         ("HTTP/1.1\r\nHost: u@x\r\n", 400),
         ("HTTP/1.1\r\nHost: x/y\r\n", 400),
@@ -181,6 +185,21 @@ fn a_connection_goes_on_after_a_refusal_with_a_body() {
         );
         assert_eq!(reply.header("connection"), "", "{n}");
     }
+}
+
+#[test]
+fn what_follows_on_a_kept_connection_of_http_1_0_is_refused_with_a_reason_too() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let mut connection = Connection::open(server.addr);
+    let first = b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    connection.write(&[&first[..], b"nonsense\r\n\r\n"].concat());
+    assert_eq!(connection.read_reply("GET").status, 200);
+    let reply = connection.read_reply("GET");
+    assert_eq!(reply.status, 400);
+    assert!(reply.json()["error"].is_string());
+    assert_eq!(reply.header("connection"), "close");
+    assert!(connection.read_to_end().is_empty());
 }
 
 #[test]

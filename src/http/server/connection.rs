@@ -122,7 +122,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
 
-    use super::super::permits::{HEADER_TIMEOUT, IDLE};
+    use super::super::activity::{HEADER_TIMEOUT, IDLE};
     use super::*;
     use crate::clock::SystemClock;
 

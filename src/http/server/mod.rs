@@ -1,5 +1,6 @@
 //! Accepts connections within a bound, and drains them at the stop.
 
+mod activity;
 mod connection;
 mod date;
 mod permits;
@@ -15,17 +16,23 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::{ClientAddr, Peer, TrustedProxies};
 use super::service::Service;
 use crate::clock::Clock;
-use permits::{Activity, Bodies, Permits, SLACK};
+use activity::Activity;
+use permits::{Permits, SLACK};
 use request::Connection;
+pub(super) use request::Evicted;
 
 /// Connections at once, as far as the limit of open files allows.
 const MAX_CONNECTIONS: usize = 2048;
+/// Requests at once whose bodies may be awaited: each may take 16 KiB of memory for
+/// its body, and as much again for what it came in.
+const MAX_BODIES: usize = 1024;
 /// Open files that are kept for the database, the log and the listeners.
 const RESERVED_FILES: u64 = 48;
 /// Time for requests that are under way when the service stops. Supervisors kill after
@@ -45,7 +52,7 @@ pub async fn serve(
 ) {
     let server = Arc::new(Server {
         permits: Permits::new(max_connections()),
-        bodies: Bodies::default(),
+        bodies: Permits::new(MAX_BODIES),
         protocol: connection::protocol_settings(),
         proxies,
         clock,
@@ -73,8 +80,8 @@ pub async fn serve(
 
 /// State that all connections share.
 struct Server {
-    permits: Permits,
-    bodies: Bodies,
+    permits: Permits<Arc<Activity>>,
+    bodies: Permits<oneshot::Sender<()>>,
     protocol: auto::Builder<TokioExecutor>,
     proxies: Arc<TrustedProxies>,
     clock: Arc<dyn Clock>,
@@ -108,10 +115,9 @@ impl Server {
             let _ = stream.set_nodelay(true);
             let peer = Peer(addr.ip());
             let address = ClientAddr(peer.0.to_canonical());
-            let client = (!self.proxies.trusts(address.0)).then(|| address.key());
-            let activity = Arc::new(Activity::new(client, self.drain.child_token()));
-            let permit = self.permits.admit(&activity).await;
-            let server = Arc::clone(&self);
+            let owner = (!self.proxies.trusts(address.0)).then(|| address.key());
+            let activity = Arc::new(Activity::new(self.drain.child_token()));
+            let permit = self.permits.admit(owner, Arc::clone(&activity)).await;
             let shared = Connection {
                 server: Arc::clone(&self),
                 service: service.clone(),
@@ -119,8 +125,9 @@ impl Server {
                 activity,
             };
             connections.spawn(async move {
+                // Released also when the connection panics.
+                let _permit = permit;
                 connection::run(stream, shared).await;
-                server.permits.release(permit);
             });
         }
     }

@@ -18,8 +18,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 
 use super::Server;
+use super::activity::Activity;
 use super::date::date;
-use super::permits::{Activity, BodyPermit};
+use super::permits::Permit;
 use crate::http::client::Peer;
 use crate::http::error::ApiError;
 use crate::http::service::Service;
@@ -72,11 +73,11 @@ pub(super) async fn answer(
         (service.refuse(peer, &request, error), false)
     } else if !has_body {
         (service.call(peer, request).await?, true)
-    } else if let Some(permit) = server.bodies.admit(activity) {
-        with_body(service, peer, request, permit).await?
     } else {
-        let busy = ApiError::busy("too many requests are being received at the moment");
-        (service.refuse(peer, &request, busy), false)
+        let (sender, evicted) = oneshot::channel();
+        let client = server.proxies.client(peer, request.headers()).key();
+        let permit = server.bodies.admit(Some(client), sender).await;
+        with_body(service, peer, request, (permit, evicted)).await?
     };
     if let StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED = response.status() {
         // axum says 0; a 204 must have none, and a 304 only that of the 200 (RFC 9110
@@ -149,7 +150,8 @@ async fn with_body(
     let waits = request.headers().contains_key(header::EXPECT);
     let (return_to, returned) = oneshot::channel();
     let request = without_unused(request).map(|body| ReturnedBody {
-        inner: Some((body, permit)),
+        inner: Some(body),
+        permit: Some(permit),
         is_begun: false,
         return_to: Some(return_to),
     });
@@ -160,7 +162,7 @@ async fn with_body(
         Ok(_) if is_http2 => true,
         // To read on would send 100 Continue (RFC 9110 section 10.1.1).
         Ok((_, is_begun)) if waits && !is_begun => false,
-        Ok((inner, _)) => discard(inner).await,
+        Ok((body, _)) => discard(body).await,
         // It was read to its end, or broke off.
         Err(_) => true,
     };
@@ -185,10 +187,9 @@ fn without_unused(mut request: Request<Incoming>) -> Request<Incoming> {
 }
 
 /// Reads and drops the rest, within bounds; true when that was all. Many clients send
-/// the whole body before they read the response. The permit is released first: nothing
-/// is kept of what is dropped, and a client must not hold permits by refused requests.
-async fn discard((mut body, permit): BodyWithPermit) -> bool {
-    drop(permit);
+/// the whole body before they read the response. No permit is held meanwhile: nothing
+/// is kept of what is dropped.
+async fn discard(mut body: Incoming) -> bool {
     let rest = async {
         let mut left = MAX_DISCARDED;
         while let Some(frame) = body.frame().await {
@@ -206,53 +207,68 @@ async fn discard((mut body, permit): BodyWithPermit) -> bool {
         .unwrap_or(false)
 }
 
-type BodyWithPermit = (Incoming, BodyPermit);
+/// With the end of its sender when the permit is taken away.
+type BodyPermit = (Permit<oneshot::Sender<()>>, oneshot::Receiver<()>);
+
+/// Error of a body whose permit is taken away for another's.
+#[derive(Debug, thiserror::Error)]
+#[error("too many requests are being received at the moment")]
+pub(in crate::http) struct Evicted;
 
 /// A body that comes back when the service drops it unread.
 struct ReturnedBody {
     /// None once it has ended.
-    inner: Option<BodyWithPermit>,
+    inner: Option<Incoming>,
+    /// None also once it is evicted.
+    permit: Option<BodyPermit>,
     is_begun: bool,
-    return_to: Option<oneshot::Sender<(BodyWithPermit, bool)>>,
+    return_to: Option<oneshot::Sender<(Incoming, bool)>>,
 }
 
 impl Body for ReturnedBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = axum::BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         self.is_begun = true;
-        let Some((body, _)) = &mut self.inner else {
+        let Some(body) = &mut self.inner else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            self.inner = None;
+        let frame = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(frame) = frame {
+            if !matches!(frame, Some(Ok(_))) {
+                self.inner = None;
+                self.permit = None;
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        Poll::Ready(frame)
+        if let Some((_, evicted)) = &mut self.permit {
+            let _ = ready!(Pin::new(evicted).poll(cx));
+            self.permit = None;
+        }
+        Poll::Ready(Some(Err(Evicted.into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner
-            .as_ref()
-            .is_none_or(|(body, _)| body.is_end_stream())
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         let inner = self.inner.as_ref();
-        inner.map_or_else(SizeHint::default, |(body, _)| body.size_hint())
+        inner.map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
 impl Drop for ReturnedBody {
     fn drop(&mut self) {
-        if let (Some(inner), Some(return_to)) = (self.inner.take(), self.return_to.take())
-            && !inner.0.is_end_stream()
+        self.permit = None;
+        if let (Some(body), Some(return_to)) = (self.inner.take(), self.return_to.take())
+            && !body.is_end_stream()
         {
-            let _ = return_to.send((inner, self.is_begun));
+            let _ = return_to.send((body, self.is_begun));
         }
     }
 }

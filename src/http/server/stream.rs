@@ -12,14 +12,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::activity::Activity;
 use super::date::date;
-use super::permits::Activity;
 use crate::clock::Clock;
 use crate::http::error::HEADER_SECTION_TOO_LARGE;
 
-/// End of the answers that hyper gives to what it cannot parse, byte for byte. With
-/// other bytes the tests of refusals in `tests/process/connections.rs` fail.
-const HYPER_ERROR_END: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// End of the answers that hyper gives to what it cannot parse, byte for byte: behind the
+/// status line and, but for HTTP/1.0, [`CLOSE`]. With other bytes the tests of refusals
+/// in `tests/process/connections.rs` fail.
+const HYPER_ERROR_END: &[u8] = b"\r\ncontent-length: 0\r\n\r\n";
+const CLOSE: &[u8] = b"\r\nconnection: close";
 /// Bounds on reading from a client that is still sending when its connection is
 /// closed: closing with unread bytes resets it, and the client may never see the answer.
 const LINGER: Duration = Duration::from_secs(5);
@@ -85,6 +87,17 @@ impl Stream {
     }
 }
 
+/// Start of an answer of hyper's own at the end of `buf`.
+fn hyper_error(buf: &[u8]) -> Option<usize> {
+    let before = buf.strip_suffix(HYPER_ERROR_END)?;
+    let before = before.strip_suffix(CLOSE).unwrap_or(before);
+    let version = b"HTTP/1.";
+    let mut parts = before.windows(version.len());
+    let at = parts.rposition(|part| part == version)?;
+    // Answers of the service's have more fields.
+    (!before[at..].contains(&b'\r')).then_some(at)
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -104,15 +117,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Some(before) = buf.strip_suffix(HYPER_ERROR_END) else {
+        let Some(at) = hyper_error(buf) else {
             return Pin::new(&mut self.tcp).poll_write(cx, buf);
         };
         // The answers to what was sent ahead come first.
-        let version = b"HTTP/1.1 ";
-        let at = before
-            .windows(version.len())
-            .rposition(|part| part == version);
-        if let Some(at @ 1..) = at {
+        if at > 0 {
             return Pin::new(&mut self.tcp).poll_write(cx, &buf[..at]);
         }
         let mut rest = match self.refusal.take() {

@@ -1,5 +1,6 @@
 //! The command line: its arguments, and a file for each command.
 
+mod backup;
 mod doctor;
 mod fetch;
 mod init;
@@ -70,6 +71,8 @@ enum Command {
     /// List and change accounts; a running server follows at once
     #[command(subcommand)]
     Users(users::UsersCommand),
+    /// Copy the database, which may be in use, to a new file, and verify the copy
+    Backup(backup::BackupArgs),
     /// Verify a token against a key set and show the result of each step
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Keygen => keygen::run(),
         Command::Keys(command) => keys::run(command, env_file),
         Command::Users(command) => users::run(command, env_file),
+        Command::Backup(args) => backup::run(&args, env_file),
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
         Command::Trial(args) => trial::run(&args),

@@ -15,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::trial::report::{Known, Report, line};
 use crate::trial::{
     Bound, Case, Codes, Forge, Grade, Judge, KEY_SET, Outcome, Place, Stage, TIMEOUT, Target,
-    Trial, TrialError, cases,
+    Trial, TrialError, cases, most_tokens,
 };
 
 /// Port of the issuer, unless --listen gives another or a command is told of it.
@@ -195,7 +195,7 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
             chosen.len(),
             2 + chosen
                 .iter()
-                .map(|case| case.most_tokens(args.within))
+                .map(|case| most_tokens(case, args.within))
                 .sum::<usize>(),
             TIMEOUT.as_secs(),
             forge.issuer(),

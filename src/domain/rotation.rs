@@ -168,7 +168,7 @@ impl Rotation {
     /// `next`, as after a suspend.
     ///
     /// One thread sleeps and reads: through the runtime each check woke four. It checks
-    /// the disk too, which may fill up long before the next tick.
+    /// disk and schema too, which may be changed long before the next tick.
     async fn until_changed(&self, mut last: UnixTime, next: UnixTime) {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let (heartbeat, seen_change) = (Arc::clone(&self.heartbeat), self.seen_change);
@@ -182,6 +182,7 @@ impl Rotation {
                 }
                 last = now;
                 store.check_room_here();
+                let _ = store.check_schema_here();
                 // The next tick reports a database that does not answer.
                 if let Ok(counter) = store.change_counter_here()
                     && counter != seen_change

@@ -2,12 +2,9 @@
 //! or a signature that `forge` does not know.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use super::walks::Walk;
 
 const TOKENS: &str = include_str!("tokens.json");
 const SETS: &str = include_str!("sets.json");
@@ -118,6 +115,15 @@ pub(super) struct Set {
     pub(super) delay: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Walk {
+    Flood,
+    Outage,
+    Rotation,
+    Emergency,
+}
+
 const fn ok() -> u16 {
     200
 }
@@ -130,11 +136,6 @@ impl Case {
     /// True when it is about `aud`, which good tokens must have then.
     pub fn needs_audience(&self) -> bool {
         self.needs_audience
-    }
-
-    /// Tokens that are sent for it at most, good ones among them.
-    pub fn most_tokens(&self, within: Duration) -> usize {
-        self.walk.map_or(3, |walk| walk.most_tokens(within))
     }
 
     pub const fn stage(&self) -> Stage {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::TrialError;
 use super::cases::{Case, Patch, Set};
-use super::issuer::Page;
+use super::page::Page;
 use crate::clock::UnixTime;
 use crate::crypto::forgery::{certificate, encrypted, hmac_sha256, pem, pkcs1, sign_as, spki};
 use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -16,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::TrialError;
 use super::forge::Forge;
+use super::page::Page;
 
 pub const KEY_SET: &str = "/.well-known/jwks.json";
 
@@ -32,34 +32,6 @@ pub struct Bound {
 pub struct Issuer {
     served: Arc<Served>,
     _runtime: Runtime,
-}
-
-/// Answer to a request for the key set.
-#[derive(Clone, Default)]
-pub(super) struct Page {
-    pub(super) status: u16,
-    pub(super) content_type: String,
-    pub(super) location: Option<String>,
-    pub(super) delay: Duration,
-    pub(super) body: String,
-}
-
-impl Page {
-    pub(super) fn json(body: String) -> Self {
-        Self {
-            status: 200,
-            content_type: "application/json".to_owned(),
-            body,
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn unavailable() -> Self {
-        Self {
-            status: 503,
-            ..Self::default()
-        }
-    }
 }
 
 #[derive(Default)]

@@ -7,6 +7,7 @@ mod forge;
 mod formats;
 mod issuer;
 mod judge;
+mod page;
 pub mod report;
 mod target;
 mod walks;
@@ -21,11 +22,12 @@ pub use forge::Forge;
 pub use issuer::{Bound, Issuer, KEY_SET};
 pub use judge::{Codes, Judge, Verdict};
 pub use target::{Place, TIMEOUT, Target};
+pub use walks::most_tokens;
 
 use crate::clock::Clock;
 use crate::crypto::rsa::{KeyError, SigningError};
 use cases::{Expected, Set};
-use issuer::Page;
+use page::Page;
 use target::Answer;
 
 /// Longest wait for a verifier that is not reached yet: it may start after its issuer.

@@ -4,10 +4,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
-use super::cases::Case;
-use super::issuer::Page;
+use super::cases::{Case, Walk};
+use super::page::Page;
 use super::{Outcome, Trial, TrialError, Verdict, outcome};
 use crate::clock::Clock;
 
@@ -22,27 +20,17 @@ const PACE: Duration = Duration::from_millis(500);
 const OLD: &str = "RS256";
 const NEW: &str = "second";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Walk {
-    Flood,
-    Outage,
-    Rotation,
-    Emergency,
-}
-
-impl Walk {
-    /// Tokens that it sends at most.
-    pub(super) fn most_tokens(self, within: Duration) -> usize {
-        let paces = |time: Duration| {
-            let paces = time.as_millis().div_ceil(PACE.as_millis()) + 1;
-            usize::try_from(paces).unwrap_or(usize::MAX)
-        };
-        match self {
-            Self::Flood => FLOOD + 2,
-            Self::Outage => 1 + paces(OUTAGE) + paces(within),
-            Self::Rotation | Self::Emergency => 1 + 2 * paces(within),
-        }
+/// Tokens that a case sends at most, good ones among them.
+pub fn most_tokens(case: &Case, within: Duration) -> usize {
+    let paces = |time: Duration| {
+        let paces = time.as_millis().div_ceil(PACE.as_millis()) + 1;
+        usize::try_from(paces).unwrap_or(usize::MAX)
+    };
+    match case.walk {
+        None => 3,
+        Some(Walk::Flood) => FLOOD + 2,
+        Some(Walk::Outage) => 1 + paces(OUTAGE) + paces(within),
+        Some(Walk::Rotation | Walk::Emergency) => 1 + 2 * paces(within),
     }
 }
 

@@ -34,6 +34,7 @@ async fn nothing_more_is_answered_from_a_file_that_was_moved_even_when_it_comes_
         // The key set is in memory.
         assert_eq!(app.key_set().await.text(), set);
     }
+    assert_eq!(app.rows("SELECT username FROM users"), ["alice"]);
     // Either of a read and a write has the service end.
     app.store.ended().await;
 }

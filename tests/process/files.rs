@@ -165,6 +165,21 @@ fn what_another_program_planted_in_the_schema_is_refused_by_name() {
 }
 
 #[test]
+fn a_trigger_that_is_planted_while_the_service_runs_ends_it() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    server.wait_for_log("a new expired key is in the database");
+    let table = "CREATE TABLE of_another_program (a)";
+    sql(dir.path()).execute_batch(table).unwrap();
+    let trigger = "CREATE TRIGGER steal AFTER INSERT ON auth_logs BEGIN UPDATE users SET password_hash = ''; END";
+    sql(dir.path()).execute_batch(trigger).unwrap();
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("the trigger \"steal\""), "{log}");
+    assert!(refused(dir.path()).contains("the trigger \"steal\""));
+}
+
+#[test]
 fn a_damaged_record_of_migrations_is_one_line_and_reported_by_doctor() {
     for (change, what) in [
         (

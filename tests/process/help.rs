@@ -24,6 +24,7 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         "users disable",
         "users enable",
         "users delete",
+        "backup",
         "verify",
         "doctor",
         "trial",

@@ -6,6 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
 use rusqlite::params;
 use serde_json::Value;
@@ -30,12 +31,14 @@ fn used(env: &str) -> TempDir {
     dir
 }
 
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+/// Bytes and time of the last change of each file.
+fn contents(dir: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
     let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
     entries
         .map(|entry| {
             let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
+            let changed = entry.metadata().unwrap().modified().unwrap();
+            (name, (fs::read(entry.path()).unwrap(), changed))
         })
         .collect()
 }
@@ -67,6 +70,19 @@ fn every_row_is_listed_also_one_that_cannot_be_read() {
     let listed: Value = serde_json::from_str(&json).unwrap();
     let keys = listed["keys"].as_array().unwrap();
     assert!(keys.iter().any(|key| key["kid"] == "9"), "{json}");
+}
+
+#[test]
+fn fr_58_a_row_of_the_wrong_type_is_counted_by_a_reencryption_which_fails() {
+    let dir = used("");
+    let row = "INSERT INTO keys (kid, key, exp) SELECT 9, key, 'soon' FROM keys LIMIT 1";
+    sql(dir.path()).execute(row, []).unwrap();
+    let row = "INSERT INTO keys (kid, key, exp) VALUES (10, 5, 4000000000)";
+    sql(dir.path()).execute(row, []).unwrap();
+    let done = output(dir.path(), &["keys", "reencrypt", "--json"]);
+    assert_eq!(done.status.code(), Some(1));
+    let counts: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(counts["unreadable"], 2, "{counts}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod backup;
 mod clear_keys;
 mod client;
 mod connections;

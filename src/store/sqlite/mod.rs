@@ -2,6 +2,7 @@
 //! of the read pool is a transaction, a write is a savepoint in a transaction of the
 //! writer connection, which up to 64 writes share.
 
+mod backup;
 mod connection;
 mod inspect;
 mod schema;

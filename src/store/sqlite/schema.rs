@@ -148,20 +148,23 @@ pub(super) fn check(conn: &Connection) -> Result<(), OpenError> {
     }
 }
 
+/// A trigger or view that another program planted: a trigger would run with each of
+/// our writes.
+pub(super) fn planted(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
+    conn.query_row(
+        "SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view') LIMIT 1",
+        [],
+        |row| {
+            let (kind, name) = (row.get(0)?, row.get(1)?);
+            Ok(OpenError::Planted { kind, name })
+        },
+    )
+    .optional()
+}
+
 fn unusable(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
-    // A trigger that another program planted would run with each of our writes.
-    let planted = conn
-        .query_row(
-            "SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view') LIMIT 1",
-            [],
-            |row| {
-                let (kind, name) = (row.get(0)?, row.get(1)?);
-                Ok(OpenError::Planted { kind, name })
-            },
-        )
-        .optional()?;
-    if planted.is_some() {
-        return Ok(planted);
+    if let Some(planted) = planted(conn)? {
+        return Ok(Some(planted));
     }
     if let Some(other) = other_columns(conn)? {
         return Ok(Some(other));

@@ -13,6 +13,7 @@ mod writer;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -36,6 +37,7 @@ pub struct Store {
     writer: Writer,
     probe: Arc<WriteProbe>,
     room: Arc<room::Room>,
+    schema_version: Arc<AtomicI64>,
 }
 
 impl Store {
@@ -73,6 +75,7 @@ impl Store {
             readers,
             probe: Arc::default(),
             room: Arc::default(),
+            schema_version: Arc::default(),
         })
     }
 
@@ -118,6 +121,23 @@ impl Store {
     ) -> Result<T, StoreError> {
         let found = self.readers.read_here(query);
         self.ended_if_replaced(self.files.check().and(found))
+    }
+
+    /// Ends the store when another program has planted a trigger or view while it was in
+    /// use. Blocks; costs a read of the header where the schema is as it was before.
+    pub fn check_schema_here(&self) -> Result<(), StoreError> {
+        let planted = self.read_here(|conn| {
+            let version = conn.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+            match self.schema_version.swap(version, Ordering::Relaxed) == version {
+                true => Ok(None),
+                false => Ok(schema::planted(conn)?),
+            }
+        })?;
+        if let Some(why) = planted {
+            tracing::error!("the database cannot be used any more, so the service stops: {why}");
+            self.writer.end();
+        }
+        Ok(())
     }
 
     fn ended_if_replaced<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {

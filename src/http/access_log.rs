@@ -11,7 +11,6 @@ use axum::response::Response;
 use super::client::{ClientAddr, Peer};
 use super::refusals::Note;
 use super::state::{AppState, SharedState};
-use super::{health, jwks};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
@@ -145,13 +144,6 @@ impl LoggedRequest {
         self.route.as_ref().map_or(OTHER, MatchedPath::as_str)
     }
 
-    /// True of routes that programs fetch all the time: a line at level info for
-    /// each good answer would drown the others.
-    fn is_polled(&self) -> bool {
-        let route = self.route();
-        route == health::ALIVE || route == health::READY || route.ends_with(jwks::PATH)
-    }
-
     fn answered(&mut self, status: StatusCode) {
         self.is_answered = true;
         let took = self.began.elapsed();
@@ -159,19 +151,22 @@ impl LoggedRequest {
         http.answered(self.route(), method(&self.method), status.as_u16(), took);
         let is_good = status.is_success() || status == StatusCode::NOT_MODIFIED;
         let status = status.as_u16();
-        if is_good && self.is_polled() {
+        // Programs fetch the public documents and probe all the time.
+        if is_good && self.method.is_safe() {
             line!(debug, self, took, "answered", status = status);
-        } else if !(400..500).contains(&status) {
-            line!(info, self, took, "answered", status = status);
+            return;
+        }
+        let refusals = &self.state.refusals;
+        // A quota bounds the tokens and accounts that are given.
+        let note = if is_good {
+            Note::Line(0)
         } else {
-            let refusals = &self.state.refusals;
-            match refusals.note(self.client, status, self.state.clock.monotonic()) {
-                Note::Line(0) => line!(info, self, took, "answered", status = status),
-                Note::Line(more) => {
-                    line!(info, self, took, "answered", status = status, more = more);
-                }
-                Note::Counted => {}
-            }
+            refusals.note(self.client, status, self.state.clock.monotonic())
+        };
+        match note {
+            Note::Line(0) => line!(info, self, took, "answered", status = status),
+            Note::Line(more) => line!(info, self, took, "answered", status = status, more = more),
+            Note::Counted => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Bounds the log lines of refusals. Of one client and in one second, one call over
-//! a quota has a line and twenty calls of missing paths or methods have; the others
-//! are counted, and the next line has their number.
+//! a quota has a line, and twenty with any other status have; the others are counted,
+//! and the next line has their number.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,12 +10,20 @@ use parking_lot::Mutex;
 use super::client::{ClientAddr, ClientKey};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Most entries. Refusals of further clients have a line each.
+/// Most entries. Refusals of further clients are counted together.
 const MAX_ENTRIES: usize = 10_000;
 
 /// Latest refusals by client and status.
 #[derive(Default)]
-pub struct Refusals(Mutex<HashMap<(ClientKey, u16), Recent>>);
+pub struct Refusals(Mutex<Latest>);
+
+#[derive(Default)]
+struct Latest {
+    entries: HashMap<(ClientKey, u16), Recent>,
+    /// Number of refusals that found no room among the entries.
+    without_entry: u64,
+    swept: Duration,
+}
 
 struct Recent {
     client: ClientAddr,
@@ -34,19 +42,20 @@ pub(super) enum Note {
 
 impl Refusals {
     pub(super) fn note(&self, client: ClientAddr, status: u16, now: Duration) -> Note {
-        let limit = match status {
-            429 => 1,
-            404 | 405 => 20,
-            _ => return Note::Line(0),
-        };
-        let mut entries = self.0.lock();
-        if entries.len() >= MAX_ENTRIES {
-            remove_past(&mut entries, now);
-            if entries.len() >= MAX_ENTRIES {
-                return Note::Line(0);
+        let limit = if status == 429 { 1 } else { 20 };
+        let key = (client.key(), status);
+        let mut latest = self.0.lock();
+        if latest.entries.len() >= MAX_ENTRIES && !latest.entries.contains_key(&key) {
+            // Not at each of them: the sweep looks at all entries.
+            if now.saturating_sub(latest.swept) >= SECOND {
+                latest.sweep(now);
+            }
+            if latest.entries.len() >= MAX_ENTRIES {
+                latest.without_entry += 1;
+                return Note::Counted;
             }
         }
-        let recent = entries.entry((client.key(), status)).or_insert(Recent {
+        let recent = latest.entries.entry(key).or_insert(Recent {
             client,
             since: now,
             lines: 0,
@@ -65,17 +74,24 @@ impl Refusals {
 
     /// Logs the counts of clients that have been quiet for a second.
     pub fn sweep(&self, now: Duration) {
-        remove_past(&mut self.0.lock(), now);
+        self.0.lock().sweep(now);
     }
 }
 
-fn remove_past(entries: &mut HashMap<(ClientKey, u16), Recent>, now: Duration) {
-    entries.retain(|(_, status), recent| {
-        let is_past = now.saturating_sub(recent.since) >= SECOND;
-        if is_past && recent.unlogged > 0 {
-            let (client, more) = (recent.client.0, recent.unlogged);
-            tracing::info!(%client, status, more, "answered so without a line each");
+impl Latest {
+    fn sweep(&mut self, now: Duration) {
+        self.swept = now;
+        self.entries.retain(|(_, status), recent| {
+            let is_past = now.saturating_sub(recent.since) >= SECOND;
+            if is_past && recent.unlogged > 0 {
+                let (client, more) = (recent.client.0, recent.unlogged);
+                tracing::info!(%client, status, more, "answered so without a line each");
+            }
+            !is_past
+        });
+        let more = std::mem::take(&mut self.without_entry);
+        if more > 0 {
+            tracing::info!(more, "refusals of other clients, without a line each");
         }
-        !is_past
-    });
+    }
 }

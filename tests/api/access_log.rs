@@ -202,6 +202,36 @@ async fn many_refusals_of_a_client_in_a_second_are_few_lines_and_a_count() {
 }
 
 #[tokio::test]
+async fn documents_fetched_well_have_no_line_and_any_other_status_has_twenty_in_a_second() {
+    let app = TestApp::start().await;
+    log::capture();
+    for _ in 0..60 {
+        let if_match = ("if-match", "\"x\"");
+        app.send("GET", "/openapi.json", &[], "").await;
+        app.send("GET", "/openapi.json", &[if_match], "").await;
+    }
+    let text = log::captured();
+    assert_eq!(answered(&text, 412), (20, 0), "{text}");
+    let is_noise = |line: &str| line.contains(" INFO ") && line.contains("status=200");
+    assert!(!text.lines().any(is_noise), "{text}");
+}
+
+#[tokio::test]
+async fn refusals_of_more_clients_than_are_kept_are_counted_together() {
+    let app = TestApp::start().await;
+    log::capture();
+    for client in 0..10_005 {
+        let client = format!("10.0.{}.{}", client / 250, client % 250);
+        app.send_from(&client, "GET", "/nope", &[], "").await;
+    }
+    app.state.refusals.sweep(Duration::MAX);
+    let text = log::captured();
+    assert_eq!(answered(&text, 404), (10_000, 0));
+    let together = "refusals of other clients, without a line each more=5";
+    assert!(text.contains(together));
+}
+
+#[tokio::test]
 async fn what_a_client_chooses_is_cut_in_the_log_and_the_name_of_an_account_too() {
     let app = TestApp::start().await;
     let long = "n".repeat(5000);

@@ -1,10 +1,10 @@
 //! The log: lines on standard error, written by a thread of its own, so that a
 //! slow or closed reader neither delays nor stops the service. Lines that do not
-//! fit into the queue are dropped.
+//! fit into the queue are dropped, and a later line has their number.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tracing::Level;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use super::terminal;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, ConfigError, Mode};
 
 /// Capacity of the queue, bytes.
@@ -73,6 +74,7 @@ pub fn queue(out: impl Write + Send + 'static, is_json: bool) -> (QueuedLines, W
     let start = QueuedLines {
         queue,
         queued,
+        dropped: Arc::default(),
         is_json,
     };
     (start, guard)
@@ -84,7 +86,43 @@ pub struct QueuedLines {
     queue: NonBlocking,
     /// Bytes of the lines in the queue.
     pub queued: Arc<AtomicUsize>,
+    /// Lines that did not fit, and that no line has told of.
+    dropped: Arc<AtomicU64>,
     is_json: bool,
+}
+
+impl QueuedLines {
+    /// False when there is no room.
+    fn push(&mut self, line: &[u8]) -> io::Result<bool> {
+        let size = line.len().max(MIN_LINE);
+        if self.queued.fetch_add(size, Ordering::Relaxed) + size > MAX_QUEUED {
+            self.queued.fetch_sub(size, Ordering::Relaxed);
+            return Ok(false);
+        }
+        self.queue.write_all(line)?;
+        Ok(true)
+    }
+
+    fn tell_of_dropped(&mut self) -> io::Result<()> {
+        if self.dropped.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let lines = self.dropped.swap(0, Ordering::Relaxed);
+        let message = "lines of the log were dropped, as they were read too slowly";
+        let timestamp = SystemClock::new().now().rfc3339();
+        let line = if self.is_json {
+            let fields = serde_json::json!({
+                "timestamp": timestamp, "level": "WARN", "message": message, "lines": lines,
+            });
+            format!("{fields}\n")
+        } else {
+            format!("{timestamp}  WARN {message} lines={lines}\n")
+        };
+        if !self.push(line.as_bytes())? {
+            self.dropped.fetch_add(lines, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 struct CountedWriter<W> {
@@ -101,11 +139,9 @@ impl Write for QueuedLines {
         } else {
             text.as_ref().into()
         };
-        let size = safe.len().max(MIN_LINE);
-        if self.queued.fetch_add(size, Ordering::Relaxed) + size > MAX_QUEUED {
-            self.queued.fetch_sub(size, Ordering::Relaxed);
-        } else {
-            self.queue.write_all(safe.as_bytes())?;
+        self.tell_of_dropped()?;
+        if !self.push(safe.as_bytes())? {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::client::{ClientAddr, Peer};
-use super::refusals::Note;
+use super::refusals::{NO_STATUS, Note};
 use super::state::{AppState, SharedState};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -173,13 +173,18 @@ impl LoggedRequest {
 
 impl Drop for LoggedRequest {
     fn drop(&mut self) {
-        if !self.is_answered {
-            self.state.metrics.http.abandoned(self.route());
+        if self.is_answered {
+            return;
+        }
+        self.state.metrics.http.abandoned(self.route());
+        let now = self.state.clock.monotonic();
+        if let Note::Line(more) = self.state.refusals.note(self.client, NO_STATUS, now) {
             line!(
                 info,
                 self,
                 self.began.elapsed(),
-                "not answered: the connection ended first"
+                "not answered: the connection ended first",
+                more = (more > 0).then_some(more)
             );
         }
     }

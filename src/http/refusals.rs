@@ -13,6 +13,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Most entries. Refusals of further clients are counted together.
 const MAX_ENTRIES: usize = 10_000;
 
+/// In place of the status of a request that was not answered.
+pub(super) const NO_STATUS: u16 = 0;
+
 /// Latest refusals by client and status.
 #[derive(Default)]
 pub struct Refusals(Mutex<Latest>);

@@ -9,13 +9,13 @@ use jwks_server::cli::log::{MAX_QUEUED, MIN_LINE, queue};
 /// Writes nothing before it may.
 struct Slow {
     begin: mpsc::Receiver<()>,
-    lines: mpsc::Sender<usize>,
+    lines: mpsc::Sender<Vec<u8>>,
 }
 
 impl Write for Slow {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let _ = self.begin.recv();
-        let _ = self.lines.send(line.len());
+        let _ = self.lines.send(line.to_vec());
         Ok(line.len())
     }
 
@@ -38,8 +38,38 @@ fn a_reader_that_is_slow_costs_four_mebibytes_and_its_queue_is_free_again_afterw
         assert!(queued <= MAX_QUEUED && queued > MAX_QUEUED / 2, "{queued}");
         drop(release);
         drop(guard);
-        let all: usize = written.try_iter().map(|size| size.max(MIN_LINE)).sum();
+        let all: usize = written
+            .try_iter()
+            .map(|line| line.len().max(MIN_LINE))
+            .sum();
         assert_eq!(all, queued);
         assert_eq!(start.queued.load(Ordering::Relaxed), 0);
     }
+}
+
+#[test]
+fn dropped_lines_are_told_of_when_there_is_room_again() {
+    let (release, begin) = mpsc::channel();
+    let (lines, written) = mpsc::channel();
+    let (mut start, guard) = queue(Slow { begin, lines }, true);
+    let line = vec![b'x'; 64 * 1024];
+    for _ in 0..MAX_QUEUED / line.len() + 3 {
+        start.write_all(&line).unwrap();
+    }
+    drop(release);
+    for _ in 0..MAX_QUEUED / line.len() {
+        written.recv().unwrap();
+    }
+    // The bytes are counted off right after the write.
+    while start.queued.load(Ordering::Relaxed) > 0 {
+        std::thread::yield_now();
+    }
+    start.write_all(b"later\n").unwrap();
+    drop(guard);
+    let told: serde_json::Value = serde_json::from_slice(&written.recv().unwrap()).unwrap();
+    assert_eq!(
+        (&told["level"], &told["lines"]),
+        (&"WARN".into(), &3.into())
+    );
+    assert_eq!(written.recv().unwrap(), b"later\n");
 }

@@ -27,7 +27,7 @@ def main():
     for part in [args.only] if args.only else PARTS:
         try:
             importlib.import_module(part).run(report, args.long)
-        except (OSError, AssertionError) as e:
+        except (OSError, AssertionError, ValueError) as e:
             report.hold(part, f"{type(e).__name__}: {e}", False)
     sys.exit(1 if report.failed else 0)
 

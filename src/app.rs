@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::crypto::password::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
+use crate::domain::issuer;
 use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Rotation;
@@ -87,6 +88,8 @@ impl App {
             issuer: config.tokens.issuer,
             auth_quota: SlidingLog::new(config.accounts.auth_rate, Arc::clone(&clock)),
             register_quota: SlidingLog::new(config.accounts.register_rate, Arc::clone(&clock)),
+            is_local: issuer::is_loopback(&config.network.host)
+                && config.network.trusted_proxies.is_empty(),
             proxies: Arc::new(TrustedProxies::new(config.network.trusted_proxies)),
             refusals: Refusals::default(),
             document_caching: http::caching(config.keys.jwks_max_age),

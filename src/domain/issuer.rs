@@ -43,6 +43,11 @@ impl Issuer {
         &self.url
     }
 
+    pub fn host(&self) -> Option<&str> {
+        let (_, rest) = self.url.split_once("://")?;
+        host(rest.split('/').next()?)
+    }
+
     /// The path, without a slash at the end.
     pub fn path(&self) -> &str {
         &self.path

@@ -57,7 +57,7 @@ async fn answer(
     ClientAddr(client): ClientAddr,
     request: Request,
 ) -> Result<Response, ApiError> {
-    origin::refuse_other_origins(&request)?;
+    origin::refuse_other_origins(&state, &request)?;
     let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,
         outcome: SignInOutcome::Abandoned,

@@ -48,7 +48,7 @@ async fn sign_up(
     ClientAddr(client): ClientAddr,
     request: Request,
 ) -> Result<Response, ApiError> {
-    origin::refuse_other_origins(&request)?;
+    origin::refuse_other_origins(&state, &request)?;
     let (parts, body) = request.into_parts();
     let bytes = body::read(body).await?;
     if bytes.is_empty() {

@@ -30,6 +30,9 @@ pub struct AppState {
     /// Quota of `POST /register`.
     pub register_quota: SlidingLog,
     pub proxies: Arc<TrustedProxies>,
+    /// `HOST` is a loopback address and no proxy is trusted: only programs of this
+    /// machine are clients.
+    pub is_local: bool,
     pub refusals: Refusals,
     pub policy: Policy,
     pub readiness: Readiness,

@@ -20,7 +20,11 @@ const GOOD_FORM: &str = "username=userABC&password=pass:w%2Brd+1";
 
 /// An app with an account whose password is known beforehand.
 async fn app() -> TestApp {
-    let app = TestApp::start().await;
+    app_with("").await
+}
+
+async fn app_with(env: &str) -> TestApp {
+    let app = TestApp::with_settings(env).await;
     let name = Username::parse("userABC").unwrap();
     let made = app
         .state
@@ -393,8 +397,32 @@ async fn without_a_key_to_sign_auth_is_503_and_not_401() {
 }
 
 #[tokio::test]
+async fn a_page_whose_name_dns_leads_to_a_loopback_address_is_refused() {
+    let app = app_with("ISSUER=https://issuer.example/a").await;
+    for (host, status) in [
+        ("localhost:8080", 200),
+        ("app.localhost:8080", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("ISSUER.example", 200),
+        ("evil.example:8080", 403),
+        ("localhost.evil.example", 403),
+        ("192.0.2.7:8080", 403),
+    ] {
+        let origin = format!("http://{host}");
+        let headers = [("host", host), ("origin", &origin), JSON];
+        let reply = auth(&app, &headers, GOOD_JSON).await;
+        assert_eq!(reply.status, status, "{host}");
+        app.advance(Duration::from_secs(1));
+    }
+    // curl and the like send no Origin, and may be led to it by any name.
+    let reply = auth(&app, &[("host", "evil.example"), JSON], GOOD_JSON).await;
+    assert_eq!(reply.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn what_a_browser_sends_for_a_page_of_another_origin_is_refused() {
-    let app = app().await;
+    let app = app_with("HOST=0.0.0.0").await;
     let host = ("host", "issuer.example:8080");
     for (headers, status) in [
         (&[host][..], 200),

@@ -17,6 +17,9 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// for 60 s, and must be the ones that close them.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
 
+/// Milliseconds from its opening after which a connection without a request is silent.
+const SILENT: u64 = 100;
+
 /// Times of a connection, for its time-outs and for the choice of the one to evict.
 ///
 /// | state | it must end |
@@ -114,11 +117,18 @@ impl Activity {
     }
 }
 
-/// Evicted first is who has no request under way, then who has been idle for longest.
+/// Evicted first is who has sent no request in a tenth of a second, so that a crowd of
+/// silent ones evicts itself; then who has none under way; of those the longest idle.
 impl Holder for Arc<Activity> {
-    fn rank(&self) -> (bool, u64) {
-        let is_busy = self.requests.load(Ordering::Relaxed) > 0;
-        (is_busy, self.since.load(Ordering::Relaxed))
+    fn rank(&self) -> (u8, u64) {
+        let since = self.since.load(Ordering::Relaxed);
+        let is_silent = !self.has_begun() && millis().saturating_sub(since) > SILENT;
+        let order = match self.requests.load(Ordering::Relaxed) {
+            0 if is_silent => 0,
+            0 => 1,
+            _ => 2,
+        };
+        (order, since)
     }
 
     fn evict(self) {

@@ -1,5 +1,6 @@
 //! Permits: bounds on connections, and on the requests whose bodies are awaited. When
-//! none is free, one of the client that holds most is taken away for a newcomer.
+//! none is free, one of the client that holds most is taken away for a newcomer, so that
+//! one address cannot shut others out; among many clients that hold few, any one.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -22,14 +23,14 @@ pub(super) type ShareOwner = Option<ClientKey>;
 /// A connection or a request that holds a permit.
 pub(super) trait Holder {
     /// The least is evicted first; of equals the oldest.
-    fn rank(&self) -> (bool, u64);
+    fn rank(&self) -> (u8, u64);
     fn evict(self);
 }
 
 /// A body, whose receiver learns that it is evicted.
 impl Holder for oneshot::Sender<()> {
-    fn rank(&self) -> (bool, u64) {
-        (false, 0)
+    fn rank(&self) -> (u8, u64) {
+        (0, 0)
     }
 
     fn evict(self) {}
@@ -107,11 +108,12 @@ impl<T: Holder> Holders<T> {
         self.last
     }
 
-    /// The least holder of the client that holds most. Connections of proxies count as
-    /// of a client each.
+    /// The least holder of the client that holds most, or of all when no client holds
+    /// more than one in [`SLACK`]. Connections of proxies count as of a client each.
     fn first_to_go(&self) -> Option<(ShareOwner, u64)> {
+        let many = self.limit / SLACK;
         let least = self.by_owner.iter().filter_map(|(owner, held)| {
-            let weight = owner.map_or(1, |_| held.len());
+            let weight = owner.map_or(1, |_| held.len()).max(many);
             let ranks = held.iter().map(|(id, holder)| (holder.rank(), *id));
             Some((Reverse(weight), ranks.min()?, *owner))
         });
@@ -150,8 +152,8 @@ mod tests {
     use super::*;
 
     impl Holder for u64 {
-        fn rank(&self) -> (bool, u64) {
-            (false, *self)
+        fn rank(&self) -> (u8, u64) {
+            (0, *self)
         }
 
         fn evict(self) {}

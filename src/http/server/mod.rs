@@ -29,7 +29,7 @@ use request::Connection;
 pub(super) use request::Evicted;
 
 /// Connections at once, as far as the limit of open files allows.
-const MAX_CONNECTIONS: usize = 1792;
+const MAX_CONNECTIONS: usize = 1536;
 /// Requests at once whose bodies may be awaited: each may take 16 KiB of memory for
 /// its body, and as much again for what it came in.
 const MAX_BODIES: usize = 1024;

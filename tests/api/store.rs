@@ -196,6 +196,29 @@ async fn a_step_that_was_another_one_and_a_table_that_is_gone_are_reported() {
     }
 }
 
+/// Later steps may alter what an older file has, so only its own steps say how that is.
+#[tokio::test]
+async fn a_file_is_held_to_the_steps_that_it_knows_of() {
+    let (_dir, path) = stopped().await;
+    execute(
+        &path,
+        "DELETE FROM refinery_schema_history WHERE version > 2;
+         DROP TABLE key_events; DROP TABLE withdrawn_keys; DROP TABLE earlier_keys;
+         DROP TABLE service_settings; DROP TABLE disabled_accounts;",
+    );
+    let older = inspect(&path).schema;
+    assert!(matches!(older, SchemaState::Older { has: 2, .. }));
+    execute(
+        &path,
+        include_str!("../../migrations/V6__disabled_accounts.sql"),
+    );
+    let told = refusal(&path);
+    assert!(told.contains("disabled_accounts"), "{told}");
+    execute(&path, "DROP TABLE disabled_accounts");
+    Store::open(&path).unwrap().close().await;
+    assert!(matches!(inspect(&path).schema, SchemaState::Current));
+}
+
 #[tokio::test]
 async fn a_table_or_index_that_changes_what_is_written_is_refused() {
     let users = |username: &str, more: &str| {

@@ -96,6 +96,15 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
     Ok(SchemaState::Current)
 }
 
+fn applied_count(conn: &Connection) -> rusqlite::Result<usize> {
+    if !has_table(conn, HISTORY)? {
+        return Ok(0);
+    }
+    let sql = format!("SELECT count(*) FROM {HISTORY}");
+    let count: i64 = conn.query_row(&sql, [], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// The migrations that the file knows of: version, name, checksum, time.
 fn applied(conn: &Connection) -> rusqlite::Result<Vec<(i64, String, String, String)>> {
     if !has_table(conn, HISTORY)? {
@@ -176,11 +185,17 @@ fn unusable(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
     Ok(other.map(|what| OpenError::OtherDefinition { what }))
 }
 
-/// A table of this service, or an index of one, that is not as a migration makes it,
-/// or an index that is missing.
+/// A table of this service, or an index of one, that is not as the migrations of the
+/// file make it, or an index that is missing. Later ones may alter it yet.
 fn other_own(conn: &Connection) -> rusqlite::Result<Option<String>> {
     let made = Connection::open_in_memory()?;
-    for step in embedded::migrations::runner().get_migrations() {
+    let runner = embedded::migrations::runner();
+    let steps = runner.get_migrations();
+    let applied = match applied_count(conn)? {
+        0 => steps.len(),
+        count => count,
+    };
+    for step in steps.iter().take(applied) {
         made.execute_batch(step.sql().unwrap_or_default())?;
     }
     for table in OWN_TABLES {

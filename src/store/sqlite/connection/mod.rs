@@ -128,10 +128,12 @@ impl Store {
     pub fn check_schema_here(&self) -> Result<(), StoreError> {
         let planted = self.read_here(|conn| {
             let version = conn.pragma_query_value(None, "schema_version", |row| row.get(0))?;
-            match self.schema_version.swap(version, Ordering::Relaxed) == version {
-                true => Ok(None),
-                false => Ok(schema::planted(conn)?),
+            if self.schema_version.load(Ordering::Relaxed) == version {
+                return Ok(None);
             }
+            let planted = schema::planted(conn)?;
+            self.schema_version.store(version, Ordering::Relaxed);
+            Ok(planted)
         })?;
         if let Some(why) = planted {
             tracing::error!("the database cannot be used any more, so the service stops: {why}");

@@ -85,7 +85,7 @@ pub(super) struct TrialArgs {
     refuse: Option<Codes>,
     /// What to try, one after the other: tokens; for a verifier that fetches the key set for an unknown kid also sets, a flood of such kids, an outage, a rotation, an emergency
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tokens")]
-    stages: Vec<StageName>,
+    stages: Vec<Stage>,
     /// Longest wait for the verifier to follow a change of the key set, up to 1h
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = within)]
     within: Duration,
@@ -116,16 +116,6 @@ pub(super) struct TrialArgs {
     /// Write a report in SARIF 2.1.0
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StageName {
-    Tokens,
-    Sets,
-    Flood,
-    Outage,
-    Rotation,
-    Emergency,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -293,7 +283,7 @@ fn chosen<'a>(args: &TrialArgs, cases: &'a [Case]) -> Result<Vec<&'a Case>, Fail
     let is_chosen = |case: &&Case| {
         (args.only.is_empty() || args.only.contains(&case.id))
             && !args.except.contains(&case.id)
-            && args.stages.contains(&stage(case))
+            && args.stages.contains(&case.stage())
             && (args.audience.is_some() || !case.needs_audience())
     };
     let chosen: Vec<_> = cases.iter().filter(is_chosen).collect();
@@ -308,17 +298,6 @@ fn within(text: &str) -> Result<Duration, String> {
     value
         .filter(|value| *value <= MAX_WITHIN)
         .ok_or_else(|| "it is a time with a unit, such as 60s or 10m, up to 1h".to_owned())
-}
-
-fn stage(case: &Case) -> StageName {
-    match case.stage() {
-        Stage::Tokens => StageName::Tokens,
-        Stage::Sets => StageName::Sets,
-        Stage::Flood => StageName::Flood,
-        Stage::Outage => StageName::Outage,
-        Stage::Rotation => StageName::Rotation,
-        Stage::Emergency => StageName::Emergency,
-    }
 }
 
 /// Lines of an id and a reason; `#` begins a comment.

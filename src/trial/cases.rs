@@ -159,10 +159,10 @@ struct Group {
     cases: Vec<Case>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// All but the first are for verifiers that fetch the key set for an unknown kid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Stage {
     Tokens,
-    /// This and the next ones are for verifiers that fetch the key set for an unknown kid.
     Sets,
     Flood,
     Outage,

@@ -9,6 +9,7 @@ mod issuer;
 mod judge;
 mod page;
 pub mod report;
+mod reshape;
 mod target;
 mod walks;
 

@@ -26,7 +26,7 @@ use crate::systemd::Supervision;
 
 /// Threads for reads of the database, signatures and new keys.
 const BLOCKING_THREADS: usize = 32;
-/// Open files that ten thousand connections need.
+/// Open files that are enough for all connections and the database.
 const OPEN_FILES: u64 = 16 * 1024;
 /// Signals come in pairs: Ctrl-C reaches a whole process group, and its leader passes
 /// one on. What comes within this time of the first asks for no more than that did.

@@ -45,7 +45,7 @@ pub struct KeyTimes {
     /// First second in which it may sign; none for a key of the earlier server,
     /// which may sign at once. At or after `expires_at`: it never signs.
     pub signs_from: Option<UnixTime>,
-    /// Column `keys.exp`, or the end of the longest `KEY_LIFETIME` before it; see [`published_until`](Self::published_until).
+    /// Column `keys.exp`, or the end of the longest `KEY_LIFETIME` if that is sooner; see [`published_until`](Self::published_until).
     pub expires_at: UnixTime,
     /// Taken out of the set for good, whatever the clock says later.
     pub revoked: bool,
@@ -55,8 +55,9 @@ pub struct KeyTimes {
 }
 
 impl KeyTimes {
-    /// First second in which the key is no longer in the key set. Keep `k.exp > ?1` in
-    /// `at_moment` of `store/sqlite/tables/keys.rs` equal to it.
+    /// First second in which the key is no longer in the key set. `k.exp > ?1` in
+    /// `at_moment` of `store/sqlite/tables/keys.rs` must find every key for which it is
+    /// later, and may find more.
     pub const fn published_until(&self) -> UnixTime {
         self.expires_at
     }

@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
+use strum::VariantNames as _;
 
 use super::terminal::escaped;
 use super::{Failure, fetch, print};
@@ -84,7 +86,7 @@ pub(super) struct TrialArgs {
     #[arg(long, value_name = "CODES")]
     refuse: Option<Codes>,
     /// What to try, one after the other: tokens; for a verifier that fetches the key set for an unknown kid also sets, a flood of such kids, an outage, a rotation, an emergency
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "tokens")]
+    #[arg(long, value_name = "STAGES", value_parser = stage(), value_delimiter = ',', default_value = "tokens")]
     stages: Vec<Stage>,
     /// Longest wait for the verifier to follow a change of the key set, up to 1h
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = within)]
@@ -116,6 +118,10 @@ pub(super) struct TrialArgs {
     /// Write a report in SARIF 2.1.0
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
+}
+
+fn stage() -> impl TypedValueParser<Value = Stage> {
+    PossibleValuesParser::new(Stage::VARIANTS).try_map(|name| name.parse())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

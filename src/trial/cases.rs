@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::{EnumString, VariantNames};
 
 const TOKENS: &str = include_str!("tokens.json");
 const SETS: &str = include_str!("sets.json");
@@ -160,7 +161,8 @@ struct Group {
 }
 
 /// All but the first are for verifiers that fetch the key set for an unknown kid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum Stage {
     Tokens,
     Sets,

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderMap, Response};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, Error};
 
 use crate::domain::issuer;
@@ -15,7 +17,7 @@ use crate::domain::issuer;
 pub(super) const MAX_BODY: u64 = 1024 * 1024;
 /// From resolving the name to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes; the header section of a request must fit.
+/// Bytes of a header section that may be sent.
 const MAX_HEADERS: usize = 4 * 1024 * 1024;
 const MAX_REDIRECTS: u32 = 3;
 
@@ -36,13 +38,13 @@ impl Reply {
 
 /// Fetches `url`. The error says what went wrong, without the URL.
 pub(super) fn get(url: &str) -> Result<Reply, String> {
-    let agent = agent(url, TIMEOUT, MAX_REDIRECTS)?;
+    let agent = agent(url)?;
     read(agent.get(url).call())
 }
 
 /// Sends JSON to `url`.
 pub(super) fn post(url: &str, json: &str) -> Result<Reply, String> {
-    let agent = agent(url, TIMEOUT, MAX_REDIRECTS)?;
+    let agent = agent(url)?;
     let request = agent.post(url).header("Content-Type", "application/json");
     read(request.send(json))
 }
@@ -60,16 +62,25 @@ pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
     format!("http://{host}:{port}{path}")
 }
 
-/// For requests whose answers may redirect, but only to say so.
+/// For requests with large headers, whose answers may redirect, but only to say so.
 pub(super) fn agent_without_redirects(url: &str, timeout: Duration) -> Result<Agent, String> {
-    agent(url, timeout, 0)
+    let config = config(url, timeout, 0)?.output_buffer_size(MAX_HEADERS);
+    Ok(config.build().into())
 }
 
 pub(super) fn is_on_this_machine(url: &str) -> bool {
     issuer::host(authority(url).1).is_some_and(issuer::is_loopback)
 }
 
-fn agent(url: &str, timeout: Duration, redirects: u32) -> Result<Agent, String> {
+fn agent(url: &str) -> Result<Agent, String> {
+    Ok(config(url, TIMEOUT, MAX_REDIRECTS)?.build().into())
+}
+
+fn config(
+    url: &str,
+    timeout: Duration,
+    redirects: u32,
+) -> Result<ConfigBuilder<AgentScope>, String> {
     let (scheme, authority) = authority(url);
     if !["http", "https"]
         .iter()
@@ -87,8 +98,6 @@ fn agent(url: &str, timeout: Duration, redirects: u32) -> Result<Agent, String> 
         .https_only(secure)
         // Redirects from http could lead anywhere, so they are not followed.
         .max_redirects(if secure { redirects } else { 0 })
-        // The longest header section that may be sent.
-        .output_buffer_size(MAX_HEADERS)
         .max_redirects_will_error(false)
         .user_agent(concat!("jwks-server/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls());
@@ -96,7 +105,7 @@ fn agent(url: &str, timeout: Duration, redirects: u32) -> Result<Agent, String> 
         // A proxy would connect to its own machine.
         config = config.proxy(None);
     }
-    Ok(config.build().into())
+    Ok(config)
 }
 
 /// Scheme and authority of a URL.

@@ -12,7 +12,7 @@ use crate::crypto::password::{self, HashError, PasswordHasher, TurnKey};
 use crate::store::{NewAccountRow, Store, StoreError};
 
 /// Of the accounts that the operator asks for; no address has this number.
-const OPERATOR: TurnKey = 1;
+pub(super) const OPERATOR: TurnKey = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignUpError {

@@ -1,5 +1,6 @@
 //! The schema: migrations, and the columns that a file must have before them.
 
+use refinery::Migration;
 use refinery::error::Kind;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
@@ -37,7 +38,10 @@ const ATTEMPTS: usize = 5;
 
 /// Compares the schema with the one of this version, without changing it.
 pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
-    if let Some(other) = unusable(conn)? {
+    if let Some(planted) = planted(conn)? {
+        return Ok(SchemaState::Unusable(planted));
+    }
+    if let Some(other) = other_columns(conn)? {
         return Ok(SchemaState::Unusable(other));
     }
     let runner = embedded::migrations::runner();
@@ -52,29 +56,24 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
         }
         Err(e) => return Err(e),
     };
-    let damaged = |what: String| Ok(SchemaState::Unusable(OpenError::History(what)));
-    for (version, name, checksum, applied_on) in &applied {
-        let mut known = known.iter();
-        let Some(step) = known.find(|step| i64::from(step.version()) == *version) else {
-            let newer = OpenError::Newer(format!("V{version}__{name}"));
-            return Ok(SchemaState::Unusable(newer));
-        };
-        if step.checksum().to_string() != *checksum {
-            let differs = format!("its step V{version}__{name} was another one");
-            return Ok(SchemaState::Unusable(OpenError::Migration(differs)));
-        }
-        // refinery panics on a time that it cannot read.
-        if let Err(e) = humantime::parse_rfc3339(applied_on) {
-            return damaged(format!("applied_on of V{version}__{name}: {e}"));
-        }
+    if let Some(fault) = history_fault(&applied, known) {
+        return Ok(SchemaState::Unusable(fault));
     }
-    for ((version, name, ..), expected) in applied.iter().zip(1_i64..) {
-        if *version != expected {
-            return damaged(format!("V{version}__{name} is where V{expected} should be"));
-        }
+    let steps = match applied.len() {
+        // Our tables without a record of them: wrong ones are named, else the record is.
+        0 => known.len(),
+        count => count,
+    };
+    let other = match other_own(conn, steps)? {
+        None => other_shared(conn)?,
+        other => other,
+    };
+    if let Some(what) = other {
+        return Ok(SchemaState::Unusable(OpenError::OtherDefinition { what }));
     }
     if applied.is_empty() && has_table(conn, "key_times")? {
-        return damaged("it is empty".to_owned());
+        let fault = OpenError::History("it is empty".to_owned());
+        return Ok(SchemaState::Unusable(fault));
     }
     if applied.len() < known.len() {
         return Ok(SchemaState::Older {
@@ -96,17 +95,33 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
     Ok(SchemaState::Current)
 }
 
-fn applied_count(conn: &Connection) -> rusqlite::Result<usize> {
-    if !has_table(conn, HISTORY)? {
-        return Ok(0);
+/// Why the record of migrations cannot be this version's or an older one's.
+fn history_fault(applied: &[Applied], known: &[Migration]) -> Option<OpenError> {
+    for (version, name, checksum, applied_on) in applied {
+        let mut known = known.iter();
+        let Some(step) = known.find(|step| i64::from(step.version()) == *version) else {
+            return Some(OpenError::Newer(format!("V{version}__{name}")));
+        };
+        if step.checksum().to_string() != *checksum {
+            let differs = format!("its step V{version}__{name} was another one");
+            return Some(OpenError::Migration(differs));
+        }
+        // refinery panics on a time that it cannot read.
+        if let Err(e) = humantime::parse_rfc3339(applied_on) {
+            let what = format!("applied_on of V{version}__{name}: {e}");
+            return Some(OpenError::History(what));
+        }
     }
-    let sql = format!("SELECT count(*) FROM {HISTORY}");
-    let count: i64 = conn.query_row(&sql, [], |row| row.get(0))?;
-    Ok(usize::try_from(count).unwrap_or(0))
+    let mut places = applied.iter().zip(1_i64..);
+    let ((version, name, ..), expected) = places.find(|((version, ..), at)| version != at)?;
+    let what = format!("V{version}__{name} is where V{expected} should be");
+    Some(OpenError::History(what))
 }
 
-/// The migrations that the file knows of: version, name, checksum, time.
-fn applied(conn: &Connection) -> rusqlite::Result<Vec<(i64, String, String, String)>> {
+/// A migration that the file knows of: version, name, checksum, time.
+type Applied = (i64, String, String, String);
+
+fn applied(conn: &Connection) -> rusqlite::Result<Vec<Applied>> {
     if !has_table(conn, HISTORY)? {
         return Ok(Vec::new());
     }
@@ -171,31 +186,12 @@ pub(super) fn planted(conn: &Connection) -> rusqlite::Result<Option<OpenError>> 
     .optional()
 }
 
-fn unusable(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
-    if let Some(planted) = planted(conn)? {
-        return Ok(Some(planted));
-    }
-    if let Some(other) = other_columns(conn)? {
-        return Ok(Some(other));
-    }
-    let other = match other_own(conn)? {
-        None => other_shared(conn)?,
-        other => other,
-    };
-    Ok(other.map(|what| OpenError::OtherDefinition { what }))
-}
-
-/// A table of this service, or an index of one, that is not as the migrations of the
-/// file make it, or an index that is missing. Later ones may alter it yet.
-fn other_own(conn: &Connection) -> rusqlite::Result<Option<String>> {
+/// A table of this service, or an index of one, that is not as the first `steps`
+/// migrations make it, or an index that is missing. Later ones may alter it yet.
+fn other_own(conn: &Connection, steps: usize) -> rusqlite::Result<Option<String>> {
     let made = Connection::open_in_memory()?;
     let runner = embedded::migrations::runner();
-    let steps = runner.get_migrations();
-    let applied = match applied_count(conn)? {
-        0 => steps.len(),
-        count => count,
-    };
-    for step in steps.iter().take(applied) {
+    for step in runner.get_migrations().iter().take(steps) {
         made.execute_batch(step.sql().unwrap_or_default())?;
     }
     for table in OWN_TABLES {

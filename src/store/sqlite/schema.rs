@@ -38,6 +38,11 @@ const ATTEMPTS: usize = 5;
 
 /// Compares the schema with the one of this version, without changing it.
 pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
+    // In one snapshot, or half of another process's migration may be seen.
+    let _snapshot = conn
+        .is_autocommit()
+        .then(|| conn.unchecked_transaction())
+        .transpose()?;
     if let Some(planted) = planted(conn)? {
         return Ok(SchemaState::Unusable(planted));
     }

@@ -109,7 +109,11 @@ pub(in crate::store) fn obstacles(path: &Path) -> Vec<OpenError> {
     for path in with_side_files(path) {
         match inspect(&path) {
             Ok(None) => {}
-            Ok(Some(_)) => found.extend(access(&path, Access::READ_OK | Access::WRITE_OK)),
+            Ok(Some(_)) => found.extend(
+                access(&path, Access::READ_OK | Access::WRITE_OK)
+                    // Another process's SQLite has removed it meanwhile.
+                    .filter(|_| path.symlink_metadata().is_ok()),
+            ),
             Err(e) => found.push(e),
         }
     }

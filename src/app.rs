@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::crypto::password::PasswordHasher;
 use crate::crypto::rsa::KeySource;
 use crate::domain::accounts::Accounts;
+use crate::domain::audit::Retention;
 use crate::domain::issuer;
 use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
@@ -35,6 +36,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 pub struct App {
     pub state: SharedState,
     pub rotation: Rotation,
+    retention: Option<Retention>,
     store: Store,
 }
 
@@ -64,6 +66,11 @@ impl App {
             issuer.map(|issuer| issuer.as_str().to_owned()),
             config.tokens.audience.clone(),
         );
+        let retention = config.accounts.audit_retention.map(|keep_for| Retention {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            keep_for,
+        });
         let state = Arc::new(AppState {
             accounts: Accounts {
                 store: store.clone(),
@@ -99,6 +106,7 @@ impl App {
         Ok(Self {
             state,
             rotation,
+            retention,
             store,
         })
     }
@@ -147,6 +155,9 @@ impl App {
         let state = Arc::clone(&self.state);
         rest.start("the key rotation", self.rotation.run(stop_rest.clone()));
         rest.start("the sweep", sweep(state, stop_rest.clone()));
+        if let Some(retention) = self.retention {
+            rest.start("the pruning of sign-ins", retention.run(stop_rest.clone()));
+        }
         drop(self.state);
         let died = tokio::select! {
             () = stop.cancelled() => None,

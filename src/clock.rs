@@ -5,7 +5,7 @@ use std::ops::{Add, Sub};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Whole seconds since 1970-01-01T00:00:00Z, as `NumericDate` of RFC 7519
 /// without a fraction and as the column `keys.exp`.
@@ -61,7 +61,7 @@ impl fmt::Display for UnixTime {
 }
 
 /// A time in JSON documents, for people (RFC 3339) and for programs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Moment {
     time: String,
     /// Seconds since 1970.
@@ -74,6 +74,12 @@ impl From<UnixTime> for Moment {
             time: at.rfc3339(),
             epoch: at.as_secs(),
         }
+    }
+}
+
+impl From<Moment> for UnixTime {
+    fn from(moment: Moment) -> Self {
+        Self(moment.epoch)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: its arguments, and a file for each command.
 
+pub mod audit;
 mod backup;
 mod doctor;
 mod fetch;
@@ -71,6 +72,9 @@ enum Command {
     /// List and change accounts; a running server follows at once
     #[command(subcommand)]
     Users(users::UsersCommand),
+    /// List, export and prune the sign-ins that were answered with a token
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Copy the database, which may be in use, to a new file, and verify the copy
     Backup(backup::BackupArgs),
     /// Verify a token against a key set and show the result of each step
@@ -116,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Keygen => keygen::run(),
         Command::Keys(command) => keys::run(command, env_file),
         Command::Users(command) => users::run(command, env_file),
+        Command::Audit(command) => audit::run(command, env_file),
         Command::Backup(args) => backup::run(&args, env_file),
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
@@ -194,12 +199,18 @@ fn runtime() -> Result<Runtime, Failure> {
 
 /// Prints the output of a command. A closed pipe, as `head` leaves it, is no failure.
 fn print(text: &str) -> Result<(), Failure> {
+    print_part(text).map(drop)
+}
+
+/// Prints a part of the output; false when nobody reads it any more.
+fn print_part(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::broken(format!(
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Failure::broken(format!(
             "the output cannot be written: {e}"
         ))),
-        _ => Ok(()),
     }
 }
 

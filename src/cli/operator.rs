@@ -1,11 +1,13 @@
 //! What the commands for operators have in common.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::UNIX_EPOCH;
 
 use clap::Args;
 
 use super::Failure;
 use super::terminal::is_plain;
+use crate::clock::UnixTime;
 
 /// Bytes.
 const MAX_REASON: usize = 500;
@@ -42,4 +44,20 @@ pub(super) fn checked_reason(reason: String) -> Result<String, Failure> {
         )));
     }
     Ok(reason)
+}
+
+/// A time in UTC, or one that is as long ago as the text says.
+pub(super) fn parse_time(option: &str, text: &str, now: UnixTime) -> Result<UnixTime, Failure> {
+    if let Ok(age) = humantime::parse_duration(text) {
+        return Ok(now - age);
+    }
+    let midnight = format!("{text}T00:00:00Z");
+    let time = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&midnight));
+    let since = time.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let since = since.ok_or_else(|| {
+        Failure::refused(format!(
+            "{option} is a time in UTC, such as 2027-01-15 or 2027-01-15T08:00:00Z, or an age, such as 90d"
+        ))
+    })?;
+    Ok(UnixTime::from_secs(0) + since)
 }

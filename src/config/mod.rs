@@ -86,6 +86,8 @@ pub struct AccountConfig {
     pub auth_rate: NonZeroU32,
     /// `REGISTER_RATE`, by default 10: sign-ups a second and client address.
     pub register_rate: NonZeroU32,
+    /// `AUDIT_RETENTION`, by default none: sign-ins older than this are deleted.
+    pub audit_retention: Option<Duration>,
     /// `DEMO_USER`, by default none: NAME:PASSWORD, several separated by spaces.
     pub demo_users: Vec<DemoUser>,
 }
@@ -192,6 +194,7 @@ impl Config {
         let costs = problems.note(values::costs(settings));
         let auth_rate = problems.note(values::rate(settings, name::AUTH_RATE));
         let register_rate = problems.note(values::rate(settings, name::REGISTER_RATE));
+        let audit_retention = problems.note(values::audit_retention(settings));
         let metrics = problems.note(values::metrics(settings));
         let demo_users = problems.note(demo_users(settings));
         let log_filter = problems.note(values::log_filter(settings));
@@ -217,6 +220,7 @@ impl Config {
                     costs: costs?,
                     auth_rate: auth_rate?,
                     register_rate: register_rate?,
+                    audit_retention: audit_retention?,
                     demo_users: demo_users?,
                 },
                 database: database?,

@@ -98,6 +98,17 @@ pub(super) fn duration(
     Ok(value)
 }
 
+/// Time for which sign-ins are kept; none: for ever.
+pub(super) fn audit_retention(settings: &Settings) -> Result<Option<Duration>, ConfigError> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let allowed = DAY..=DAY * 36_500;
+    let name = name::AUDIT_RETENTION;
+    settings
+        .get(name)
+        .map(|_| duration(settings, name, DAY, allowed))
+        .transpose()
+}
+
 /// `sqlite:PATH` or `sqlite://PATH`; the path is not decoded.
 pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
     let url = settings

@@ -15,7 +15,7 @@ use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::{self, Policy};
 pub use crate::store::BadRow;
 pub use crate::store::{AccountDetails, AccountFilter};
-pub use crate::store::{Inspection, SchemaState};
+pub use crate::store::{Inspection, SchemaState, SignInFilter, SignInRow};
 use crate::store::{KeyEvent, KeyRow, KeyRows, OpenError, Store, StoreError};
 
 /// A database that was not opened, and not changed. The messages say what to do.
@@ -125,6 +125,12 @@ pub fn list_accounts(
 pub fn account(path: &Path, name: &str) -> Result<Option<AccountDetails>, DatabaseError> {
     let names = names::lookup_forms(name.to_owned());
     let found = Store::read_account(path, &names).map_err(|error| unusable(path, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+}
+
+/// Sign-ins of a database, which is not changed.
+pub fn list_sign_ins(path: &Path, filter: &SignInFilter) -> Result<Vec<SignInRow>, DatabaseError> {
+    let found = Store::list_sign_ins(path, filter).map_err(|error| unusable(path, error))?;
     found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
 }
 

@@ -4,6 +4,7 @@
 
 pub mod account_admin;
 pub mod accounts;
+pub mod audit;
 pub mod backup;
 pub mod client;
 pub mod database;

@@ -112,6 +112,35 @@ pub struct SignInRecord {
     pub withdraw: Option<[Kid; 2]>,
 }
 
+/// A row of `auth_logs`, with the name of its account. Bytes that are no UTF-8 are
+/// replaced, and times left out that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignInRow {
+    pub id: i64,
+    pub at: Option<UnixTime>,
+    /// The client's address.
+    pub client: String,
+    /// None once the account was deleted.
+    pub account: Option<AccountId>,
+    pub username: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SignInFilter {
+    pub account: Option<AccountId>,
+    /// The client's address.
+    pub client: Option<String>,
+    /// Not before.
+    pub since: Option<UnixTime>,
+    /// Before.
+    pub until: Option<UnixTime>,
+    /// The order of the ids is turned round.
+    pub newest_first: bool,
+    /// Only rows that come after the one with this id.
+    pub past: Option<i64>,
+    pub limit: u32,
+}
+
 /// A row of `keys` with its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRow {

@@ -9,6 +9,7 @@
 mod access_log;
 mod account_admin;
 mod accounts;
+mod audit_output;
 mod auth;
 mod client;
 mod config;

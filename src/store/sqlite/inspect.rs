@@ -10,11 +10,12 @@ use rusqlite::Connection;
 
 use super::connection::room::LARGE_WAL;
 use super::connection::{file, wal_check};
-use super::tables::{account_admin, key_events, keys, service_settings};
+use super::tables::{account_admin, audit, key_events, keys, service_settings};
 use super::{Store, schema};
 use crate::clock::UnixTime;
 use crate::store::{
     AccountDetails, AccountFilter, Inspection, KeyEvent, KeyRows, OpenError, SchemaState,
+    SignInFilter, SignInRow,
 };
 
 /// Damages that are named; more do not help.
@@ -85,6 +86,17 @@ impl Store {
                 account_admin::by_name(conn, names).map_err(|e| OpenError::Engine(e.to_string()))
             }
             false => Ok(None),
+        })
+    }
+
+    /// The sign-ins that `filter` asks for, in the same way.
+    pub fn list_sign_ins(
+        path: &Path,
+        filter: &SignInFilter,
+    ) -> Result<Option<Vec<SignInRow>>, OpenError> {
+        read_only(path, |conn| match has_users(conn)? {
+            true => audit::page(conn, filter).map_err(|e| OpenError::Engine(e.to_string())),
+            false => Ok(Vec::new()),
         })
     }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod account_admin;
 mod accounts;
+pub(super) mod audit;
 pub(super) mod key_events;
 pub(super) mod keys;
 pub(super) mod service_settings;

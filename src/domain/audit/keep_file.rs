@@ -1,0 +1,139 @@
+//! The file that keeps pruned sign-ins: one JSON object a line, in the order in which
+//! they were pruned. Only whole lines count; the last one may be cut off by a kill.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+use crate::store::{AccountId, SignInRow};
+
+/// Bytes from the end of the file that are read first.
+const TAIL: u64 = 1 << 20;
+/// Every line begins so.
+const BEGINNING: &[u8] = b"{\"id\":";
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeepFileError {
+    #[error("the file for pruned sign-ins cannot be used: {0}")]
+    File(#[from] io::Error),
+    #[error("another command writes to the file for pruned sign-ins")]
+    Locked,
+    #[error("the file for pruned sign-ins ends with something else than sign-ins: name another")]
+    Foreign,
+    #[error(
+        "the file for pruned sign-ins does not hold what was written to it; nothing of that was deleted"
+    )]
+    ReadBack,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Line {
+    id: i64,
+    at: Option<Moment>,
+    client: String,
+    user_id: Option<i64>,
+    username: Option<String>,
+}
+
+/// A sign-in as a JSON object, without the end of the line.
+pub fn line(row: &SignInRow) -> String {
+    let line = Line {
+        id: row.id,
+        at: row.at.map(Moment::from),
+        client: row.client.clone(),
+        user_id: row.account.map(AccountId::as_i64),
+        username: row.username.clone(),
+    };
+    // Text and numbers always have a form in JSON.
+    serde_json::to_string(&line).unwrap_or_default()
+}
+
+fn parse(line: &[u8]) -> Result<SignInRow, KeepFileError> {
+    let line: Line = serde_json::from_slice(line).map_err(|_| KeepFileError::Foreign)?;
+    Ok(SignInRow {
+        id: line.id,
+        at: line.at.map(Into::into),
+        client: line.client,
+        account: line.user_id.map(AccountId::from_row),
+        username: line.username,
+    })
+}
+
+/// Locked for as long as it is open. All methods block.
+pub struct KeepFile(File);
+
+impl KeepFile {
+    /// Opens the file, or makes it, and cuts off a line that is not whole. Returns its
+    /// last rows too, at least `last` where there are as many. They are on disk.
+    pub fn open(path: &Path, last: u32) -> Result<(Self, Vec<SignInRow>), KeepFileError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(KeepFileError::Foreign);
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(KeepFileError::Locked),
+            Err(TryLockError::Error(e)) => return Err(e.into()),
+        }
+        let (rows, cut_off) = last_rows(&file, usize::try_from(last).unwrap_or(usize::MAX))?;
+        let mut file = file;
+        let end = file.metadata()?.len() - cut_off;
+        file.set_len(end)?;
+        file.seek(SeekFrom::Start(end))?;
+        file.sync_all()?;
+        let path = std::path::absolute(path)?;
+        File::open(path.parent().unwrap_or(&path))?.sync_all()?;
+        Ok((Self(file), rows))
+    }
+
+    /// When it returns, the rows are on disk, and were read back.
+    pub fn append(&mut self, rows: &[SignInRow]) -> Result<(), KeepFileError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let text: String = rows.iter().map(|row| line(row) + "\n").collect();
+        let start = self.0.stream_position()?;
+        self.0.write_all(text.as_bytes())?;
+        self.0.sync_data()?;
+        let mut found = vec![0; text.len()];
+        self.0.read_exact_at(&mut found, start)?;
+        match found == text.as_bytes() {
+            true => Ok(()),
+            false => Err(KeepFileError::ReadBack),
+        }
+    }
+}
+
+/// The rows of the last lines, and the number of bytes behind them.
+fn last_rows(file: &File, wanted: usize) -> Result<(Vec<SignInRow>, u64), KeepFileError> {
+    let length = file.metadata()?.len();
+    let mut tail = TAIL;
+    loop {
+        let start = length.saturating_sub(tail);
+        let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, start)?;
+        let mut lines: Vec<_> = bytes.split(|&byte| byte == b'\n').collect();
+        let cut_off = lines.pop().unwrap_or_default();
+        if start > 0 && lines.len() <= wanted {
+            tail = tail.saturating_mul(2);
+            continue;
+        }
+        if !BEGINNING.starts_with(cut_off) && !cut_off.starts_with(BEGINNING) {
+            return Err(KeepFileError::Foreign);
+        }
+        // The first one may have begun earlier.
+        let whole = lines.iter().skip(usize::from(start > 0));
+        let rows = whole.map(|line| parse(line)).collect::<Result<_, _>>()?;
+        return Ok((rows, u64::try_from(cut_off.len()).unwrap_or(0)));
+    }
+}

@@ -1,0 +1,123 @@
+//! The recorded sign-ins: those that are older than a given time are deleted, in small
+//! steps beside running services, perhaps after they were written to a file.
+
+mod keep_file;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, UnixTime};
+pub use crate::store::{SignInFilter, SignInRow};
+use crate::store::{Store, StoreError};
+pub use keep_file::{KeepFile, KeepFileError, line};
+
+/// Rows in one transaction, which holds the write lock for some milliseconds.
+const STEP: u32 = 1000;
+/// Between two transactions others get the lock: for as long as the last one took, and
+/// at least this long.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+/// Interval at which a service looks for rows to delete.
+const EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error(transparent)]
+    KeepFile(#[from] KeepFileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the file was not written: {0}")]
+    Join(#[from] tokio::task::JoinError),
+}
+
+/// Deletes all sign-ins before `before`. With a file, each is on disk in it first.
+/// `progress` is told the last id that was looked at. Returns the number of rows.
+pub async fn prune(
+    store: &Store,
+    before: UnixTime,
+    keep: Option<&Path>,
+    mut progress: impl FnMut(i64),
+) -> Result<usize, AuditError> {
+    let (mut kept, mut deleted) = (None, 0);
+    if let Some(path) = keep.map(Path::to_owned) {
+        let opened = tokio::task::spawn_blocking(move || KeepFile::open(&path, STEP));
+        let (file, last) = opened.await??;
+        kept = Some(file);
+        // The file has them, but perhaps the run that wrote them was ended before it
+        // deleted them.
+        deleted += store.delete_sign_ins(last).await?;
+    }
+    let mut past = i64::MIN;
+    loop {
+        let mut rows = store.next_sign_ins(past, STEP).await?;
+        let Some(last) = rows.last() else {
+            return Ok(deleted);
+        };
+        past = last.id;
+        rows.retain(|row| is_before(row, before));
+        if let Some(mut file) = kept.take() {
+            let append = move || file.append(&rows).map(|()| (file, rows));
+            let (file, written) = tokio::task::spawn_blocking(append).await??;
+            (kept, rows) = (Some(file), written);
+        }
+        deleted += delete(store, rows).await?;
+        progress(past);
+    }
+}
+
+fn is_before(row: &SignInRow, before: UnixTime) -> bool {
+    row.at.is_some_and(|at| at < before)
+}
+
+/// Deletes the rows, and waits so that others can write.
+async fn delete(store: &Store, rows: Vec<SignInRow>) -> Result<usize, StoreError> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let began = Instant::now();
+    let deleted = store.delete_sign_ins(rows).await?;
+    tokio::time::sleep(began.elapsed().max(MIN_PAUSE)).await;
+    Ok(deleted)
+}
+
+/// Deletes sign-ins of a running service that are older than `keep_for`.
+pub struct Retention {
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    pub keep_for: Duration,
+}
+
+impl Retention {
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let work = async {
+            loop {
+                match self.prune().await {
+                    Ok(0) => {}
+                    Ok(deleted) => tracing::info!(deleted, "pruned old sign-ins"),
+                    Err(e) => tracing::warn!("old sign-ins were not pruned: {e}"),
+                }
+                tokio::time::sleep(EVERY).await;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    /// Ids mostly grow with the times, so it ends at the first step without an old row:
+    /// it never reads the whole table for nothing.
+    async fn prune(&self) -> Result<usize, StoreError> {
+        let before = self.clock.now() - self.keep_for;
+        let (mut past, mut deleted) = (i64::MIN, 0);
+        loop {
+            let mut rows = self.store.next_sign_ins(past, STEP).await?;
+            past = rows.last().map_or(past, |last| last.id);
+            rows.retain(|row| is_before(row, before));
+            if rows.is_empty() {
+                return Ok(deleted);
+            }
+            deleted += delete(&self.store, rows).await?;
+        }
+    }
+}

@@ -112,3 +112,23 @@ fn a_copy_of_a_revoked_key_is_neither_published_nor_signs_also_in_a_running_serv
     let server = Server::start(dir.path(), &[]);
     neither_publishes_nor_signs(&server, "7", n, &password);
 }
+
+#[test]
+fn a_copy_of_a_published_key_is_not_taken_for_one_of_the_earlier_server() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    let made = kids(&server.key_set().json());
+    assert!(server.stop().success());
+    plant(
+        dir.path(),
+        &format!(
+            "INSERT INTO earlier_keys VALUES (6, NULL), (7, {kid});
+             INSERT INTO keys SELECT 6, key, 4000000000 FROM keys WHERE kid = {kid};
+             INSERT INTO keys SELECT 7, key, 4000000000 FROM keys WHERE kid = {kid}",
+            kid = made[0]
+        ),
+    );
+    let server = Server::start(dir.path(), &[]);
+    server.wait_for_log("another program added it");
+    assert_eq!(kids(&server.key_set().json()), made);
+}

@@ -18,7 +18,10 @@ const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.ser
             -- the condition of the partial index, or the whole table is read
             AND e.event IN ('first_signed', 'revoked')) AS revoked,
         EXISTS (SELECT 1 FROM withdrawn_keys w WHERE w.kid IN (k.kid, o.thumbprint)) AS withdrawn,
-        o.kid IS NOT NULL AS is_earlier, o.thumbprint AS thumbprint,
+        -- a key of this service's own is not earlier under another kid
+        o.kid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM keys own
+            WHERE own.kid = o.thumbprint AND own.kid <> k.kid) AS is_earlier,
+        o.thumbprint AS thumbprint,
         (SELECT CAST(value AS INTEGER) FROM service_settings
             WHERE name = 'longest_key_lifetime') AS longest
     FROM keys k LEFT JOIN key_times t ON t.kid = k.kid

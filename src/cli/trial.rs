@@ -1,7 +1,7 @@
 //! `trial`: puts a verifier through the cases of `crate::trial`.
 
 use std::fs;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -199,11 +199,15 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     }
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut printed = Ok(());
-    let outcomes = trial.run(&chosen, |outcome: &Outcome<'_>| {
+    let progress = Progress::new(chosen.len());
+    let begin = |number, case: &Case| progress.show(number, case);
+    let tell = |outcome: &Outcome<'_>| {
+        progress.clear();
         if is_for_people && printed.is_ok() {
             printed = print(&line(outcome, &known, fails, colour));
         }
-    })?;
+    };
+    let outcomes = trial.run(&chosen, begin, tell)?;
     printed?;
     let report = Report {
         target: name,
@@ -231,6 +235,34 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         });
     }
     Ok(())
+}
+
+/// Last line of a terminal: the case that is being tried. A stage may take minutes.
+struct Progress {
+    cases: usize,
+    is_shown: bool,
+}
+
+impl Progress {
+    fn new(cases: usize) -> Self {
+        let is_shown = std::io::stderr().is_terminal();
+        Self { cases, is_shown }
+    }
+
+    fn show(&self, number: usize, case: &Case) {
+        self.write(&format!("{}/{} {}", number + 1, self.cases, case.id));
+    }
+
+    fn clear(&self) {
+        self.write("");
+    }
+
+    fn write(&self, text: &str) {
+        if self.is_shown {
+            // A terminal that went away ends no trial.
+            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+        }
+    }
 }
 
 /// The verifier, and its name for people.

@@ -117,27 +117,28 @@ impl Forge {
         Page::json(json!({ "keys": keys }).to_string())
     }
 
-    pub(super) fn page(&self, set: &Set, kid: &str) -> Page {
-        let keys: Vec<_> = set.keys.iter().map(|key| self.entry(key, kid)).collect();
-        let mut document = json!({ "keys": keys });
+    pub(super) fn page(&self, set: &Set, kid: &str) -> Result<Page, TrialError> {
+        let keys = set.keys.iter().map(|key| self.entry(key, kid));
+        let mut document = json!({ "keys": keys.collect::<Result<Vec<_>, _>>()? });
         for (name, value) in &set.members {
             document[name] = value.clone();
         }
         let mut body = set.body.clone().unwrap_or_else(|| document.to_string());
         body.extend(std::iter::repeat_n(' ', set.padding));
-        Page {
+        Ok(Page {
             status: set.status,
             content_type: set.r#type.clone(),
             location: set.location.clone(),
             delay: Duration::from_secs(set.delay),
             body,
-        }
+        })
     }
 
-    fn entry(&self, patch: &Patch, alias: &str) -> Value {
-        let mut key = match patch.get("$").and_then(Value::as_str) {
+    fn entry(&self, patch: &Patch, alias: &str) -> Result<Value, TrialError> {
+        let mut key = match patch.get("$").map(|it| it.as_str().unwrap_or_default()) {
             Some("good") => jwk(&self.keys[0]),
-            Some(_) => jwk(&self.keys[1]),
+            Some("second") => jwk(&self.keys[1]),
+            Some(other) => return Err(TrialError::Table(format!("there is no key {other:?}"))),
             None => json!({}),
         };
         if patch.get("$").is_some_and(|it| it == "good") {
@@ -152,7 +153,7 @@ impl Forge {
         if let Some(members) = key.as_object_mut() {
             members.retain(|_, value| !value.is_null());
         }
-        key
+        Ok(key)
     }
 
     pub fn token(&self, case: &Case, now: UnixTime) -> Result<String, TrialError> {
@@ -256,7 +257,7 @@ impl Forge {
         Ok(match value {
             Value::String(text) => match text.strip_prefix('@') {
                 Some(raw) => self.raw(raw, now.as_secs())?,
-                None => quoted(&self.filled(text)),
+                None => quoted(&self.filled(text)?),
             },
             Value::Array(all) => {
                 let all: Result<Vec<_>, _> = all.iter().map(|it| self.text(it, now)).collect();
@@ -264,7 +265,7 @@ impl Forge {
             }
             Value::Object(members) => {
                 let member =
-                    |(name, value): (&String, _)| Ok((self.filled(name), self.text(value, now)?));
+                    |(name, value): (&String, _)| Ok((self.filled(name)?, self.text(value, now)?));
                 let members: Result<Members, TrialError> = members.iter().map(member).collect();
                 object(&members?)
             }
@@ -273,37 +274,42 @@ impl Forge {
     }
 
     fn raw(&self, raw: &str, now: i64) -> Result<String, TrialError> {
-        let number = |text: &str| text.parse::<usize>().unwrap_or(1);
-        Ok(if let Some(rest) = raw.strip_prefix("now") {
-            let (offset, fraction) = rest.split_once('.').unwrap_or((rest, ""));
-            let dot = if fraction.is_empty() { "" } else { "." };
-            match offset
-                .starts_with(['+', '-'])
-                .then(|| offset.parse::<i64>())
-            {
-                Some(Ok(offset)) => format!("{}{dot}{fraction}", now + offset),
-                _ => format!("{now}{rest}"),
-            }
-        } else if let Some(length) = raw.strip_prefix("text-") {
-            quoted(&"x".repeat(number(length)))
-        } else if let Some(depth) = raw.strip_prefix("deep-") {
-            "[".repeat(number(depth)) + &"]".repeat(number(depth))
-        } else if raw == "jwk" {
-            jwk(&self.stranger).to_string()
-        } else if raw == "certificate" {
-            quoted(&STANDARD.encode(certificate(&self.stranger)?))
-        } else {
-            raw.to_owned()
+        let unknown = || TrialError::Table(format!("there is no value @{raw}"));
+        if let Some(rest) = raw.strip_prefix("now") {
+            return time(rest, now).ok_or_else(unknown);
+        }
+        if let Some((kind @ ("text" | "deep"), number)) = raw.split_once('-') {
+            let number = number.parse().map_err(|_| unknown())?;
+            return Ok(match kind {
+                "text" => quoted(&"x".repeat(number)),
+                _ => "[".repeat(number) + &"]".repeat(number),
+            });
+        }
+        Ok(match raw {
+            "null" | "1e400" => raw.to_owned(),
+            "jwk" => jwk(&self.stranger).to_string(),
+            "certificate" => quoted(&STANDARD.encode(certificate(&self.stranger)?)),
+            _ => return Err(unknown()),
         })
     }
 
-    fn filled(&self, text: &str) -> String {
-        let [first, second] = self.keys.each_ref().map(kid);
-        text.replace("$iss", &self.issuer)
-            .replace("$aud", self.audience.as_deref().unwrap_or_default())
-            .replace("$kid2", &second)
-            .replace("$kid", &first)
-            .replace("$elsewhere", &self.elsewhere)
+    fn filled(&self, text: &str) -> Result<String, TrialError> {
+        let mut pieces = text.split('$');
+        let mut filled = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let end = piece.find(|c: char| !c.is_ascii_alphanumeric());
+            let (name, rest) = piece.split_at(end.unwrap_or(piece.len()));
+            filled += &match name {
+                "iss" => self.issuer.clone(),
+                "aud" => self.audience.clone().unwrap_or_default(),
+                "kid" => kid(&self.keys[0]),
+                "kid2" => kid(&self.keys[1]),
+                "elsewhere" => self.elsewhere.clone(),
+                _ => return Err(TrialError::Table(format!("there is no value ${name}"))),
+            };
+            filled += rest;
+        }
+        Ok(filled)
     }
 
     fn signed(&self, header: &str, payload: &[u8], sign: &str) -> Result<String, TrialError> {
@@ -353,4 +359,16 @@ fn object(members: &Members) -> String {
     let member = |(name, text): (&String, _)| format!("{}:{text}", quoted(name));
     let members: Vec<_> = members.iter().map(member).collect();
     format!("{{{}}}", members.join(","))
+}
+
+/// A time some seconds away, perhaps with a fraction, or now in milliseconds.
+fn time(rest: &str, now: i64) -> Option<String> {
+    if let "" | "000" = rest {
+        return Some(format!("{now}{rest}"));
+    }
+    let (offset, fraction) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+    let is_right = offset.starts_with(['+', '-'])
+        && fraction.bytes().skip(1).all(|byte| byte.is_ascii_digit());
+    let offset: i64 = offset.parse().ok().filter(|_| is_right)?;
+    Some(format!("{}{fraction}", now + offset))
 }

@@ -72,16 +72,18 @@ pub struct Outcome<'a> {
 }
 
 impl<C: Clock> Trial<'_, C> {
-    /// Tries all cases, and tells of each outcome at once.
+    /// Tries all cases; says which one begins, and tells of each outcome at once.
     pub fn run<'a>(
         &mut self,
         cases: &[&'a Case],
+        mut begin: impl FnMut(usize, &Case),
         mut tell: impl FnMut(&Outcome<'a>),
     ) -> Result<Vec<Outcome<'a>>, TrialError> {
         self.controls()?;
         let mut outcomes = Vec::new();
         let (mut silent, mut refused) = (0, 0);
-        for case in cases {
+        for (number, case) in cases.iter().enumerate() {
+            begin(number, case);
             let outcome = if silent == MAX_FAILED || refused == MAX_FAILED {
                 outcome(
                     case,
@@ -192,7 +194,7 @@ impl<C: Clock> Trial<'_, C> {
             )));
         }
         let kid = self.forge.alias(&case.id);
-        self.issuer.serve(self.forge.page(set, &kid));
+        self.issuer.serve(self.forge.page(set, &kid)?);
         let (before, _) = self.issuer.fetched();
         let (verdict, detail) = self.send(&kid, "RS256")?;
         if self.issuer.fetched().0 == before {

@@ -50,6 +50,7 @@ mod store;
 mod support;
 mod systemd;
 mod time_limit;
+mod trial;
 mod users_output;
 mod verification;
 mod walk;

@@ -85,9 +85,14 @@ impl AccountOperations {
         self.change(name, AccountChange::Enable).await
     }
 
-    /// Its rows of `auth_logs` stay, without the account.
-    pub async fn delete(&self, name: &str) -> Result<AccountDetails, AccountError> {
-        self.change(name, AccountChange::Delete).await
+    /// Without `with_sign_ins` its rows of `auth_logs` stay, without the account.
+    pub async fn delete(
+        &self,
+        name: &str,
+        with_sign_ins: bool,
+    ) -> Result<AccountDetails, AccountError> {
+        let change = AccountChange::Delete { with_sign_ins };
+        self.change(name, change).await
     }
 
     async fn change(

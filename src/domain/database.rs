@@ -134,6 +134,12 @@ pub fn list_sign_ins(path: &Path, filter: &SignInFilter) -> Result<Vec<SignInRow
     found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
 }
 
+/// Writes a database anew, so that no byte of deleted rows is left in its files.
+/// Blocks, for long when the file is large; writers wait.
+pub fn erase_deleted(path: &Path) -> Result<(), DatabaseError> {
+    Store::erase_deleted(path).map_err(|error| unusable(path, error))
+}
+
 /// Frees the reserve for emergencies when the disk of a database is full.
 pub fn free_reserve(path: &Path) {
     Store::free_reserve(path);

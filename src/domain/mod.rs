@@ -3,6 +3,7 @@
 //! Knows no HTTP and no SQL; calls store and crypto.
 
 pub mod account_admin;
+pub mod account_import;
 pub mod accounts;
 pub mod audit;
 pub mod backup;

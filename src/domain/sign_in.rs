@@ -143,7 +143,7 @@ fn refused(account: Option<&AccountRow>, verdict: Verdict, client: IpAddr) {
         return;
     };
     if verdict == Verdict::Unreadable {
-        tracing::error!(user_id = %account.id, "the stored password hash is no usable Argon2 string; nobody can sign in to this account");
+        tracing::error!(user_id = %account.id, "the stored password hash is no usable hash of Argon2 or bcrypt; nobody can sign in to this account");
     }
     let name: String = account.username.chars().take(MAX_CHARS).collect();
     tracing::info!(%client, username = ?name, "sign-in refused");

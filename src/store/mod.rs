@@ -84,7 +84,10 @@ pub enum AccountChange {
         reason: String,
     },
     Enable,
-    Delete,
+    Delete {
+        /// Or its rows of `auth_logs` stay, without the account.
+        with_sign_ins: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +95,7 @@ pub struct NewAccountRow {
     pub username: String,
     /// The address to store, and another form of it that nobody may have either.
     pub email: Option<(String, String)>,
-    /// PHC string.
+    /// PHC string, or that of bcrypt.
     pub password_hash: String,
 }
 

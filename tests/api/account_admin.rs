@@ -119,7 +119,7 @@ async fn play(steps: &[(usize, Step)]) {
                 Err(AccountError::IsEnabled) => assert!(model.exists && !model.is_disabled),
                 Err(e) => assert!(unknown(e) && !model.exists),
             },
-            Step::Delete => match operator.delete(name).await {
+            Step::Delete => match operator.delete(name, false).await {
                 Ok(_) => {
                     assert!(model.exists);
                     (model.exists, model.is_disabled) = (false, false);
@@ -218,7 +218,7 @@ async fn an_account_of_the_earlier_server_is_listed_as_it_was_stored() {
         .unwrap()
         .remove(0);
     assert_eq!((odd.registered, odd.last_sign_in), (None, None));
-    operator.delete("bob smith").await.unwrap();
+    operator.delete("bob smith", false).await.unwrap();
     let logged = app.rows("SELECT request_ip <> '', user_id FROM auth_logs");
     assert_eq!(logged, ["1|"]);
 }

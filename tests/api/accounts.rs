@@ -134,7 +134,7 @@ async fn a_corrupt_hash_lets_nobody_in_and_breaks_nothing() {
         // The associated data is not known here.
         good.replace("p=1", "p=1,data=c2FsdA"),
         good.replace('$', "|"),
-        "$2b$12$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234".to_owned(),
+        "$2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234".to_owned(),
     ];
     for (n, stored) in cases.iter().enumerate() {
         app.advance(Duration::from_millis(100));
@@ -145,10 +145,7 @@ async fn a_corrupt_hash_lets_nobody_in_and_breaks_nothing() {
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{stored}");
         assert_eq!(reply.error(), "unknown username or wrong password");
         let logged = log::captured();
-        assert!(
-            logged.contains("no usable Argon2 string"),
-            "{stored}: {logged}"
-        );
+        assert!(logged.contains("no usable hash"), "{stored}: {logged}");
     }
     app.advance(Duration::from_secs(1));
     // Not even one that holds a BLOB of no text.

@@ -15,7 +15,7 @@ const ONLY: [&str; 10] = [
     "store::sqlite: rusqlite refinery",
     "http app trial::issuer: axum",
     "http app: tower_governor",
-    "crypto: aws_lc_rs rsa fernet argon2 argon2id_simd jsonwebtoken",
+    "crypto: aws_lc_rs rsa fernet argon2 argon2id_simd bcrypt jsonwebtoken",
     "cli: clap",
 ];
 

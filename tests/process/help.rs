@@ -20,6 +20,7 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         "users list",
         "users show",
         "users add",
+        "users import",
         "users reset",
         "users disable",
         "users enable",

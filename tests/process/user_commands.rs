@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Server, command, database, files, folder, refusal};
+use crate::support::{Server, command, database, files, folder, number, refusal, sql};
 
 fn users(dir: &Path, args: &[&str]) -> Output {
     command(dir).arg("users").args(args).output().unwrap()
@@ -123,4 +123,138 @@ fn accounts_of_the_earlier_server_are_shown_without_a_change_of_any_file() {
     // Pages end where there are no more.
     let page = json(dir.path(), &["list", "--limit", "1"]);
     assert_eq!(page["next_after"].is_null(), users.len() == 1);
+}
+
+#[test]
+fn accounts_are_imported_with_their_hashes_all_or_none() {
+    let dir = folder("");
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    let password = server.register("alice");
+    let hash_of = |name: &str| -> String {
+        let query = "SELECT password_hash FROM users WHERE username = ?";
+        sql(dir).query_row(query, [name], |row| row.get(0)).unwrap()
+    };
+    // A test vector of crypt_blowfish, for the password U*U.
+    let bcrypt = "$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    let entry = |name: &str, email: &str, hash: &str| {
+        serde_json::json!({"username": name, "email": email, "password_hash": hash}).to_string()
+    };
+    let carol = entry("carol", "c@example.com", &hash_of("alice"));
+    let bob = entry("bob", "b@example.com", &format!("$2y{bcrypt}"));
+    let dave = format!(r#"{{"username":"dave","password_hash":"$2a{bcrypt}"}}"#);
+    let import = ["import", "accounts"];
+    let write = |lines: &[&str]| fs::write(dir.join("accounts"), lines.join("\n")).unwrap();
+    for (line, part) in [
+        ("{", "line 2: not JSON"),
+        (r#"{"username":"eve"}"#, "line 2: not an object"),
+        (
+            &entry("e ve", "e@example.com", &hash_of("alice")),
+            "line 2: username has",
+        ),
+        (
+            &entry("eve", "e@example.com", "hunter2"),
+            "line 2: password_hash is no",
+        ),
+        (
+            &entry("eve", "e@example.com", &format!("$2b$31{}", &bcrypt[3..])),
+            "line 2: password_hash is no",
+        ),
+        (
+            &entry("carol", "e@example.com", &hash_of("alice")),
+            "line 2: the username is that of line 1",
+        ),
+        (
+            &entry("eve", "c@EXAMPLE.com", &hash_of("alice")),
+            "line 2: the email is that of line 1",
+        ),
+        (
+            &entry("alice", "e@example.com", &hash_of("alice")),
+            "line 2: the username or the email is",
+        ),
+    ] {
+        write(&[&carol, line, &bob]);
+        let said = refusal(command(dir).arg("users").args(import), &["hunter2", bcrypt]);
+        assert!(said.contains(part), "{line}: {said}");
+        assert_eq!(number(dir, "SELECT count(*) FROM users"), 1);
+    }
+    write(&[&carol, "", &bob, &dave, ""]);
+    assert_eq!(json(dir, &import)["imported"], 3);
+    assert_eq!(
+        json(dir, &["show", "bob"])["password_hash"],
+        "bcrypt cost=5"
+    );
+    assert_eq!(server.sign_in("/auth", "carol", &password).status, 200);
+    for name in ["bob", "dave"] {
+        assert_eq!(server.sign_in("/auth", name, "U*V").status, 401);
+        assert!(hash_of(name).starts_with("$2"));
+        assert_eq!(server.sign_in("/auth", name, "U*U").status, 200);
+        assert!(hash_of(name).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert_eq!(server.sign_in("/auth", name, "U*U").status, 200);
+    }
+}
+
+/// The files in `dir` that have one of `needles` in them.
+fn files_with(dir: &Path, needles: &[String]) -> Vec<String> {
+    let has = |name: &String| {
+        let bytes = fs::read(dir.join(name)).unwrap();
+        let find = |needle: &String| memchr::memmem::find(&bytes, needle.as_bytes()).is_some();
+        needles.iter().any(find)
+    };
+    files(dir).into_iter().filter(has).collect()
+}
+
+#[test]
+fn no_byte_of_a_person_is_left_after_a_deletion_with_the_audit() {
+    let dir = folder("TRUSTED_PROXIES=127.0.0.1");
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    let password = server.register("alice-liddell");
+    let mut needles = vec!["alice-liddell".to_owned(), "through the glass".to_owned()];
+    let hash = || -> String {
+        let query = "SELECT password_hash FROM users WHERE username = 'alice-liddell'";
+        sql(dir).query_row(query, [], |row| row.get(0)).unwrap()
+    };
+    needles.push(hash());
+    let others = |from: u32| {
+        let add =
+            "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 + 300)
+            INSERT INTO users (username, password_hash, email)
+            SELECT 'b' || i, hex(randomblob(50)), 'b' || i || '@example.com' FROM n";
+        sql(dir).execute(add, [from]).unwrap();
+    };
+    others(1000);
+    for n in 1..=5 {
+        let address = format!("198.51.100.{n}7");
+        let header = [
+            ("X-Forwarded-For", address.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        let body = crate::support::credentials("alice-liddell", &password);
+        assert_eq!(server.send("POST", "/auth", &header, &body).status, 200);
+        needles.push(address);
+    }
+    json(
+        dir,
+        &["disable", "alice-liddell", "--reason", "through the glass"],
+    );
+    json(dir, &["enable", "alice-liddell"]);
+    json(dir, &["reset", "alice-liddell"]);
+    needles.push(hash());
+    others(2000);
+    json(
+        dir,
+        &["disable", "alice-liddell", "--reason", "through the glass"],
+    );
+    assert!(!files_with(dir, &needles).is_empty());
+    json(dir, &["delete", "alice-liddell", "--with-audit", "--yes"]);
+    assert_eq!(files_with(dir, &needles), [""; 0]);
+    let backup = command(dir).args(["backup", "copy.db"]).output().unwrap();
+    assert!(backup.status.success(), "{backup:?}");
+    assert_eq!(files_with(dir, &needles), [""; 0]);
+    // The service goes on.
+    let password = server.register("bob");
+    assert_eq!(server.sign_in("/auth", "bob", &password).status, 200);
+    assert!(server.stop().success());
+    assert_eq!(files_with(dir, &needles), [""; 0]);
 }

@@ -2,8 +2,9 @@
 
 pub mod render;
 
-use std::io::Read as _;
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -17,6 +18,7 @@ use crate::config::{Config, Settings};
 use crate::domain::account_admin::{
     AccountError, AccountFilter, AccountOperations, check_password,
 };
+use crate::domain::account_import::{self, ImportError};
 use crate::domain::accounts::SignUpError;
 use crate::domain::database;
 use crate::domain::names::{Email, Invalid, Username};
@@ -58,6 +60,13 @@ pub(super) enum UsersCommand {
         #[command(flatten)]
         password: Password,
     },
+    /// Add the accounts of another server: all of a file, or none
+    Import {
+        /// JSON lines: {"username": "…", "email": "…", "password_hash": "…"}, with Argon2 (PHC string) or bcrypt; email may be missing
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Replace a password by a new one, which is shown once; tokens live on
     Reset {
         #[command(flatten)]
@@ -79,6 +88,9 @@ pub(super) enum UsersCommand {
     Delete {
         #[command(flatten)]
         named: Named,
+        /// Delete its sign-ins too, and write the file anew, so that no byte of them is left in it; sign-ins wait meanwhile
+        #[arg(long)]
+        with_audit: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -112,6 +124,15 @@ impl From<AccountError> for Failure {
             AccountError::Hash(_)
             | AccountError::Store(_)
             | AccountError::SignUp(SignUpError::Service(_)) => Self::broken(error.to_string()),
+            refusal => Self::refused(refusal.to_string()),
+        }
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Store(_) => Self::broken(error.to_string()),
             refusal => Self::refused(refusal.to_string()),
         }
     }
@@ -170,6 +191,13 @@ async fn run_on_database(
     if matches!(command, UsersCommand::Disable { .. }) {
         database::free_reserve(&config.database);
     }
+    let erases = matches!(
+        command,
+        UsersCommand::Delete {
+            with_audit: true,
+            ..
+        }
+    );
     let store = database::open_existing(&config.database, &config.keys.sealing_keys).await?;
     let accounts = AccountOperations {
         store: store.clone(),
@@ -178,7 +206,15 @@ async fn run_on_database(
     };
     let done = execute(command, &accounts, judged).await;
     store.close().await;
-    print(&done?)
+    let done = done?;
+    if erases {
+        database::erase_deleted(&config.database).map_err(|e| {
+            Failure::broken(format!(
+                "the account and its sign-ins are deleted, but bytes of them may be left in the file, though not in a backup made now: {e}"
+            ))
+        })?;
+    }
+    print(&done)
 }
 
 /// The output.
@@ -203,6 +239,13 @@ async fn execute(
             let shown = (!is_given).then_some(made);
             Ok(render::added(name.as_str(), shown.as_ref(), output.json))
         }
+        UsersCommand::Import { file, output } => {
+            let opened = File::open(&file).map_err(ImportError::File)?;
+            let read = account_import::read(BufReader::new(opened))?;
+            let now = accounts.clock.now();
+            let imported = account_import::import(&accounts.store, read, now).await?;
+            Ok(render::imported(imported, output.json))
+        }
         UsersCommand::Reset {
             named: Named { name, output },
             password,
@@ -226,9 +269,10 @@ async fn execute(
         }
         UsersCommand::Delete {
             named: Named { name, output },
+            with_audit,
             ..
         } => {
-            let account = accounts.delete(&name).await?;
+            let account = accounts.delete(&name, with_audit).await?;
             Ok(render::changed(&account, "deleted", judged, output.json))
         }
     }

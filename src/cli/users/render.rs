@@ -91,6 +91,13 @@ pub fn added(name: &str, password: Option<&SecretString>, as_json: bool) -> Stri
     format!("Account {} is there.\n{}", plain(name), shown(password))
 }
 
+pub fn imported(accounts: usize, as_json: bool) -> String {
+    match as_json {
+        true => document(&json!({ "imported": accounts })),
+        false => format!("{accounts} accounts were added.\n"),
+    }
+}
+
 pub fn reset(
     account: &AccountDetails,
     password: Option<&SecretString>,

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
+use super::imported::BcryptHash;
 use super::params::{Hash, MIN_PASSES, work};
 use super::{HashError, Verdict};
 
@@ -41,13 +42,22 @@ impl Workspace {
         hash.to_phc().ok_or(HashError::Failed)
     }
 
-    /// Verifies `password` against the PHC string `stored`. Where there is none,
+    /// Verifies `password` against the hash `stored`. Where there is none,
     /// or it is unreadable, the dummy hash costs as much as a current one does.
     pub(super) fn verify(
         &mut self,
         password: &SecretString,
         stored: Option<&str>,
     ) -> Result<Verdict, HashError> {
+        if let Some(hash) = stored.and_then(BcryptHash::parse) {
+            self.work.fetch_add(hash.work(), Ordering::Relaxed);
+            return Ok(match hash.fits(password) {
+                true => Verdict::Match {
+                    replacement: self.hash(password).ok(),
+                },
+                false => Verdict::Mismatch,
+            });
+        }
         let Some(hash) = stored.and_then(Hash::parse) else {
             let dummy = Hash::blank(self.params.clone());
             std::hint::black_box(self.compute(password, &dummy)?);

@@ -1,7 +1,8 @@
 //! Passwords: generated as UUIDv4, stored as Argon2id hashes (RFC 9106) in PHC
-//! strings. Hashing runs on its own threads, see [`PasswordHasher`].
+//! strings; hashes of bcrypt, from other servers, are verified too. Hashing runs on its own threads, see [`PasswordHasher`].
 
 mod compute;
+mod imported;
 mod params;
 mod queue;
 #[cfg(test)]
@@ -29,7 +30,7 @@ pub enum Verdict {
         replacement: Option<String>,
     },
     Mismatch,
-    /// The stored text is not an Argon2 hash, or asks for more memory or work
+    /// The stored text is no hash of Argon2 or bcrypt, or asks for more memory or work
     /// than this service spends on one.
     Unreadable,
 }

@@ -3,6 +3,8 @@
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Params, Version};
 
+use super::imported::BcryptHash;
+
 /// Lowest accepted memory, KiB, and number of passes: the OWASP password
 /// storage cheat sheet's minimum for Argon2id with one lane.
 pub const MIN_MEMORY_KIB: u32 = 19_456;
@@ -48,14 +50,20 @@ impl Costs {
     }
 }
 
-/// The work of verifying the PHC string `stored`, KiB times passes; `None` when
-/// it is unreadable. Needs no memory, whatever the string asks for.
+/// The work of verifying the hash `stored`, KiB times passes; `None` when it is
+/// unreadable. Needs no memory, whatever the string asks for.
 pub fn stored_work(stored: &str) -> Option<u64> {
+    if let Some(hash) = BcryptHash::parse(stored) {
+        return Some(hash.work());
+    }
     Hash::parse(stored).map(|hash| work(&hash.params))
 }
 
-/// Algorithm and parameters of the PHC string `stored`; `None` when it is unreadable.
+/// Algorithm and parameters of the hash `stored`; `None` when it is unreadable.
 pub fn describe(stored: &str) -> Option<String> {
+    if let Some(hash) = BcryptHash::parse(stored) {
+        return Some(format!("bcrypt cost={}", hash.cost));
+    }
     let Hash {
         algorithm, params, ..
     } = Hash::parse(stored)?;

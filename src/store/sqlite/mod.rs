@@ -4,6 +4,7 @@
 
 mod backup;
 mod connection;
+mod erase;
 mod inspect;
 mod schema;
 mod tables;

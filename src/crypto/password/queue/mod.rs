@@ -117,7 +117,7 @@ impl PasswordHasher {
         self.submit(SIGN_UPS, client, task).await?
     }
 
-    /// Verifies a password against the PHC string of an account. Without one
+    /// Verifies a password against the stored hash of an account. Without one
     /// (the account does not exist) the same work is done for a
     /// [`Verdict::Mismatch`].
     pub async fn verify(

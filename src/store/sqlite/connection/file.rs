@@ -172,7 +172,7 @@ fn uri(path: &Path, parameters: &str) -> String {
 }
 
 /// Connects for writing.
-pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+pub(in crate::store) fn connect(path: &Path) -> Result<Connection, OpenError> {
     let mut conn = Connection::open_with_flags(uri(path, "mode=rw"), READ_WRITE)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // A transaction that turns from reading to writing fails at once when
@@ -238,7 +238,7 @@ fn to_wal(conn: &Connection) -> Result<(), OpenError> {
 /// Moves what is in the write-ahead log into the database file and empties the
 /// log. `false`: another program still reads it or does the same; SQLite says so in
 /// a row and not as an error.
-pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
+pub(in crate::store) fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
     let blocked: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(!blocked)
 }

@@ -107,11 +107,12 @@ fn apply(
         AccountChange::Enable => {
             conn.execute("DELETE FROM disabled_accounts WHERE user_id = ?", [id])?
         }
-        AccountChange::Delete => {
-            conn.execute(
-                "UPDATE auth_logs SET user_id = NULL WHERE user_id = ?",
-                [id],
-            )?;
+        AccountChange::Delete { with_sign_ins } => {
+            let sign_ins = match with_sign_ins {
+                true => "DELETE FROM auth_logs WHERE user_id = ?",
+                false => "UPDATE auth_logs SET user_id = NULL WHERE user_id = ?",
+            };
+            conn.execute(sign_ins, [id])?;
             conn.execute("DELETE FROM users WHERE id = ?", [id])?
         }
     };

@@ -36,25 +36,39 @@ impl Store {
         account: NewAccountRow,
         now: UnixTime,
     ) -> Result<(), StoreError> {
+        self.write(move |conn| match insert(conn, &account, now)? {
+            true => Ok(()),
+            false => Err(StoreError::AlreadyExists),
+        })
+        .await
+    }
+
+    /// Adds all accounts, or none when the name or the address of any is taken.
+    /// Returns the indexes of those. They must differ among themselves.
+    pub async fn insert_accounts(
+        &self,
+        accounts: Vec<NewAccountRow>,
+        now: UnixTime,
+    ) -> Result<Vec<usize>, StoreError> {
         self.write(move |conn| {
-            let (email, other_form) = account.email.unzip();
-            let inserted = conn
-                .prepare_cached(
-                    "INSERT OR ABORT INTO users (username, password_hash, email, date_registered)
-                     SELECT ?, ?, ?, datetime(?, 'unixepoch')
-                     WHERE NOT EXISTS (SELECT 1 FROM users WHERE email = ?)",
-                )?
-                .execute(params![
-                    account.username,
-                    account.password_hash,
-                    email,
-                    now.as_secs(),
-                    other_form
-                ])?;
-            if inserted == 0 {
-                return Err(StoreError::AlreadyExists);
+            let mut taken = Vec::new();
+            let mut find = conn.prepare(
+                "SELECT EXISTS (SELECT 1 FROM users WHERE username = ?)
+                     OR EXISTS (SELECT 1 FROM users WHERE email IN (?, ?))",
+            )?;
+            for (index, account) in accounts.iter().enumerate() {
+                let (email, other_form) = account.email.clone().unzip();
+                let values = params![account.username, email, other_form];
+                if find.query_row(values, |row| row.get(0))? {
+                    taken.push(index);
+                }
             }
-            Ok(())
+            if taken.is_empty() {
+                for account in &accounts {
+                    insert(conn, account, now)?;
+                }
+            }
+            Ok(taken)
         })
         .await
     }
@@ -65,6 +79,25 @@ impl Store {
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<bool, StoreError> {
         self.write(move |conn| write_sign_in(conn, &record)).await
     }
+}
+
+/// False when another account has the other form of the address.
+fn insert(conn: &Connection, account: &NewAccountRow, now: UnixTime) -> rusqlite::Result<bool> {
+    let (email, other_form) = account.email.clone().unzip();
+    let inserted = conn
+        .prepare_cached(
+            "INSERT OR ABORT INTO users (username, password_hash, email, date_registered)
+             SELECT ?, ?, ?, datetime(?, 'unixepoch')
+             WHERE NOT EXISTS (SELECT 1 FROM users WHERE email = ?)",
+        )?
+        .execute(params![
+            account.username,
+            account.password_hash,
+            email,
+            now.as_secs(),
+            other_form
+        ])?;
+    Ok(inserted > 0)
 }
 
 fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, StoreError> {

@@ -1,0 +1,37 @@
+//! Deleted rows leave their bytes in free space of the file and in the write-ahead log,
+//! until something else is written there.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::connection::{file, wal_check};
+use super::{Store, schema};
+use crate::store::OpenError;
+
+/// The checkpoint waits this long for reads to end.
+const WAIT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Store {
+    /// Writes the database at `path` anew, without a byte of deleted rows, and empties
+    /// the write-ahead log. Readers go on meanwhile, writers wait.
+    ///
+    /// Blocks, for long when the file is large.
+    pub fn erase_deleted(path: &Path) -> Result<(), OpenError> {
+        let path = &file::real(path);
+        wal_check::check(path)?;
+        let conn = file::connect(path)?;
+        schema::check(&conn)?;
+        conn.execute_batch("VACUUM")?;
+        let deadline = Instant::now() + WAIT;
+        while !file::checkpoint(&conn)? {
+            if Instant::now() > deadline {
+                let text = "a read of another program does not end";
+                return Err(OpenError::Engine(text.to_owned()));
+            }
+            sleep(PAUSE);
+        }
+        Ok(())
+    }
+}

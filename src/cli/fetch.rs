@@ -1,14 +1,16 @@
 //! HTTP requests of commands: bounded in time and size, and never redirected to
 //! another scheme.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::config::ConfigBuilder;
-use ureq::http::{HeaderMap, Response};
+use ureq::http::{HeaderMap, Request, Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Error};
 
 use crate::domain::issuer;
@@ -20,6 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a header section that may be sent.
 const MAX_HEADERS: usize = 4 * 1024 * 1024;
 const MAX_REDIRECTS: u32 = 3;
+/// Addresses of one name that are asked.
+const MAX_ADDRESSES: usize = 8;
 
 /// A response of any status.
 pub(super) struct Reply {
@@ -47,6 +51,61 @@ pub(super) fn post(url: &str, json: &str) -> Result<Reply, String> {
     let agent = agent(url)?;
     let request = agent.post(url).header("Content-Type", "application/json");
     read(request.send(json))
+}
+
+/// Sends a request that follows no redirection, perhaps to one address of the name.
+pub(super) fn ask(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    addr: Option<SocketAddr>,
+) -> Result<Reply, String> {
+    let config = config(url, TIMEOUT, 0)?;
+    let agent: Agent = match addr {
+        None => config.build().into(),
+        // A proxy would look the name up by itself.
+        Some(addr) => Agent::with_parts(
+            config.proxy(None).build(),
+            DefaultConnector::default(),
+            Pinned(addr),
+        ),
+    };
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(()).map_err(|e| e.to_string())?;
+    read(agent.run(request))
+}
+
+/// Addresses of the name in `url`.
+pub(super) fn addresses(url: &str) -> Result<Vec<SocketAddr>, String> {
+    let uri: Uri = url.parse().map_err(|_| "it is not a URL".to_owned())?;
+    let named = uri.scheme().zip(uri.authority());
+    let name = named.and_then(|(scheme, at)| DefaultResolver::host_and_port(scheme, at));
+    let name = name.ok_or("it has no host")?;
+    let found = name.to_socket_addrs().map_err(|e| e.to_string())?;
+    let mut found: Vec<_> = found.take(MAX_ADDRESSES).collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Finds one address, whatever the name.
+#[derive(Debug)]
+struct Pinned(SocketAddr);
+
+impl Resolver for Pinned {
+    fn resolve(
+        &self,
+        _: &Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let mut found = self.empty();
+        found.push(self.0);
+        Ok(found)
+    }
 }
 
 /// The URL of `path` at a service that listens on `host`, from the same machine.

@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod backup;
+mod check;
 mod doctor;
 mod fetch;
 mod init;
@@ -9,6 +10,7 @@ mod keygen;
 pub mod keys;
 pub mod log;
 mod operator;
+mod report;
 mod serve;
 mod service_settings;
 mod terminal;
@@ -86,6 +88,9 @@ enum Command {
     /// Try a verifier, anybody's: send it good and bad tokens and say what it should have refused
     #[command(after_help = trial::EXIT_CODES)]
     Trial(Box<trial::TrialArgs>),
+    /// Check a key set or an issuer, anybody's, and say what to do; sends nothing but requests for it
+    #[command(after_help = check::EXIT_CODES)]
+    Check(check::CheckArgs),
 }
 
 #[derive(Default, Args)]
@@ -125,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
         Command::Trial(args) => trial::run(&args),
+        Command::Check(args) => check::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,11 +7,13 @@ mod forge;
 mod formats;
 mod issuer;
 mod judge;
+pub mod key_set;
 mod page;
 pub mod report;
 mod reshape;
 mod target;
 mod walks;
+pub mod watch;
 
 use std::io;
 use std::net::SocketAddr;

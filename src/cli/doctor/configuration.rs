@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::report::Report;
+use crate::cli::report::Report;
 use crate::cli::service_settings;
 use crate::config::{self, Config, FILE, Settings};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::report::Report;
+use crate::cli::report::Report;
 use crate::domain::database::{self, Inspection, SchemaState};
 
 /// `None` when there are no keys to check.

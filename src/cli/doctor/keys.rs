@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::report::Report;
+use crate::cli::report::Report;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::domain::database::{self, Inspection};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::report::Report;
+use crate::cli::report::Report;
 use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::domain::{database, hash_timing};

@@ -5,7 +5,6 @@ mod configuration;
 mod database;
 mod keys;
 mod machine;
-mod report;
 mod service;
 
 use std::path::Path;
@@ -14,10 +13,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::runtime::Runtime;
 
+use super::report::Report;
 use super::{Failure, print, runtime};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::database::newest_time;
-use report::Report;
 
 pub(super) const EXIT_CODES: &str = "\
 Each line says ok, warn or fail, the check, what it found, and what to do.

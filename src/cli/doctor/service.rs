@@ -3,8 +3,8 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use super::report::Report;
 use crate::cli::fetch::{self, Reply};
+use crate::cli::report::Report;
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{self, Config};
 use crate::domain::database::{self, Difference, Inspection};

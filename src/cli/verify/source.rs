@@ -10,7 +10,7 @@ use crate::config::{self, Settings, name};
 use crate::domain::verification::KeySet;
 
 /// Bytes; far more than fits into the header section of a request.
-const MAX_TOKEN: u64 = 64 * 1024;
+pub(in crate::cli) const MAX_TOKEN: u64 = 64 * 1024;
 const JWKS: &str = "/.well-known/jwks.json";
 
 pub(super) struct Sources {
@@ -27,8 +27,8 @@ enum SetSource {
 }
 
 /// A token, and what was taken off it: a verifier would refuse it with that.
-pub(super) struct Given {
-    pub(super) token: String,
+pub(in crate::cli) struct Given {
+    pub(in crate::cli) token: String,
     pub(super) taken_off: Vec<&'static str>,
 }
 
@@ -142,7 +142,7 @@ fn local_url(settings: &Settings) -> Result<String, Failure> {
 
 /// The token in an answer of `/auth`, in the value of an `Authorization` field, or
 /// between spaces.
-fn unwrapped(text: &str) -> Given {
+pub(in crate::cli) fn unwrapped(text: &str) -> Given {
     let mut taken_off = Vec::new();
     let mut token = text.trim().to_owned();
     if token != text {
@@ -173,7 +173,7 @@ fn fetch_set(url: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-fn bounded(from: impl Read, limit: u64) -> Result<Vec<u8>, String> {
+pub(in crate::cli) fn bounded(from: impl Read, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     from.take(limit + 1)
         .read_to_end(&mut bytes)

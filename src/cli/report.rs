@@ -1,7 +1,9 @@
-//! The findings of all checks, as lines for people or JSON for programs.
+//! The findings of a command with many checks, as lines for people or JSON for programs.
 
 use serde_json::{Value, json};
 use strum::AsRefStr;
+
+use crate::trial::key_set;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, AsRefStr)]
 #[strum(serialize_all = "snake_case")]
@@ -45,6 +47,17 @@ impl Report {
         advice: impl Into<String>,
     ) {
         self.add(Level::Fail, check, found.into(), Some(advice.into()));
+    }
+
+    /// Findings of `crate::trial` about a key set.
+    pub(super) fn extend(&mut self, findings: key_set::Findings) {
+        for (check, finding) in findings {
+            match finding {
+                key_set::Finding::Ok(found) => self.ok(check, found),
+                key_set::Finding::Warn(found, advice) => self.warn(check, found, advice),
+                key_set::Finding::Fail(found, advice) => self.fail(check, found, advice),
+            }
+        }
     }
 
     pub(super) fn failures(&self) -> usize {

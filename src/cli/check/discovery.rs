@@ -1,0 +1,92 @@
+//! Discovery documents of an issuer (RFC 8414, OpenID Connect Discovery).
+
+use serde_json::Value;
+
+use crate::cli::fetch;
+use crate::cli::report::Report;
+use crate::domain::verification::KeySet;
+
+const CHECK: &str = "discovery";
+const OPENID: &str = "/.well-known/openid-configuration";
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
+
+pub(super) struct Found {
+    /// URL of the key set.
+    pub(super) key_set: String,
+    /// The issuer, when the URL was one.
+    pub(super) issuer: Option<String>,
+}
+
+/// The key set that `url` is, or that the documents of the issuer `url` name.
+pub(super) fn key_set(url: &str, report: &mut Report) -> Found {
+    let itself = || Found {
+        key_set: url.to_owned(),
+        issuer: None,
+    };
+    // A key set is one: no issuer answers with it at its own URL.
+    if fetch::get(url).is_ok_and(|reply| KeySet::parse(&reply.body).is_ok()) {
+        return itself();
+    }
+    let base = url.trim_end_matches('/');
+    let places = [format!("{base}{OPENID}"), inserted(base)];
+    let documents: Vec<_> = places
+        .into_iter()
+        .filter_map(|place| Some((document(&place)?, place)))
+        .collect();
+    let Some((first, place)) = documents.first() else {
+        return itself();
+    };
+    for (document, place) in &documents {
+        about(document, place, url, report);
+    }
+    if documents.iter().any(|(other, _)| {
+        ["issuer", "jwks_uri"]
+            .iter()
+            .any(|it| other[it] != first[it])
+    }) {
+        report.fail(
+            CHECK,
+            "the two documents have different issuers or key sets",
+            "publish one document at both paths",
+        );
+    }
+    let uri = first["jwks_uri"].as_str();
+    if uri.is_none() {
+        let text = format!("{place} names no jwks_uri");
+        report.fail(CHECK, text, "add the URL of the key set");
+    }
+    Found {
+        key_set: uri.unwrap_or(url).to_owned(),
+        issuer: Some(url.to_owned()),
+    }
+}
+
+/// RFC 8414 section 3.1 puts the path of the issuer behind that of the document.
+fn inserted(base: &str) -> String {
+    let start = base.find("://").map_or(0, |at| at + 3);
+    let path = base[start..].find('/').map_or(base.len(), |at| start + at);
+    format!("{}{OAUTH}{}", &base[..path], &base[path..])
+}
+
+fn document(url: &str) -> Option<Value> {
+    let reply = fetch::get(url).ok().filter(|reply| reply.status == 200)?;
+    let document: Value = serde_json::from_slice(&reply.body).ok()?;
+    document.is_object().then_some(document)
+}
+
+fn about(document: &Value, place: &str, url: &str, report: &mut Report) {
+    match document["issuer"].as_str() {
+        Some(issuer) if issuer == url => report.ok(CHECK, format!("{place} has this issuer")),
+        Some(issuer) => report.fail(
+            CHECK,
+            format!("{place} has the issuer {issuer:?}"),
+            "verifiers compare it with the URL that they were given, to the letter",
+        ),
+        None => report.fail(CHECK, format!("{place} has no issuer"), "add it"),
+    }
+    let is_open = |url: &str| url.starts_with("http://");
+    if document["jwks_uri"].as_str().is_some_and(is_open) && !is_open(url) {
+        let text = format!("{place} has a jwks_uri without TLS");
+        report.fail(CHECK, text, "give it an https URL");
+    }
+}

@@ -68,6 +68,17 @@ pub struct Moment {
     epoch: i64,
 }
 
+impl Moment {
+    pub fn at(&self) -> UnixTime {
+        UnixTime(self.epoch)
+    }
+
+    /// In RFC 3339.
+    pub fn rfc3339(&self) -> &str {
+        &self.time
+    }
+}
+
 impl From<UnixTime> for Moment {
     fn from(at: UnixTime) -> Self {
         Self {

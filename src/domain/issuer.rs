@@ -53,6 +53,12 @@ impl Issuer {
         &self.path
     }
 
+    /// Scheme, host and port.
+    pub fn origin(&self) -> &str {
+        let url = self.url.strip_suffix('/').unwrap_or(&self.url);
+        url.strip_suffix(&self.path).unwrap_or(url)
+    }
+
     /// The URL of a path below the issuer, which begins with a slash.
     pub fn join(&self, below: &str) -> String {
         format!("{}{below}", self.url.trim_end_matches('/'))

@@ -25,9 +25,20 @@ struct Metadata<'a> {
     claims_supported: &'a [&'static str],
 }
 
+/// The paths for an issuer without a path.
+pub(super) const PATHS: [&str; 2] = [
+    "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
+];
+
 /// Paths per OpenID Connect Discovery 1.0 section 4 (after the issuer's own path)
-/// and RFC 8414 section 3 (before it). An issuer with a path gets the key set
-/// after that path too.
+/// and RFC 8414 section 3 (before it).
+pub(super) fn paths(issuer: &Issuer) -> [String; 2] {
+    let path = issuer.path();
+    [format!("{path}{}", PATHS[0]), format!("{}{path}", PATHS[1])]
+}
+
+/// An issuer with a path gets the key set after that path too.
 pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState> {
     let claims = ["iss", "sub", "iat", "exp", "jti", "aud"];
     let document = Arc::new(Document::new(&Metadata {
@@ -38,12 +49,11 @@ pub(super) fn routes(issuer: &Issuer, has_audience: bool) -> Router<SharedState>
         id_token_signing_alg_values_supported: ["RS256"],
         claims_supported: &claims[..if has_audience { 6 } else { 5 }],
     }));
+    let mut routes = Router::new();
+    for path in paths(issuer) {
+        routes = routes.route(&path, static_document(&document));
+    }
     let path = issuer.path();
-    let openid = format!("{path}/.well-known/openid-configuration");
-    let oauth = format!("/.well-known/oauth-authorization-server{path}");
-    let routes = Router::new()
-        .route(&openid, static_document(&document))
-        .route(&oauth, static_document(&document));
     if path.is_empty() {
         return routes;
     }

@@ -9,11 +9,13 @@ mod conditional_get;
 mod discovery;
 mod error;
 mod health;
+mod home;
 mod jwks;
 pub mod listen;
 mod metrics;
 mod openapi;
 mod origin;
+mod pages;
 mod rate_limit;
 mod refusals;
 mod register;
@@ -43,10 +45,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn router(state: &SharedState) -> Router {
     let discovery = state.issuer.as_ref().map_or_else(Router::new, |issuer| {
-        discovery::routes(issuer, state.has_audience)
+        discovery::routes(issuer, state.audience.is_some())
     });
     let log = middleware::from_fn_with_state(state.clone(), access_log::access_log);
     Router::new()
+        .merge(home::routes())
         .merge(register::routes(state))
         .merge(auth::routes(state))
         .merge(jwks::routes())

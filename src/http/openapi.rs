@@ -10,8 +10,8 @@ use super::conditional_get::static_document;
 use super::state::SharedState;
 use crate::domain::key_ring::Document;
 
-const PATH: &str = "/openapi.json";
-const TEXT: &str = include_str!("../../openapi.json");
+pub(super) const PATH: &str = "/openapi.json";
+pub(super) const TEXT: &str = include_str!("../../openapi.json");
 
 pub(super) fn routes() -> Router<SharedState> {
     Router::new().route(PATH, static_document(&Arc::new(Document::from_json(TEXT))))

@@ -15,41 +15,41 @@ use crate::clock::{Moment, UnixTime};
 use crate::domain::key_ring::{Document, Snapshot};
 use crate::lifecycle::{self, KeyTimes, Policy};
 
-const PATH: &str = "/.well-known/jwks-schedule.json";
+pub(super) const PATH: &str = "/.well-known/jwks-schedule.json";
 
 #[derive(Serialize)]
-struct Schedule {
-    keys: Vec<ScheduledKey>,
-    next_rotation: Moment,
-    contract: Contract,
+pub(super) struct Schedule {
+    pub(super) keys: Vec<ScheduledKey>,
+    pub(super) next_rotation: Moment,
+    pub(super) contract: Contract,
 }
 
 #[derive(Serialize)]
-struct ScheduledKey {
-    kid: String,
-    state: &'static str,
+pub(super) struct ScheduledKey {
+    pub(super) kid: String,
+    pub(super) state: &'static str,
     /// Absent for keys of the earlier server.
     #[serde(skip_serializing_if = "Option::is_none")]
-    published_from: Option<Moment>,
+    pub(super) published_from: Option<Moment>,
     /// Absent for keys of the earlier server, which may sign at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    signs_from: Option<Moment>,
+    pub(super) signs_from: Option<Moment>,
     /// Absent once it has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
-    stops_signing: Option<Moment>,
-    unpublished_at: Moment,
+    pub(super) stops_signing: Option<Moment>,
+    pub(super) unpublished_at: Moment,
 }
 
 /// Guarantees for verifiers, in seconds. A revoked key breaks them.
 #[derive(Serialize)]
-struct Contract {
+pub(super) struct Contract {
     /// A key set that is not older than this holds the key of every valid token.
-    max_cache_seconds: u64,
+    pub(super) max_cache_seconds: u64,
     /// A new key is published at least this long before it signs.
-    min_notice_seconds: u64,
-    max_token_lifetime_seconds: u64,
+    pub(super) min_notice_seconds: u64,
+    pub(super) max_token_lifetime_seconds: u64,
     /// A verifier's clock may be wrong by this much: keys outlast their tokens by it.
-    clock_skew_seconds: u64,
+    pub(super) clock_skew_seconds: u64,
 }
 
 pub(super) fn routes() -> Router<SharedState> {
@@ -59,7 +59,7 @@ pub(super) fn routes() -> Router<SharedState> {
 async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Response {
     let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
         snapshot.published(now)?;
-        Some(document(snapshot, &state.policy, now))
+        Some(Document::new(&Schedule::new(snapshot, &state.policy, now)))
     });
     match awaited.await {
         Some((document, _)) => answer(&document, &headers, &state.document_caching),
@@ -67,26 +67,28 @@ async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Respo
     }
 }
 
-/// The times do not depend on the moment of the request, so that the bytes and the
-/// entity tag stay the same until something changes: an overdue rotation keeps the
-/// time at which it was due. With no key to count on the next is due now.
-fn document(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Document {
-    let times = snapshot.times();
-    let published = times.iter().filter(|key| key.is_published_at(now));
-    Document::new(&Schedule {
-        keys: published
-            .map(|key| scheduled(key, times, policy, now))
-            .collect(),
-        next_rotation: lifecycle::next_due(times, policy, now)
-            .unwrap_or(now)
-            .into(),
-        contract: Contract {
-            max_cache_seconds: policy.lead().as_secs(),
-            min_notice_seconds: policy.lead().as_secs(),
-            max_token_lifetime_seconds: policy.token_lifetime().as_secs(),
-            clock_skew_seconds: policy.skew().as_secs(),
-        },
-    })
+impl Schedule {
+    /// The times do not depend on the moment of the request, so that the bytes and the
+    /// entity tag stay the same until something changes: an overdue rotation keeps the
+    /// time at which it was due. With no key to count on the next is due now.
+    pub(super) fn new(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Self {
+        let times = snapshot.times();
+        let published = times.iter().filter(|key| key.is_published_at(now));
+        Self {
+            keys: published
+                .map(|key| scheduled(key, times, policy, now))
+                .collect(),
+            next_rotation: lifecycle::next_due(times, policy, now)
+                .unwrap_or(now)
+                .into(),
+            contract: Contract {
+                max_cache_seconds: policy.lead().as_secs(),
+                min_notice_seconds: policy.lead().as_secs(),
+                max_token_lifetime_seconds: policy.token_lifetime().as_secs(),
+                clock_skew_seconds: policy.skew().as_secs(),
+            },
+        }
+    }
 }
 
 fn scheduled(key: &KeyTimes, all: &[KeyTimes], policy: &Policy, now: UnixTime) -> ScheduledKey {

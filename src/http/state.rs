@@ -1,6 +1,7 @@
 //! State that all handlers share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 
@@ -14,6 +15,7 @@ use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Heartbeat;
 use crate::domain::sign_in::SignIn;
+use crate::domain::tokens::Audience;
 use crate::lifecycle::Policy;
 use crate::metrics::Metrics;
 
@@ -39,8 +41,9 @@ pub struct AppState {
     pub heartbeat: Arc<Heartbeat>,
     pub metrics: Metrics,
     pub issuer: Option<Issuer>,
-    /// Tokens carry `aud`.
-    pub has_audience: bool,
+    /// `aud` of tokens.
+    pub audience: Option<Audience>,
+    pub jwks_max_age: Duration,
     /// `Cache-Control` of the key set and the other public documents.
     pub document_caching: HeaderValue,
 }

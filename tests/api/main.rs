@@ -18,6 +18,7 @@ mod errors;
 mod fernet;
 mod hashing;
 mod health;
+mod home;
 mod issuer;
 mod jwks;
 mod jwt;

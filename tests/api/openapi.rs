@@ -75,6 +75,13 @@ async fn each_route_and_status_of_the_contract_is_described_and_no_other() {
         expected.insert(format!("HEAD {path}"), statuses.to_owned());
         expected.insert(format!("OPTIONS {path}"), options.to_owned());
     }
+    for (method, statuses) in [
+        ("GET", "200 405"),
+        ("HEAD", "200 405"),
+        ("OPTIONS", "204 405"),
+    ] {
+        expected.insert(format!("{method} /"), statuses.to_owned());
+    }
     for (path, statuses) in [("/healthz", "200 405"), ("/readyz", "200 405 503")] {
         expected.insert(format!("GET {path}"), statuses.to_owned());
         expected.insert(format!("HEAD {path}"), statuses.to_owned());
@@ -341,6 +348,27 @@ async fn what_is_said_of_health_is_described() {
         let reply = app.send(method, "/readyz", &[], "").await;
         assert_eq!(reply.status, 200);
         is_described(&document, &format!("{method} /readyz"), &reply);
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_routes_is_answered_as_described_and_the_page_has_the_same_headers() {
+    let app = TestApp::start().await;
+    let document = description(&app).await;
+    for (method, of, status) in [
+        ("GET", "GET", 200),
+        ("HEAD", "HEAD", 200),
+        ("OPTIONS", "OPTIONS", 204),
+        ("POST", "GET", 405),
+    ] {
+        let reply = app.send(method, "/", &[], "").await;
+        assert_eq!(reply.status, status, "{method}");
+        is_described(&document, &format!("{of} /"), &reply);
+    }
+    let page = app.send("GET", "/", &[("accept", "text/html")], "").await;
+    let described = keys(&operations(&document)["GET /"]["responses"]["200"]["headers"]);
+    for name in described {
+        assert!(page.headers.contains_key(name), "{name}");
     }
 }
 

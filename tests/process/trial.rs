@@ -184,26 +184,33 @@ fn nothing_is_said_of_a_verifier_that_accepts_no_good_token() {
         thread::park();
         None
     });
+    let (refuses, fails, closes) = (server(|_| REFUSED), server(|_| Some(500)), server(|_| None));
     let started = Instant::now();
-    for (given, said) in [
-        (["--url", &server(|_| REFUSED)], "refused (status 401)"),
-        (["--url", &server(|_| Some(500))], "error (status 500)"),
-        (["--url", &server(|_| None)], "no answer ("),
-        (["--url", &silent], "no answer (none within 5 s)"),
-        (["--command", "kill -9 $$"], "crash (signal 9: )"),
-        (
-            ["--command", "echo why >&2; exit 7"],
-            "crash (exit code 7: why)",
-        ),
-        (["--command", "exit 1"], "refused (exit code 1)"),
-        (["--command", "sleep 1000"], "no answer (none within 5 s)"),
-    ] {
-        let done = trial(&[&given[..], &["--listen", "127.0.0.1:0"]].concat());
+    let tried = |given: &[&str], said: &str| {
+        let done = trial(&[given, &["--listen", "127.0.0.1:0"]].concat());
         let error = text(&done.stderr);
         assert_eq!(done.status.code(), Some(CONTROLS), "{error}");
         assert!(error.contains(said), "{error}");
         assert_eq!(text(&done.stdout).lines().count(), 2, "no case was tried");
-    }
+    };
+    // Side by side, since two of them only wait.
+    thread::scope(|scope| {
+        for (given, said) in [
+            (["--url", &refuses], "refused (status 401)"),
+            (["--url", &fails], "error (status 500)"),
+            (["--url", &closes], "no answer ("),
+            (["--url", &silent], "no answer (none within 5 s)"),
+            (["--command", "kill -9 $$"], "crash (signal 9: )"),
+            (
+                ["--command", "echo why >&2; exit 7"],
+                "crash (exit code 7: why)",
+            ),
+            (["--command", "exit 1"], "refused (exit code 1)"),
+            (["--command", "sleep 1000"], "no answer (none within 5 s)"),
+        ] {
+            scope.spawn(move || tried(&given, said));
+        }
+    });
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 

@@ -4,7 +4,8 @@
     cargo build --release && python3 tests/load/run.py
 
 takes about 50 seconds; `--minutes 30` is the long run, with connections that
-only answer pings as well. Exits with 1 when a figure is not within its limit.
+only answer pings as well. `--only mixed --minutes 60` is saturation with the floods
+of `tests/attacks` among it. Exits with 1 when a figure is not within its limit.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import time
 
 import crowds
+import mixed
 import saturation
 from figures import Figures
 from service import Service, standstill
@@ -30,7 +32,7 @@ PATIENCE = 300.0
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, help="how long saturation lasts (default: 10 seconds)")
-    parser.add_argument("--only", choices=["saturation", *crowds.PHASES], help="one phase")
+    parser.add_argument("--only", choices=["saturation", "mixed", *crowds.PHASES], help="one phase")
     return parser.parse_args()
 
 
@@ -57,6 +59,13 @@ def crowd_phase(name: str) -> Figures:
     return figures
 
 
+def mixed_phase(minutes: float | None) -> Figures:
+    figures, seconds = Figures(), max(minutes * 60 if minutes else 0, mixed.LEAST)
+    with Service() as service:
+        asyncio.run(mixed.Mixed(service, seconds, None).run(figures))
+    return figures
+
+
 def saturation_phase(minutes: float | None) -> Figures:
     """The server rotates each minute; in a short run the operator does so more often."""
     figures = Figures()
@@ -77,8 +86,12 @@ def main() -> int:
     are_good = True
     for name in [args.only] if args.only else wanted:
         print(f"-- {name}", flush=True)
-        is_crowd = name in crowds.PHASES
-        figures = crowd_phase(name) if is_crowd else saturation_phase(args.minutes)
+        if name in crowds.PHASES:
+            figures = crowd_phase(name)
+        elif name == "mixed":
+            figures = mixed_phase(args.minutes)
+        else:
+            figures = saturation_phase(args.minutes)
         print("\n".join(figures.lines), flush=True)
         are_good &= figures.are_good
     print("good" if are_good else "NOT good")

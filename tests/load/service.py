@@ -45,8 +45,14 @@ class Service(Process):
         )
 
     def rss_kib(self) -> int:
+        return self.memory("VmRSS")
+
+    def peak_rss_kib(self) -> int:
+        return self.memory("VmHWM")
+
+    def memory(self, which: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.M)[1])
+        return int(re.search(rf"^{which}:\s+(\d+) kB$", status, re.M)[1])
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

@@ -35,6 +35,10 @@ FLOODS = {
     "empty CONTINUATION": (wire.frame(wire.HEADERS, 0, 1, ASKS), lambda: wire.frame(wire.CONTINUATION, 0, 1) * 1000),
     "SETTINGS": (b"", lambda: wire.frame(wire.SETTINGS, 0, 0) * 1000),
     "PING": (b"", lambda: wire.frame(wire.PING, 0, 0, bytes(8)) * 1000),
+    "PRIORITY": (b"", lambda: wire.frame(wire.PRIORITY, 0, 1, bytes(5)) * 1000),
+    "WINDOW_UPDATE": (b"", lambda: wire.frame(wire.WINDOW_UPDATE, 0, 0, b"\0\0\0\x01") * 1000),
+    "padded DATA": (wire.head(1, wire.block("POST", "/register"), ends=False),
+                    lambda: wire.frame(wire.DATA, wire.PADDED, 1, b"\xff" + bytes(255)) * 1000),
     "empty DATA": (wire.head(1, wire.block("POST", "/register"), ends=False), lambda: wire.frame(wire.DATA, 0, 1) * 1000),
 }  # fmt: skip
 

@@ -39,7 +39,32 @@ def http2(report, server):
         connection.close()
 
 
+def malformed(report, server):
+    """RFC 9113 section 8: the stream is reset, answered 400, or the connection ended."""
+    for what, block in {
+        "LF in the path": wire.block("GET", b"/healthz\n"),
+        "NUL in the path": wire.block("GET", b"/healthz\0"),
+        "CR and LF in a value": wire.block("GET", "/healthz", ("a", b"b\r\nc: d")),
+        "an upper-case name": wire.block("GET", "/healthz", ("A", "b")),
+        "two methods": wire.block("GET", "/healthz") + b"\x82",
+        "no path": b"\x82\x86\x01" + wire.literal("localhost"),
+        "connection": wire.block("GET", "/healthz", ("connection", "close")),
+        "te: gzip": wire.block("GET", "/healthz", ("te", "gzip")),
+        "a length without a body": wire.block("GET", "/healthz", ("content-length", "5")),
+        "an index beyond the table": wire.block("GET", "/healthz") + b"\xff\xff\x03",
+        "a number that overflows": wire.block("GET", "/healthz") + b"\xff" * 12,
+    }.items():
+        connection = wire.Http2(server.port)
+        connection.send(wire.head(1, block))
+        status = connection.answers(1).get(1, "ended")
+        report.hold(f"HTTP/2 head, {what}", status, status in {0, 400, "ended"})
+        connection.close()
+    answer = wire.Http1(server.port).ask("GET", "/healthz")
+    report.hold("HTTP/2 heads, others afterwards", answer and answer.status, answer and answer.status == 200)
+
+
 def run(report, _is_long):
     with Victim() as server:
         http1(report, server)
         http2(report, server)
+        malformed(report, server)

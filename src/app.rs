@@ -2,9 +2,11 @@
 //! task at the end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +137,9 @@ impl App {
         let stop_rest = CancellationToken::new();
         let mut serving = Tasks::default();
         let service = http::service(&self.state);
-        let metrics = http::metrics_service(Arc::clone(&self.state));
+        let is_loopback = |at: io::Result<SocketAddr>| at.is_ok_and(|at| at.ip().is_loopback());
+        let mut addresses = listeners.metrics.iter().map(TcpListener::local_addr);
+        let metrics = http::metrics_service(Arc::clone(&self.state), addresses.all(is_loopback));
         let with = |service: http::Service| move |listener| (listener, service.clone());
         let for_clients = listeners.service.into_iter().map(with(service));
         let for_metrics = listeners.metrics.into_iter().map(with(metrics));

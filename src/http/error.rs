@@ -25,11 +25,6 @@ pub(super) enum Challenge {
     Body,
 }
 
-/// Text of a 431, also where hyper refuses by itself: `MAX_HEADER_SECTION` and
-/// `MAX_FIELDS` of `server/request.rs`.
-pub(super) const HEADER_SECTION_TOO_LARGE: &str =
-    "the header section is over 16 KiB or has over 100 fields";
-
 /// `Retry-After` of a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -142,7 +137,9 @@ impl ApiError {
             Self::TooManyRequests(_) => {
                 "too many calls from this address; wait as long as Retry-After says"
             }
-            Self::HeaderSectionTooLarge => HEADER_SECTION_TOO_LARGE,
+            Self::HeaderSectionTooLarge => {
+                "the header section is over 16 KiB or has over 100 fields"
+            }
             Self::UnknownTransferCoding => "the only transfer coding is chunked",
             Self::Internal => "something went wrong on the server",
             Self::Overloaded => "too many passwords are being hashed at once",

@@ -249,7 +249,7 @@ pub async fn send_to(
 /// Sends a request to the listener for metrics.
 pub async fn send_to_metrics(state: &SharedState, method: &str, path: &str) -> Reply {
     let request = Request::builder().method(method).uri(path);
-    let service = jwks_server::http::metrics_service(Arc::clone(state));
+    let service = jwks_server::http::metrics_service(Arc::clone(state), true);
     let request = request.body(Body::empty()).unwrap();
     let peer = Peer([127, 0, 0, 1].into());
     let Ok(response) = service.call(peer, request).await;

@@ -136,6 +136,10 @@ fn a_request_that_rfc_9112_forbids_is_refused_with_a_reason() {
             "HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n",
             400,
         ),
+        (
+            "HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551615\r\n",
+            431,
+        ),
         ("HTTP/1.1\r\nHost: a b\r\n", 400),
         ("HTTP/1.1\r\nHost: u@x\r\n", 400),
         ("HTTP/1.1\r\nHost: x/y\r\n", 400),
@@ -165,6 +169,7 @@ fn a_request_that_rfc_9112_forbids_is_refused_with_a_reason() {
         let reply = connection.read_reply("GET");
         assert_eq!(reply.status, status, "{head}");
         assert!(status == 200 || reply.json()["error"].is_string());
+        assert!(status != 431 || reply.text().contains("Content-Length"));
         assert!(connection.read_to_end().is_empty());
     }
 }

@@ -89,6 +89,26 @@ fn they_are_at_their_address_and_only_there_and_stop_with_the_service() {
 }
 
 #[test]
+fn a_page_whose_name_dns_leads_to_their_loopback_address_is_refused() {
+    for (addr, foreign) in [("127.0.0.1:0", 403), ("0.0.0.0:0", 200)] {
+        let dir = folder(&format!("METRICS_ADDR={addr}"));
+        let server = Server::start(dir.path(), &[]);
+        let mut connection = Connection::open(address(&server));
+        for (host, status) in [
+            ("127.0.0.1:9100", 200),
+            ("[::1]:9100", 200),
+            ("localhost:9100", 200),
+            ("evil.example:9100", foreign),
+            ("127.0.0.1.evil.example", foreign),
+        ] {
+            let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            connection.write(request.as_bytes());
+            assert_eq!(connection.read_reply("GET").status, status, "{host}");
+        }
+    }
+}
+
+#[test]
 fn a_taken_port_is_refused_in_one_line_before_anything_is_made() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();

@@ -15,12 +15,15 @@ use tokio::time::{Sleep, sleep};
 use super::activity::Activity;
 use super::date::date;
 use crate::clock::Clock;
-use crate::http::error::HEADER_SECTION_TOO_LARGE;
 
 /// End of the answers that hyper gives to what it cannot parse, byte for byte: behind the
 /// status line and, but for HTTP/1.0, [`CLOSE`]. With other bytes the tests of refusals
 /// in `tests/process/connections.rs` fail.
 const HYPER_ERROR_END: &[u8] = b"\r\ncontent-length: 0\r\n\r\n";
+/// hyper's 431 also stands for a Content-Length that it cannot count, above 2^64 - 3;
+/// which of them it was it does not tell.
+const TOO_LARGE: &str =
+    "the header section is over 16 KiB or has over 100 fields, or its Content-Length is too large";
 const CLOSE: &[u8] = b"\r\nconnection: close";
 /// Bounds on reading from a client that is still sending when its connection is
 /// closed: closing with unread bytes resets it, and the client may never see the answer.
@@ -53,7 +56,7 @@ impl Stream {
     fn refusal(&self, original: &[u8]) -> Vec<u8> {
         let status = original.split(|&b| b == b'\r').next().unwrap_or_default();
         let why = match status.get(9..12) {
-            Some(b"431") => HEADER_SECTION_TOO_LARGE,
+            Some(b"431") => TOO_LARGE,
             Some(b"414") => "the request target is too long",
             _ => "this is not a request of HTTP/1.1",
         };

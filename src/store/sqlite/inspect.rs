@@ -133,9 +133,10 @@ impl Store {
     }
 }
 
-/// Is it a reason to refuse a start, and not one that the start mends?
+/// Is it a reason to refuse a start, and not one that the start mends? It makes files
+/// writable, but no folder.
 fn is_final(obstacle: &OpenError) -> bool {
-    !matches!(obstacle, OpenError::NotWritable { .. })
+    !matches!(obstacle, OpenError::NotWritable { path, .. } if path.is_file())
 }
 
 /// Runs `query` in one transaction, perhaps twice; `None` when the database is

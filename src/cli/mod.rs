@@ -11,6 +11,7 @@ pub mod keys;
 pub mod log;
 mod operator;
 mod report;
+mod restore;
 mod serve;
 mod service_settings;
 mod terminal;
@@ -79,6 +80,8 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Copy the database, which may be in use, to a new file, and verify the copy
     Backup(backup::BackupArgs),
+    /// Put a backup in the place of the database, which must not be in use
+    Restore(restore::RestoreArgs),
     /// Verify a token against a key set and show the result of each step
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Users(command) => users::run(command, env_file),
         Command::Audit(command) => audit::run(command, env_file),
         Command::Backup(args) => backup::run(&args, env_file),
+        Command::Restore(args) => restore::run(&args, env_file),
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
         Command::Trial(args) => trial::run(&args),

@@ -59,9 +59,10 @@ pub(super) fn run(args: ServeArgs, env_file: Option<&Path>) -> Result<(), Failur
             .push(user.map_err(|e| Failure::refused(format!("--demo-user: {e}")))?);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    database::check_sealing_keys(&config.database, &config.keys.sealing_keys, clock.now())?;
+    let sealing_keys = &config.keys.sealing_keys;
+    let has_keys = database::check_sealing_keys(&config.database, sealing_keys, clock.now())?;
     let log = log::start(&config)?;
-    let outcome = run_logged(config, clock, new_key);
+    let outcome = run_logged(config, clock, new_key, has_keys);
     // Writes the queued lines. With a full queue the guard prints a warning on
     // standard output, which may block and even panic.
     for_at_most(FINAL_WRITE, move || drop(log));
@@ -72,6 +73,7 @@ fn run_logged(
     config: Config,
     clock: Arc<dyn Clock>,
     new_key: Option<Zeroizing<String>>,
+    has_keys: bool,
 ) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -85,13 +87,14 @@ fn run_logged(
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|e| Failure::broken(format!("the service cannot be started: {e}")))?
-        .block_on(serve(config, clock, new_key))
+        .block_on(serve(config, clock, new_key, has_keys))
 }
 
 async fn serve(
     mut config: Config,
     clock: Arc<dyn Clock>,
     new_key: Option<Zeroizing<String>>,
+    has_keys: bool,
 ) -> Result<(), Failure> {
     let stop = stop_on_signal()?;
     let listeners = listeners(&config)?;
@@ -100,6 +103,12 @@ async fn serve(
     if let Some(key) = new_key {
         init::create_env_file(Path::new("."), &key)?;
         tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
+    } else if !has_keys {
+        let path = std::path::absolute(&config.database).unwrap_or(config.database.clone());
+        tracing::warn!(
+            "the database {} has no keys yet, though NOT_MY_KEY was set before. At a first start that is as it should be. If there was a database already, this is not the one: stop, then set DATABASE_URL, change the working directory, or put a backup there with `jwks-server restore`",
+            path.display()
+        );
     }
     let demo_users = std::mem::take(&mut config.accounts.demo_users);
     let store = database::open(&config.database, &config.keys.sealing_keys).await?;

@@ -1,4 +1,5 @@
-//! A backup: a copy of the database beside a running service, verified.
+//! A backup: a copy of the database beside a running service, verified; and its way
+//! back, without one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,7 +11,7 @@ use super::key_admin;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::Policy;
-use crate::store::Store;
+use crate::store::{SchemaState, Store};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -26,6 +27,20 @@ pub enum BackupError {
     File(#[from] io::Error),
     #[error("the copy is damaged and was deleted; `doctor` checks the database: {0}")]
     Damaged(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("there is no file {}", .0.display())]
+    Missing(PathBuf),
+    #[error("{} is the database itself", .0.display())]
+    Same(PathBuf),
+    #[error("{} is no backup that can be used, and nothing was changed: {reason}", .path.display())]
+    Unfit { path: PathBuf, reason: String },
+    #[error("the database is in use by process {0}: stop it first")]
+    InUse(i32),
+    #[error("the database was not replaced: {0}")]
+    File(#[from] io::Error),
 }
 
 /// Numbers of keys in a backup.
@@ -75,6 +90,76 @@ pub fn back_up(
     done
 }
 
+/// A backup that is in the place of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub keys: usize,
+    /// The database that was there, if there was one.
+    pub replaced: Option<PathBuf>,
+}
+
+/// Puts a copy of the backup `from` in the place of the database at `to`, whose files
+/// stay beside it under other names. Refused while a process uses that, and for a
+/// backup that is damaged or has a key that does not open. Blocks.
+pub fn restore(
+    from: &Path,
+    to: &Path,
+    sealing_keys: &SealingKeys,
+    policy: &Policy,
+    now: UnixTime,
+) -> Result<Restored, RestoreError> {
+    if !from.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Err(RestoreError::Missing(from.to_owned()));
+    }
+    let unfit = |reason: String| RestoreError::Unfit {
+        path: from.to_owned(),
+        reason,
+    };
+    if fs::canonicalize(to).is_ok_and(|to| fs::canonicalize(from).is_ok_and(|from| from == to)) {
+        return Err(RestoreError::Same(from.to_owned()));
+    }
+    if let Some(side_file) = Store::side_file_in_use(from) {
+        let text = format!(
+            "{} is part of it: `backup` makes one file",
+            side_file.display()
+        );
+        return Err(unfit(text));
+    }
+    in_use(to)?;
+    // What is checked is what will be used.
+    let copy = Store::copy_beside(from, to)?;
+    let checked = verify(&copy, sealing_keys, policy, now).map_err(|error| match error {
+        BackupError::Damaged(reason) => unfit(reason),
+        other => unfit(other.to_string()),
+    });
+    let done = checked.and_then(|found| {
+        match (found.keys, found.unopened) {
+            (0, _) => return Err(unfit("it has no keys".to_owned())),
+            (_, 0) => {}
+            (_, unopened) => {
+                let text = format!("{unopened} of its keys open under no entry of NOT_MY_KEY");
+                return Err(unfit(text));
+            }
+        }
+        in_use(to)?;
+        Ok(Restored {
+            keys: found.keys,
+            replaced: Store::replace(to, &copy, &now.to_string())?,
+        })
+    });
+    if done.is_err() {
+        let _ = fs::remove_file(&copy);
+    }
+    done
+}
+
+fn in_use(path: &Path) -> Result<(), RestoreError> {
+    match Store::used_by(path)? {
+        Some(process) => Err(RestoreError::InUse(process)),
+        None => Ok(()),
+    }
+}
+
 fn unusable(path: &Path, error: crate::store::OpenError) -> DatabaseError {
     match path.metadata() {
         Ok(meta) if meta.len() > 0 => DatabaseError::Unusable {
@@ -94,6 +179,9 @@ fn verify(
 ) -> Result<BackedUp, BackupError> {
     let found = Store::inspect(copy).map_err(|error| BackupError::Damaged(error.to_string()))?;
     let found = found.ok_or_else(|| BackupError::Damaged("it is empty".to_owned()))?;
+    if let SchemaState::Unusable(error) = found.schema {
+        return Err(BackupError::Damaged(error.to_string()));
+    }
     if !found.damages.is_empty() {
         return Err(BackupError::Damaged(found.damages.join("; ")));
     }

@@ -33,15 +33,17 @@ pub enum DatabaseError {
     Join(#[from] tokio::task::JoinError),
 }
 
-/// Refuses a database none of whose published keys opens with `sealing_keys`.
+/// Refuses a database none of whose published keys opens with `sealing_keys`. True when
+/// it has keys.
 pub fn check_sealing_keys(
     path: &Path,
     sealing_keys: &SealingKeys,
     now: UnixTime,
-) -> Result<(), DatabaseError> {
+) -> Result<bool, DatabaseError> {
     let keys = Store::peek_keys(path).map_err(|error| unusable(path, error))?;
+    let has_keys = !keys.rows.is_empty() || !keys.bad.is_empty();
     match key_ring::sealing_keys_fit(keys.rows, sealing_keys, now) {
-        true => Ok(()),
+        true => Ok(has_keys),
         false => Err(DatabaseError::OtherSealingKey(path.to_owned())),
     }
 }

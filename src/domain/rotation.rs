@@ -207,6 +207,7 @@ impl Rotation {
     }
 
     async fn load_and_rotate(&mut self) -> Result<UnixTime, RotationError> {
+        let mut has_new_key = false;
         for _ in 0..MAX_LOADS {
             let now = self.clock.now();
             self.load(now).await?;
@@ -220,10 +221,13 @@ impl Rotation {
                     // Deleted keys must not be published when the clock is set back.
                     self.load(now).await?;
                 }
+                if has_new_key && let Err(e) = self.store.checkpoint().await {
+                    tracing::warn!("the write-ahead log was not moved into the database file: {e}");
+                }
                 let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
                 return Ok(next.unwrap_or(now));
             };
-            self.create(due).await?;
+            has_new_key |= self.create(due).await?;
         }
         Err(RotationError::NoProgress)
     }
@@ -309,8 +313,9 @@ impl Rotation {
         Ok(())
     }
 
-    /// Creates a key and inserts it, unless it is no longer due by then.
-    async fn create(&self, due: Due) -> Result<(), RotationError> {
+    /// Creates a key and inserts it, unless it is no longer due by then. True when it was
+    /// inserted.
+    async fn create(&self, due: Due) -> Result<bool, RotationError> {
         let (kid, sealed) = generate_sealed(&self.source, &self.sealing_keys, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
         let sealed = sealed.into_bytes();
@@ -335,7 +340,7 @@ impl Rotation {
             };
             tracing::info!(%kid, "a new {kind} key is in the database");
         }
-        Ok(())
+        Ok(inserted)
     }
 
     /// Deletes keys past their retention; returns their number.

@@ -30,6 +30,7 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         "audit export",
         "audit prune",
         "backup",
+        "restore",
         "verify",
         "doctor",
         "trial",

@@ -6,6 +6,7 @@ mod backup;
 mod connection;
 mod erase;
 mod inspect;
+mod restore;
 mod schema;
 mod tables;
 mod take_over;

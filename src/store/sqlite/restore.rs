@@ -1,0 +1,94 @@
+//! Files of a database that are replaced by another file, while nobody uses them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
+
+use super::Store;
+use super::connection::file;
+
+/// Bytes of the file that SQLite locks: the pending byte and those after it. A
+/// connection to a database with a write-ahead log has a lock there until it is closed.
+const LOCKED: (u64, u64) = (0x4000_0000, 512);
+
+impl Store {
+    /// A process, not this one, that has the database at `path` open.
+    pub fn used_by(path: &Path) -> io::Result<Option<i32>> {
+        let file = match File::open(file::real(path)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let (start, length) = LOCKED;
+        let lock = Flock {
+            start,
+            length,
+            pid: None,
+            typ: FlockType::WriteLock,
+            offset_type: FlockOffsetType::Set,
+        };
+        let held = fcntl_getlk(&file, &lock)?;
+        // A process of another container has no number here.
+        Ok(held.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get())))
+    }
+
+    /// A log beside the database at `path`, with changes that are not in its file.
+    pub fn side_file_in_use(path: &Path) -> Option<PathBuf> {
+        let [_, side_files @ ..] = file::with_side_files(path);
+        side_files
+            .into_iter()
+            .find(|path| !path.to_string_lossy().ends_with("-shm") && file::size(path) > 0)
+    }
+
+    /// Copies `from` into a new file in the folder of the database at `path`. It is on
+    /// disk when this returns.
+    pub fn copy_beside(from: &Path, path: &Path) -> io::Result<PathBuf> {
+        let copy = file::side_file(&file::real(path), ".restoring");
+        let mut source = File::open(from)?;
+        let opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&copy);
+        let mut target = opened.map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::other(format!(
+                "{} is left from a restore that did not end, or another one runs: delete it if none does",
+                copy.display()
+            )),
+            _ => e,
+        })?;
+        let copied = io::copy(&mut source, &mut target).and_then(|_| target.sync_all());
+        if copied.is_err() {
+            let _ = fs::remove_file(&copy);
+        }
+        copied.map(|()| copy)
+    }
+
+    /// Gives the files of the database at `path` names that end in `.replaced-` and
+    /// `mark`, and `copy` their name. Returns the new path of the database, if there was
+    /// one. A start in between finds no database, or is refused by the WAL check.
+    pub fn replace(path: &Path, copy: &Path, mark: &str) -> io::Result<Option<PathBuf>> {
+        let real = file::real(path);
+        let aside = file::side_file(&real, &format!(".replaced-{mark}"));
+        let mut replaced = None;
+        for end in ["", "-wal", "-shm", "-journal"] {
+            let to = file::side_file(&aside, end);
+            if to.symlink_metadata().is_ok() {
+                let text = format!("{} exists already", to.display());
+                return Err(io::Error::other(text));
+            }
+            match fs::rename(file::side_file(&real, end), to) {
+                Ok(()) => replaced = Some(aside.clone()),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        fs::rename(copy, &real)?;
+        let folder = std::path::absolute(&real)?;
+        File::open(folder.parent().unwrap_or(&folder))?.sync_all()?;
+        Ok(replaced)
+    }
+}

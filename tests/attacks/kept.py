@@ -49,7 +49,7 @@ def idle(report, server, seconds):
     closed = half.is_closed()
     took = time.monotonic() - began
     report.hold("half a head", f"closed after {took:.1f} s" if closed else "open", closed and 8 < took < 13)
-    time.sleep(max(0, seconds - took))
+    http2.rest(max(0, seconds - took))
     answer = http1.ask("GET", "/healthz")
     report.hold(f"HTTP/1.1, {seconds} s idle", answer and answer.status, answer and answer.status == 200)
     http2.send(wire.head(3, wire.block("GET", "/healthz")))

@@ -3,13 +3,15 @@
 import json
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
 
 LOOPBACK = "127.0.0.1"
 JSON = ("Content-Type", "application/json")
+TIMEOUT = 70.0
 
 
-def connect(port, source=LOOPBACK, timeout=70.0, receive=None):
+def connect(port, source=LOOPBACK, timeout=TIMEOUT, receive=None):
     """A connection from any address of 127.0.0.0/8."""
     sock = socket.socket()
     if receive:
@@ -215,6 +217,20 @@ class Http2:
             if not came:
                 return
             self.buffer += came
+
+    def rest(self, seconds):
+        """Only answers pings, for so long."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            # Each ping begins the time again.
+            self.sock.settimeout(min(left, 1))
+            try:
+                for _ in self.frames():
+                    pass
+                break
+            except TimeoutError:
+                pass
+        self.sock.settimeout(TIMEOUT)
 
     def answers(self, count):
         """The statuses of so many streams, by stream; a reset one has the status 0."""

@@ -12,6 +12,7 @@ pub mod log;
 mod operator;
 mod report;
 mod restore;
+mod sandbox;
 mod serve;
 mod service_settings;
 mod terminal;
@@ -94,6 +95,9 @@ enum Command {
     /// Check a key set or an issuer, anybody's, and say what to do; sends nothing but requests for it
     #[command(after_help = check::EXIT_CODES)]
     Check(check::CheckArgs),
+    /// Run an issuer for tests on this machine: it signs anything, and its keys, its clock and its faults are changed by requests
+    #[command(after_help = sandbox::ROUTES)]
+    Sandbox(sandbox::SandboxArgs),
 }
 
 #[derive(Default, Args)]
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args, env_file),
         Command::Trial(args) => trial::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Sandbox(args) => sandbox::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! Tokens: good ones, and those of the cases.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,11 +13,16 @@ use super::cases::{Case, Patch, Set};
 use super::page::Page;
 use super::reshape::reshaped;
 use crate::clock::UnixTime;
+use crate::crypto::curves::CurveKey;
 use crate::crypto::forgery::{certificate, encrypted, hmac_sha256, pem, pkcs1, sign_as, spki};
 use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
 
-/// Seconds for which a good token is valid.
-const LIFETIME: i64 = 300;
+/// Time for which a good token is valid.
+pub(super) const LIFETIME: Duration = Duration::from_secs(300);
+/// What an RSA key can sign by, besides RS256.
+pub(super) const RSA_ALGORITHMS: [&str; 3] = ["RS384", "RS512", "PS256"];
+/// Kinds of keys that only signers in no key set, or in those of a case, have.
+const CURVES: [&str; 2] = ["ES256", "EdDSA"];
 /// The order of the group of P-256 (SEC 2, section 2.4.2).
 const P256_ORDER: [u8; 32] = [
     0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
@@ -26,15 +32,19 @@ const P256_ORDER: [u8; 32] = [
 /// Members of a JSON object, each with its value as text.
 type Members = BTreeMap<String, String>;
 
+#[derive(Clone)]
 pub struct Forge {
     /// Both are in the key set; the first one signs good tokens.
-    keys: [PrivateKey; 2],
+    pub(super) keys: [Arc<PrivateKey>; 2],
     /// In no key set but the one that `jku` names.
-    stranger: PrivateKey,
+    stranger: Arc<PrivateKey>,
+    /// One of each of `CURVES`.
+    curves: Arc<[CurveKey]>,
     issuer: String,
-    audience: Option<String>,
-    /// Claims that the verifier wants besides; they replace ours.
-    claims: Map<String, Value>,
+    pub(super) audience: Option<String>,
+    /// Members that replace those of good tokens; null removes one.
+    pub(super) header: Map<String, Value>,
+    pub(super) claims: Map<String, Value>,
     /// URL of a server that no good verifier calls.
     elsewhere: String,
 }
@@ -47,11 +57,25 @@ impl Forge {
         claims: Map<String, Value>,
         elsewhere: String,
     ) -> Result<Self, TrialError> {
+        let stranger = Rsa2048.generate()?.into();
+        Self::with_stranger(stranger, issuer, audience, claims, elsewhere)
+    }
+
+    pub(super) fn with_stranger(
+        stranger: Arc<PrivateKey>,
+        issuer: String,
+        audience: Option<String>,
+        claims: Map<String, Value>,
+        elsewhere: String,
+    ) -> Result<Self, TrialError> {
+        let curves = CURVES.iter().filter_map(|alg| CurveKey::generate(alg));
         Ok(Self {
-            keys: [Rsa2048.generate()?, Rsa2048.generate()?],
-            stranger: Rsa2048.generate()?,
+            keys: [Rsa2048.generate()?.into(), Rsa2048.generate()?.into()],
+            stranger,
+            curves: curves.collect::<Result<Vec<_>, _>>()?.into(),
             issuer,
             audience,
+            header: Map::new(),
             claims,
             elsewhere,
         })
@@ -66,7 +90,7 @@ impl Forge {
     }
 
     pub fn key_set(&self) -> String {
-        json!({ "keys": self.keys.each_ref().map(jwk) }).to_string()
+        json!({ "keys": self.keys.each_ref().map(|key| jwk(key)) }).to_string()
     }
 
     /// The key set and the certificate for whoever follows `jku` or `x5u`.
@@ -82,10 +106,37 @@ impl Forge {
         self.signed(&header, claims.as_bytes(), "RS256")
     }
 
-    /// A token of good claims with any kid, signed by the first key or the stranger.
-    pub(super) fn named(&self, kid: &str, sign: &str, now: UnixTime) -> Result<String, TrialError> {
+    /// A good token by another algorithm that an RSA key can have.
+    pub(super) fn good_as(&self, alg: &str, now: UnixTime) -> Result<String, TrialError> {
+        let (header, claims) = (object(&self.header()), object(&self.good_claims(now)));
+        self.signed(&header, claims.as_bytes(), alg)
+    }
+
+    /// A good token by a key of another kind.
+    pub(super) fn signed_by(&self, key: &CurveKey, now: UnixTime) -> Result<String, TrialError> {
+        let mut header = self.header();
+        header.insert("alg".to_owned(), quoted(key.alg()));
+        if !self.header.contains_key("kid") {
+            header.insert("kid".to_owned(), key.jwk()["kid"].to_string());
+        }
+        let (header, claims) = (object(&header), object(&self.good_claims(now)));
+        let [header, claims] = [header, claims].map(|it| URL_SAFE_NO_PAD.encode(it));
+        let message = format!("{header}.{claims}");
+        let signature = URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes())?);
+        Ok(format!("{message}.{signature}"))
+    }
+
+    /// A token of good claims with any kid and `alg`, and one of the kinds of signatures.
+    pub(super) fn named(
+        &self,
+        kid: &str,
+        alg: &str,
+        sign: &str,
+        now: UnixTime,
+    ) -> Result<String, TrialError> {
         let mut header = self.header();
         header.insert("kid".to_owned(), quoted(kid));
+        header.insert("alg".to_owned(), quoted(alg));
         let claims = object(&self.good_claims(now));
         self.signed(&object(&header), claims.as_bytes(), sign)
     }
@@ -111,7 +162,7 @@ impl Forge {
 
     /// Both keys under other kids.
     pub(super) fn both(&self, first: &str, second: &str) -> Page {
-        let mut keys = self.keys.each_ref().map(jwk);
+        let mut keys = self.keys.each_ref().map(|key| jwk(key));
         keys[0]["kid"] = first.into();
         keys[1]["kid"] = second.into();
         Page::json(json!({ "keys": keys }).to_string())
@@ -138,6 +189,7 @@ impl Forge {
         let mut key = match patch.get("$").map(|it| it.as_str().unwrap_or_default()) {
             Some("good") => jwk(&self.keys[0]),
             Some("second") => jwk(&self.keys[1]),
+            Some("ES256") => self.curve("ES256").map(CurveKey::jwk).unwrap_or_default(),
             Some(other) => return Err(TrialError::Table(format!("there is no key {other:?}"))),
             None => json!({}),
         };
@@ -199,28 +251,19 @@ impl Forge {
     }
 
     fn header(&self) -> Members {
-        let kid = kid(&self.keys[0]);
-        let members = [("alg", "RS256"), ("typ", "JWT"), ("kid", &kid)];
-        members
-            .map(|(name, text)| (name.to_owned(), quoted(text)))
-            .into()
+        let header = json!({"alg": "RS256", "typ": "JWT", "kid": kid(&self.keys[0])});
+        replaced(header, &self.header)
     }
 
     fn good_claims(&self, now: UnixTime) -> Members {
-        let now = now.as_secs();
         let mut claims = json!({
-            "iss": self.issuer, "sub": "trial", "iat": now, "exp": now + LIFETIME,
+            "iss": self.issuer, "sub": "trial", "iat": now.as_secs(), "exp": (now + LIFETIME).as_secs(),
             "jti": uuid::Uuid::new_v4().to_string(),
         });
         if let Some(audience) = &self.audience {
             claims["aud"] = audience.as_str().into();
         }
-        let Value::Object(mut claims) = claims else {
-            return Members::new();
-        };
-        claims.extend(self.claims.clone());
-        let text = |(name, value): (String, Value)| (name, value.to_string());
-        claims.into_iter().map(text).collect()
+        replaced(claims, &self.claims)
     }
 
     fn patched(
@@ -288,6 +331,16 @@ impl Forge {
         Ok(match raw {
             "null" | "1e400" => raw.to_owned(),
             "jwk" => jwk(&self.stranger).to_string(),
+            "jwk-es256" => self
+                .curve("ES256")
+                .map(CurveKey::jwk)
+                .unwrap_or_default()
+                .to_string(),
+            "jwk-eddsa" => self
+                .curve("EdDSA")
+                .map(CurveKey::jwk)
+                .unwrap_or_default()
+                .to_string(),
             "certificate" => quoted(&STANDARD.encode(certificate(&self.stranger)?)),
             _ => return Err(unknown()),
         })
@@ -319,8 +372,15 @@ impl Forge {
         Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
+    fn curve(&self, alg: &str) -> Option<&CurveKey> {
+        self.curves.iter().find(|key| key.alg() == alg)
+    }
+
     fn signature(&self, sign: &str, message: &[u8]) -> Result<Vec<u8>, TrialError> {
         let [key, second] = &self.keys;
+        if let Some(key) = self.curve(sign) {
+            return Ok(key.sign(message)?);
+        }
         let secret = match sign {
             "empty" => return Ok(Vec::new()),
             "zeros" => return Ok(vec![0; 256]),
@@ -342,13 +402,24 @@ impl Forge {
     }
 }
 
-fn kid(key: &PrivateKey) -> String {
+pub(super) fn kid(key: &PrivateKey) -> String {
     URL_SAFE_NO_PAD.encode(key.public().thumbprint())
 }
 
-fn jwk(key: &PrivateKey) -> Value {
+pub(super) fn jwk(key: &PrivateKey) -> Value {
     let public = key.public();
     json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid(key), "n": public.n, "e": public.e})
+}
+
+/// The members of an object with others in their place; null removes one.
+fn replaced(object: Value, others: &Map<String, Value>) -> Members {
+    let Value::Object(mut members) = object else {
+        return Members::new();
+    };
+    members.extend(others.clone());
+    let kept = members.into_iter().filter(|(_, value)| !value.is_null());
+    kept.map(|(name, value)| (name, value.to_string()))
+        .collect()
 }
 
 fn quoted(text: &str) -> String {

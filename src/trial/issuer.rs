@@ -65,16 +65,7 @@ impl Bound {
     /// Serves the keys of `forge`. `url` is where verifiers reach the issuer.
     pub fn serve(self, forge: &Forge, url: &str) -> Result<Issuer, TrialError> {
         let failed = |e: io::Error| TrialError::Listen(self.addr, e);
-        let discovery = json!({
-            "issuer": forge.issuer(),
-            "jwks_uri": format!("{url}{KEY_SET}"),
-            "authorization_endpoint": format!("{url}/authorize"),
-            "token_endpoint": format!("{url}/token"),
-            "response_types_supported": ["code"],
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-        })
-        .to_string();
+        let discovery = discovery(forge.issuer(), url);
         let [set, certificate] = forge.strangers()?;
         let documents = vec![
             ("/.well-known/openid-configuration", discovery.clone()),
@@ -125,6 +116,20 @@ impl Issuer {
     }
 }
 
+/// The discovery document of an issuer that is reached at `url`.
+pub(super) fn discovery(issuer: &str, url: &str) -> String {
+    json!({
+        "issuer": issuer,
+        "jwks_uri": format!("{url}{KEY_SET}"),
+        "authorization_endpoint": format!("{url}/authorize"),
+        "token_endpoint": format!("{url}/token"),
+        "response_types_supported": ["code"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    })
+    .to_string()
+}
+
 async fn issuers(State(served): State<Arc<Served>>, uri: Uri) -> Response {
     if uri.path() != KEY_SET {
         return document(&served, &uri, true);
@@ -132,15 +137,19 @@ async fn issuers(State(served): State<Arc<Served>>, uri: Uri) -> Response {
     served.fetched.fetch_add(1, Ordering::Relaxed);
     let key_set = served.key_set.read();
     let page = Arc::clone(&key_set.unwrap_or_else(PoisonError::into_inner));
+    answer(Page::clone(&page)).await
+}
+
+pub(super) async fn answer(page: Page) -> Response {
     tokio::time::sleep(page.delay).await;
     let status = StatusCode::from_u16(page.status).unwrap_or_default();
-    let kind = [(header::CONTENT_TYPE, page.content_type.clone())];
+    let kind = [(header::CONTENT_TYPE, page.content_type)];
     let location = page
         .location
         .iter()
         .map(|it| (header::LOCATION, it.clone()));
     let location = AppendHeaders(location.collect::<Vec<_>>());
-    (status, kind, location, page.body.clone()).into_response()
+    (status, kind, location, page.body).into_response()
 }
 
 async fn strangers(State(served): State<Arc<Served>>, uri: Uri) -> Response {

@@ -11,9 +11,9 @@ pub mod key_set;
 mod page;
 pub mod report;
 mod reshape;
+pub mod sandbox;
 mod target;
 mod walks;
-pub mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -198,7 +198,12 @@ impl<C: Clock> Trial<'_, C> {
         let kid = self.forge.alias(&case.id);
         self.issuer.serve(self.forge.page(set, &kid)?);
         let (before, _) = self.issuer.fetched();
-        let (verdict, detail) = self.send(&kid, "RS256")?;
+        let sign = case.sign.as_deref().unwrap_or("RS256");
+        let alg = case.header.get("alg").and_then(|alg| alg.as_str());
+        let token = self
+            .forge
+            .named(&kid, alg.unwrap_or("RS256"), sign, self.clock.now())?;
+        let (verdict, detail) = self.judge.verdict(&self.target.send(&token), token.len());
         if self.issuer.fetched().0 == before {
             return Ok(says_nothing("it did not fetch the key set".to_owned()));
         }
@@ -212,7 +217,7 @@ impl<C: Clock> Trial<'_, C> {
     }
 
     fn send(&self, kid: &str, sign: &str) -> Result<(Verdict, String), TrialError> {
-        let token = self.forge.named(kid, sign, self.clock.now())?;
+        let token = self.forge.named(kid, "RS256", sign, self.clock.now())?;
         Ok(self.judge.verdict(&self.target.send(&token), token.len()))
     }
 }

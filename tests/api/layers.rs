@@ -13,7 +13,7 @@ const ONLY: [&str; 10] = [
     "app config domain crypto trial: crate::crypto",
     "cli trial: crate::trial",
     "store::sqlite: rusqlite refinery",
-    "http app trial::issuer: axum",
+    "http app trial::issuer trial::sandbox: axum",
     "http app: tower_governor",
     "crypto: aws_lc_rs rsa fernet argon2 argon2id_simd bcrypt jsonwebtoken",
     "cli: clap",

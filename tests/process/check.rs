@@ -3,9 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::{JWKS, Server, command, folder, own_address};
@@ -317,45 +319,37 @@ fn an_issuer_is_what_its_documents_say() {
 
 #[test]
 fn a_watch_names_a_key_that_signs_too_early_one_that_leaves_too_soon_and_an_empty_set() {
-    let start = Instant::now();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let (path, looks) = (file.clone(), AtomicUsize::new(0));
+    let text = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    // The other checks ask five times before the first look.
     let addr = server(local(), move |head| {
-        let passed = start.elapsed();
-        let kids: &[&str] = match passed.as_millis() {
-            0..1500 => &["a"],
-            1500..2500 => &["b"],
-            2500..3000 => &[],
+        let kids: &[&str] = match looks.fetch_add(1, Ordering::SeqCst) {
+            0..=5 => &["a"],
+            7 => &[],
             _ => &["b"],
         };
+        let kid = kids.first().unwrap_or(&"b");
+        let header = text(json!({"alg": "RS256", "kid": kid}));
+        let claims = text(json!({"exp": 4_102_444_800_i64}));
+        std::fs::write(&path, format!("{header}.{claims}.AAAA")).unwrap();
         let key = |kid: &&str| with(rsa(), "kid", (*kid).into());
         let keys: Vec<_> = kids.iter().map(key).collect();
-        if head.starts_with("GET /token ") {
-            use base64::Engine as _;
-            let text = |value: Value| {
-                base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string())
-            };
-            let kid = if passed < Duration::from_millis(1500) {
-                "a"
-            } else {
-                "b"
-            };
-            let header = text(json!({"alg": "RS256", "kid": kid}));
-            let claims = text(json!({"exp": 4_102_444_800_i64}));
-            return (200, vec![], format!("{header}.{claims}.AAAA"));
-        }
         fine(head, &json!({ "keys": keys }).to_string())
     });
-    let line = format!(
-        "python3 -c 'import urllib.request as it; print(it.urlopen(\"http://{addr}/token\").read().decode())'"
+    let (line, url) = (
+        format!("cat {}", file.display()),
+        format!("http://{addr}/jwks"),
     );
-    let url = format!("http://{addr}/jwks");
-    let times = ["--watch", "4s", "--every", "100ms"];
+    let times = ["--watch", "3s", "--every", "100ms"];
     let (code, lines) = check(&[&[&url, "--token-command", &line][..], &times].concat());
     assert_eq!(code, Some(1));
     let watch: Vec<_> = lines.iter().filter(|it| it.contains(" watch: ")).collect();
     for expected in [
         "fail watch: key \\a\\ left ",
         "fail watch: key \\b\\ signed ",
-        "fail watch: the set had no key at ",
+        "fail watch: the set had no key at 1 of",
     ] {
         assert!(
             watch.iter().any(|it| it.starts_with(expected)),

@@ -35,6 +35,7 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         "doctor",
         "trial",
         "check",
+        "sandbox",
     ] {
         let args = words.split_whitespace().chain(["--help"]);
         let out = command(dir.path()).args(args).output().unwrap();

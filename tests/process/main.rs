@@ -37,6 +37,7 @@ mod planted_keys;
 mod replaced;
 mod room;
 mod rotation;
+mod sandbox;
 mod sealing_key;
 mod secrets;
 #[path = "../shared/seed.rs"]

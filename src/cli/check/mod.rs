@@ -6,6 +6,7 @@ mod discovery;
 mod http;
 mod time;
 mod token;
+mod watch;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `--watch`: looks again and again; what is right over time is `crate::trial::watch`.
+//! `--watch`: looks again and again; what is right over time is `watch.rs`.
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
@@ -6,11 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::token::{Tokens, kid_and_exp};
+use super::watch::Watch;
 use crate::cli::fetch;
 use crate::cli::report::Report;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::verification::KeySet;
-use crate::trial::watch::Watch;
 
 pub(super) struct Plan {
     pub(super) duration: Duration,

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::key_set::{Finding, Findings};
 use crate::clock::UnixTime;
+use crate::trial::key_set::{Finding, Findings};
 
 /// Keys that are remembered; a set with more is not watched further.
 const MAX_KEYS: usize = 1000;
@@ -13,7 +13,7 @@ const EARLY: &str =
     "publish a key for at least max-age before its first token (KEY_LEAD in this service)";
 const LATE: &str = "keep a key in the set until its last token has expired, unless it was stolen";
 
-pub struct Watch {
+pub(super) struct Watch {
     /// Time for which caches hold the set.
     max_age: Duration,
     /// Time between two looks, by which what is seen may be late.
@@ -39,7 +39,7 @@ struct Seen {
 }
 
 impl Watch {
-    pub fn new(max_age: Duration, every: Duration) -> Self {
+    pub(super) fn new(max_age: Duration, every: Duration) -> Self {
         Self {
             max_age,
             every,
@@ -54,12 +54,12 @@ impl Watch {
     }
 
     /// A request that had no key set for an answer.
-    pub fn failed(&mut self) {
+    pub(super) fn failed(&mut self) {
         self.failed += 1;
     }
 
     /// The kids of the set, as each address behind the name gave them.
-    pub fn set(&mut self, sets: &[BTreeSet<String>], now: UnixTime) {
+    pub(super) fn set(&mut self, sets: &[BTreeSet<String>], now: UnixTime) {
         let Some(kids) = sets.first() else { return };
         self.looks += 1;
         self.empty += usize::from(sets.iter().any(BTreeSet::is_empty));
@@ -93,7 +93,7 @@ impl Watch {
     }
 
     /// A token that was issued now.
-    pub fn token(&mut self, kid: &str, expires: UnixTime, now: UnixTime) {
+    pub(super) fn token(&mut self, kid: &str, expires: UnixTime, now: UnixTime) {
         let Some(seen) = self.keys.get_mut(kid).filter(|seen| seen.is_there) else {
             if self.keys.len() < MAX_KEYS {
                 let why = format!("a token names key {kid:?}, which is not in the set");
@@ -122,7 +122,7 @@ impl Watch {
         }
     }
 
-    pub fn findings(mut self) -> Findings {
+    pub(super) fn findings(mut self) -> Findings {
         let looks = self.looks;
         let mut add = |finding| self.findings.push(("watch", finding));
         if self.empty > 0 {

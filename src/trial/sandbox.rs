@@ -1,0 +1,409 @@
+//! An issuer for tests: each path below `/{realm}` is one of its own, with its keys, its
+//! clock, its faults and the list of requests to it. All of it is in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Method, Uri};
+use axum::response::Response;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use tokio::runtime::Builder;
+
+use super::cases::{Case, Stage, cases};
+use super::forge::{Forge, LIFETIME, jwk, kid};
+use super::issuer::{KEY_SET, answer, discovery};
+use super::page::Page;
+use super::{TrialError, forge};
+use crate::clock::{Clock as _, SystemClock, UnixTime};
+use crate::crypto::curves::CurveKey;
+use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
+
+const OPENAPI: &str = include_str!("sandbox.json");
+const MAX_REALMS: usize = 200;
+/// Requests of a realm that are kept; older ones are counted.
+const MAX_REQUESTS: usize = 1000;
+const MAX_BODY: usize = 256 * 1024;
+/// Keys that left in a rotation and are still in the set.
+const MAX_RETIRING: usize = 16;
+
+pub struct Sandbox {
+    addr: SocketAddr,
+    cases: Vec<Case>,
+    stranger: Arc<PrivateKey>,
+    /// A realm is empty until its keys are made.
+    realms: Mutex<BTreeMap<String, Arc<Mutex<Option<Realm>>>>>,
+}
+
+struct Realm {
+    forge: Forge,
+    /// Signs in place of the first key of `forge`.
+    curve: Option<CurveKey>,
+    /// Keys of before the last rotations, with the time until which they stay.
+    retiring: Vec<(Value, UnixTime)>,
+    /// Seconds by which its clock is ahead.
+    ahead: i64,
+    fault: Option<Fault>,
+    /// The key set before the last change of the keys.
+    stale: String,
+    requests: VecDeque<Value>,
+    forgotten: usize,
+}
+
+/// What is served in place of the key set.
+struct Fault {
+    /// Number of the case; `None` for the key set before the last change.
+    case: Option<usize>,
+    /// Answers that it is served for; without end when there is none.
+    times: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Sign {
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+    fault: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SetFault {
+    fault: Option<String>,
+    times: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SetClock {
+    now: Option<i64>,
+    advance: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Rotate {
+    alg: Option<String>,
+}
+
+impl From<TrialError> for Page {
+    fn from(error: TrialError) -> Self {
+        refused(500, &error.to_string())
+    }
+}
+
+impl Sandbox {
+    /// Makes a key, which takes a moment.
+    pub fn new(addr: SocketAddr) -> Result<Self, TrialError> {
+        Ok(Self {
+            addr,
+            cases: cases().map_err(|e| TrialError::Table(e.to_string()))?,
+            stranger: Rsa2048.generate()?.into(),
+            realms: Mutex::default(),
+        })
+    }
+
+    /// Answers until the process ends.
+    pub fn run(self, listener: TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let router = Router::new()
+            .fallback(any)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(Arc::new(self));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, router).await
+        })
+    }
+
+    fn answer(&self, method: &Method, path: &str, body: &[u8]) -> Result<Page, Page> {
+        if (method, path) == (&Method::GET, "/openapi.json") {
+            return Ok(Page::json(OPENAPI.to_owned()));
+        }
+        let unknown = || refused(404, "no such path; see /openapi.json");
+        let (name, rest) = split(path).ok_or_else(unknown)?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
+            let why = "a realm is 1 to 64 letters, digits, - and _";
+            return Err(refused(400, why));
+        }
+        if method == Method::DELETE && rest.is_empty() {
+            self.realms.lock().remove(name);
+            return Ok(done(&json!({})));
+        }
+        let realm = self.realm(name)?;
+        let mut realm = realm.lock();
+        let realm = match &mut *realm {
+            Some(realm) => realm,
+            empty => empty.insert(self.new_realm(name)?),
+        };
+        let now = realm.now();
+        match (method.as_str(), rest) {
+            ("POST", "/sign") => self.sign(realm, &parsed(body)?, now),
+            ("POST", "/fault") => self.set_fault(realm, parsed(body)?),
+            ("POST", "/clock") => realm.set_clock(&parsed(body)?),
+            ("POST", "/rotate") => realm.rotate(&parsed(body)?, now),
+            ("POST", "/emergency") => realm.emergency(now),
+            ("GET", "/requests") => Ok(done(
+                &json!({"requests": realm.requests, "forgotten": realm.forgotten}),
+            )),
+            ("DELETE", "/requests") => {
+                (realm.requests, realm.forgotten) = (VecDeque::new(), 0);
+                Ok(done(&json!({})))
+            }
+            ("GET" | "HEAD", _) => {
+                let page = self.document(realm, rest, now).ok_or_else(unknown)?;
+                realm.note(method, rest, now);
+                page
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    fn realm(&self, name: &str) -> Result<Arc<Mutex<Option<Realm>>>, Page> {
+        let mut realms = self.realms.lock();
+        if !realms.contains_key(name) && realms.len() >= MAX_REALMS {
+            let why = format!("there are {MAX_REALMS} realms; DELETE one");
+            return Err(refused(503, &why));
+        }
+        Ok(Arc::clone(realms.entry(name.to_owned()).or_default()))
+    }
+
+    fn new_realm(&self, name: &str) -> Result<Realm, TrialError> {
+        let issuer = format!("http://{}/{name}", self.addr);
+        let elsewhere = format!("{issuer}/elsewhere");
+        let stranger = Arc::clone(&self.stranger);
+        let forge = Forge::with_stranger(stranger, issuer, None, Map::new(), elsewhere)?;
+        Ok(Realm {
+            stale: forge.key_set(),
+            forge,
+            curve: None,
+            retiring: Vec::new(),
+            ahead: 0,
+            fault: None,
+            requests: VecDeque::new(),
+            forgotten: 0,
+        })
+    }
+
+    fn case(&self, id: &str, stage: Stage) -> Result<usize, Page> {
+        let is_it = |case: &Case| case.stage() == stage && case.id == id;
+        let at = self.cases.iter().position(is_it);
+        at.ok_or_else(|| refused(400, &format!("no case of this kind has the id {id:?}")))
+    }
+
+    fn sign(&self, realm: &Realm, asked: &Sign, now: UnixTime) -> Result<Page, Page> {
+        let mut forge = realm.forge.clone();
+        forge.header.clone_from(&asked.header);
+        forge.claims.clone_from(&asked.claims);
+        forge.audience = asked
+            .claims
+            .get("aud")
+            .and_then(|it| Some(it.as_str()?.to_owned()));
+        let alg = asked.header.get("alg").and_then(Value::as_str);
+        let token = match (&asked.fault, &realm.curve) {
+            (Some(id), _) => {
+                let case = &self.cases[self.case(id, Stage::Tokens)?];
+                forge.token(case, now)?
+            }
+            (None, Some(key)) if alg.is_none_or(|alg| alg == key.alg()) => {
+                forge.signed_by(key, now)?
+            }
+            (None, _) => match alg.filter(|alg| forge::RSA_ALGORITHMS.contains(alg)) {
+                Some(alg) => forge.good_as(alg, now)?,
+                None => forge.good(now)?,
+            },
+        };
+        Ok(done(&json!({ "token": token })))
+    }
+
+    fn set_fault(&self, realm: &mut Realm, asked: SetFault) -> Result<Page, Page> {
+        let case = match asked.fault.as_deref() {
+            None => {
+                realm.fault = None;
+                return Ok(done(&json!({})));
+            }
+            Some("stale") => None,
+            Some(id) if id.starts_with("set-") => Some(self.case(id, Stage::Sets)?),
+            Some(id) => Some(self.case(&format!("set-{id}"), Stage::Sets)?),
+        };
+        let times = asked.times;
+        realm.fault = Some(Fault { case, times });
+        Ok(done(&json!({})))
+    }
+
+    /// A document of the issuer, or one that no good verifier asks for.
+    fn document(&self, realm: &mut Realm, path: &str, now: UnixTime) -> Option<Result<Page, Page>> {
+        let issuer = realm.forge.issuer();
+        Some(Ok(match path {
+            KEY_SET => return Some(self.key_set(realm, now)),
+            "/.well-known/openid-configuration" | "/.well-known/oauth-authorization-server" => {
+                Page::json(discovery(issuer, issuer))
+            }
+            "/elsewhere/jwks.json" | "/elsewhere/certificate.pem" => {
+                match realm.forge.strangers() {
+                    Ok([set, _]) if path.ends_with("json") => Page::json(set),
+                    Ok([_, certificate]) => Page::json(certificate),
+                    Err(e) => return Some(Err(e.into())),
+                }
+            }
+            _ => return None,
+        }))
+    }
+
+    fn key_set(&self, realm: &mut Realm, now: UnixTime) -> Result<Page, Page> {
+        realm.fault.take_if(|it| it.times == Some(0));
+        let Some(fault) = &mut realm.fault else {
+            return Ok(Page::json(realm.key_set(now)));
+        };
+        fault.times = fault.times.map(|times| times - 1);
+        let case = fault.case.and_then(|at| self.cases[at].set.as_ref());
+        Ok(match case {
+            None => Page::json(realm.stale.clone()),
+            Some(set) => realm.forge.page(set, &kid(&realm.forge.keys[0]))?,
+        })
+    }
+}
+
+impl Realm {
+    fn now(&self) -> UnixTime {
+        let now = SystemClock::new().now().as_secs();
+        UnixTime::from_secs(now.saturating_add(self.ahead))
+    }
+
+    fn key_set(&self, now: UnixTime) -> String {
+        let mut keys: Vec<_> = self.forge.keys.iter().map(|key| jwk(key)).collect();
+        keys.extend(self.curve.iter().map(CurveKey::jwk));
+        let retiring = self.retiring.iter().filter(|(_, until)| now < *until);
+        keys.extend(retiring.map(|(key, _)| key.clone()));
+        json!({ "keys": keys }).to_string()
+    }
+
+    fn set_clock(&mut self, asked: &SetClock) -> Result<Page, Page> {
+        self.ahead = match (asked.now, asked.advance) {
+            (Some(now), None) => now.saturating_sub(SystemClock::new().now().as_secs()),
+            (None, Some(advance)) => self.ahead.saturating_add(advance),
+            _ => return Err(refused(400, "give either now or advance, in seconds")),
+        };
+        Ok(done(&json!({ "now": self.now().as_secs() })))
+    }
+
+    /// The announced key signs, or a new one of another kind; the old one stays until its
+    /// tokens have expired.
+    fn rotate(&mut self, asked: &Rotate, now: UnixTime) -> Result<Page, Page> {
+        let stale = self.key_set(now);
+        let until = now + LIFETIME;
+        let old = match &self.curve {
+            Some(key) => key.jwk(),
+            None => jwk(&self.forge.keys[0]),
+        };
+        match asked.alg.as_deref() {
+            None | Some("RS256") if self.curve.is_some() => self.curve = None,
+            None | Some("RS256") => {
+                let new = Rsa2048.generate().map_err(TrialError::from)?.into();
+                let first = std::mem::replace(&mut self.forge.keys[1], new);
+                self.forge.keys[0] = first;
+            }
+            Some(alg) => {
+                let made = CurveKey::generate(alg);
+                let made = made.ok_or_else(|| refused(400, "alg is RS256, ES256 or EdDSA"))?;
+                self.curve = Some(made.map_err(TrialError::from)?);
+            }
+        }
+        self.stale = stale;
+        self.retiring.retain(|(_, until)| now < *until);
+        if self.retiring.len() == MAX_RETIRING {
+            self.retiring.remove(0);
+        }
+        let stays = self.forge.keys.iter().any(|key| jwk(key) == old);
+        if !stays {
+            self.retiring.push((old, until));
+        }
+        Ok(self.signer())
+    }
+
+    /// All keys leave the set at once.
+    fn emergency(&mut self, now: UnixTime) -> Result<Page, Page> {
+        let new = || Ok::<_, TrialError>(Arc::new(Rsa2048.generate()?));
+        let keys = [new()?, new()?];
+        self.stale = self.key_set(now);
+        self.forge.keys = keys;
+        self.retiring.clear();
+        self.curve = None;
+        Ok(self.signer())
+    }
+
+    fn signer(&self) -> Page {
+        let kid = match &self.curve {
+            Some(key) => key.jwk()["kid"].clone(),
+            None => kid(&self.forge.keys[0]).into(),
+        };
+        done(&json!({ "kid": kid }))
+    }
+
+    fn note(&mut self, method: &Method, path: &str, now: UnixTime) {
+        if self.requests.len() == MAX_REQUESTS {
+            self.requests.pop_front();
+            self.forgotten += 1;
+        }
+        let request = json!({"method": method.as_str(), "path": path, "at": now.as_secs()});
+        self.requests.push_back(request);
+    }
+}
+
+/// The realm of a path, and the path below it. RFC 8414 section 3.1 puts the issuer's
+/// path behind that of its document.
+fn split(path: &str) -> Option<(&str, &str)> {
+    for document in [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+    ] {
+        if let Some(name) = path.strip_prefix(document) {
+            return Some((name.strip_prefix('/')?, document));
+        }
+    }
+    let path = path.strip_prefix('/')?;
+    Some(path.split_at(path.find('/').unwrap_or(path.len())))
+}
+
+fn parsed<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Page> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|e| refused(400, &format!("the body: {e}")))
+}
+
+fn done(document: &Value) -> Page {
+    Page::json(document.to_string())
+}
+
+fn refused(status: u16, why: &str) -> Page {
+    let page = done(&json!({ "error": why }));
+    Page { status, ..page }
+}
+
+/// Makes keys and signatures, so on a thread that may be slow.
+async fn any(
+    State(sandbox): State<Arc<Sandbox>>,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let answered = tokio::task::spawn_blocking(move || {
+        let page = sandbox.answer(&method, uri.path(), &body);
+        page.unwrap_or_else(|refused| refused)
+    });
+    let page = answered.await;
+    answer(page.unwrap_or_else(|e| refused(500, &e.to_string()))).await
+}

@@ -1,40 +1,17 @@
-//! `GET /metrics`, on a listener of its own, for Prometheus.
+//! `GET /metrics` of the metrics listener, for Prometheus.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
-use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use strum::VariantArray as _;
 
-use super::error::ApiError;
-use super::origin::local_names_only;
-use super::service::Service;
 use super::state::{AppState, SharedState};
 use crate::clock::UnixTime;
 use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 
-const METHODS: &str = "GET, HEAD";
-
-/// The routes of the metrics listener. Their requests are neither logged nor counted.
-/// `is_local`: only this machine reaches it.
-pub fn metrics_service(state: SharedState, is_local: bool) -> Service {
-    let not_allowed = || async { ApiError::MethodNotAllowed(METHODS) };
-    let mut routes = Router::new()
-        .route("/metrics", get(metrics).fallback(not_allowed))
-        .fallback(|| async { ApiError::OnlyMetrics });
-    if is_local {
-        let layer = middleware::from_fn_with_state(Arc::clone(&state), local_names_only);
-        routes = routes.layer(layer);
-    }
-    routes.with_state(state).into()
-}
-
-async fn metrics(State(state): State<SharedState>) -> Response {
+pub(super) async fn metrics(State(state): State<SharedState>) -> Response {
     read_current(&state);
     let (content_type, text) = state.metrics.page();
     (
@@ -52,7 +29,7 @@ async fn metrics(State(state): State<SharedState>) -> Response {
 }
 
 /// Copies the values that other parts of the service keep into the metrics.
-fn read_current(state: &AppState) {
+pub(super) fn read_current(state: &AppState) {
     let current = &state.metrics.current;
     let refusals = current.quota_refusals.inner();
     let quotas = [&state.auth_quota, &state.register_quota];

@@ -194,6 +194,10 @@ impl SignIns {
     pub fn ended(&self, how: SignInOutcome) {
         self.0.get_or_create(&how.label()).inc();
     }
+
+    pub fn count(&self, how: SignInOutcome) -> u64 {
+        self.0.get_or_create(&how.label()).get()
+    }
 }
 
 /// Transactions of the one writer.
@@ -234,6 +238,11 @@ impl Commits {
         self.writes
             .observe(u32::try_from(writes).unwrap_or(u32::MAX).into());
         self.took.observe(took.as_secs_f64());
+    }
+
+    /// Numbers of those that committed and that failed.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.committed.get(), self.failed.get())
     }
 
     /// True when the latest transaction failed.

@@ -40,7 +40,7 @@ async fn it_is_text_on_a_listener_of_its_own_and_nothing_else_is_there() {
     let post = send_to_metrics(&app.state, "POST", "/metrics").await;
     assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(post.header("allow"), "GET, HEAD");
-    for path in ["/", "/auth", "/.well-known/jwks.json", "/readyz"] {
+    for path in ["/auth", "/.well-known/jwks.json", "/readyz"] {
         let reply = send_to_metrics(&app.state, "GET", path).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
         let text = "there is nothing at this path; see GET /metrics";
@@ -48,6 +48,51 @@ async fn it_is_text_on_a_listener_of_its_own_and_nothing_else_is_there() {
     }
     let reply = app.send("GET", "/metrics", &[], "").await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn operators_find_readiness_counts_and_keys_at_its_root() {
+    let app = TestApp::start().await;
+    let password = app.register("alice").await;
+    app.token("/auth", "alice", &password).await;
+    app.token("/auth", "alice", &password).await;
+    app.sign_in("/auth", "alice", "x").await;
+    let page = send_to_metrics(&app.state, "GET", "/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(page.header("cache-control"), "no-store");
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    assert_eq!(page.header("refresh"), "10");
+    let text = page.text();
+    let kid = app.published_kids().await.remove(0);
+    for part in [
+        ">Ready<",
+        "token given</th><td>2<",
+        "unknown name or wrong password</th><td>1<",
+        "Refused by the quotas</dt><dd>0<",
+        ", and 0 failed",
+        "in 18m 58s",
+        &format!("data-kid=\"{kid}\""),
+        env!("CARGO_PKG_VERSION"),
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // The same style as the public page, under the same policy.
+    let public = app.send("GET", "/", &[("accept", "text/html")], "").await;
+    let policy = "content-security-policy";
+    assert_eq!(page.header(policy), public.header(policy));
+    // Neither names nor addresses.
+    assert!(!text.contains("alice") && !text.contains("192.0.2.1"));
+    let head = send_to_metrics(&app.state, "HEAD", "/").await;
+    assert_eq!((head.status, &*head.text()), (StatusCode::OK, ""));
+    let post = send_to_metrics(&app.state, "POST", "/").await;
+    assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
+    app.store.clone().close().await;
+    // Readiness is tried once a second.
+    app.advance(Duration::from_secs(2));
+    let text = send_to_metrics(&app.state, "GET", "/").await.text();
+    assert!(text.contains(">Not ready<"), "{text}");
+    assert!(text.contains("the database cannot be written to"), "{text}");
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 // Looks at one page in Chromium, at three widths, light and dark, and writes what is wrong with it to standard output
-// as JSON, with the bars of its drawing. node pages.mjs URL FOLDER: FOLDER has node_modules, and gets the screenshots.
+// as JSON, with the bars of its drawing. node pages.mjs URL FOLDER NAME PROFILE: FOLDER has node_modules, and gets the screenshots.
 
 import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 
-const [url, folder, profile] = process.argv.slice(2);
+const [url, folder, name, profile] = process.argv.slice(2);
 const require = createRequire(resolve(folder, "package.json"));
 const connect = require("chrome-remote-interface");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
@@ -86,7 +86,7 @@ try {
       const isStyled = await run("getComputedStyle(document.body).fontFamily.includes('system-ui')");
       const drawn = await run(`(${bars})()`);
       const { data } = await Page.captureScreenshot({ captureBeyondViewport: true });
-      writeFileSync(join(folder, `${width}-${scheme}.png`), Buffer.from(data, "base64"));
+      writeFileSync(join(folder, `${name}-${width}-${scheme}.png`), Buffer.from(data, "base64"));
       // Over the page's policy, which stops its own scripts only.
       await run(axe);
       const wrong = [...(await run(`(${faults})()`)), ...said];

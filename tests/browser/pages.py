@@ -4,10 +4,11 @@ where the timetable says.
 
     cargo build --release && python3 tests/browser/pages.py
 
-takes about 20 seconds and needs Debian's `chromium`, Node with npm, and the network the first time. The screenshots
+takes about 40 seconds and needs Debian's `chromium`, Node with npm, and the network the first time. The screenshots
 are in target/browser."""
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -74,8 +75,8 @@ def fetch(url: str) -> dict:
         return json.load(answer)
 
 
-def look(url: str, profile: Path) -> list[dict]:
-    command = ["node", HERE / "pages.mjs", url, TOOLS, profile]
+def look(url: str, name: str, profile: Path) -> list[dict]:
+    command = ["node", HERE / "pages.mjs", url, TOOLS, name, profile]
     return json.loads(subprocess.check_output(command, text=True, timeout=2 * PATIENCE))
 
 
@@ -122,9 +123,12 @@ def main() -> None:
         settings = {"NOT_MY_KEY": sealing_key(), "HOST": "127.0.0.1", "PORT": "0"}
         prepare(folder, settings)
         names = {"ISSUER": "https://login.example.org/realms/one", "AUDIENCE": "api, </code><script>"}
-        with Process(folder, settings | names) as server:
+        with Process(folder, settings | names | {"METRICS_ADDR": "127.0.0.1:0"}) as server:
             service = f"http://127.0.0.1:{server.port}"
-            check("the page", look(f"{service}/", folder / "browser"), fetch(service + SCHEDULE))
+            schedule = fetch(service + SCHEDULE)
+            check("the page", look(f"{service}/", "page", folder / "browser"), schedule)
+            metrics = re.search(r"metrics are at (\S+)/metrics", server.log())[1]
+            check("the operators' page", look(f"{metrics}/", "operators", folder / "browser"), schedule)
             server.stop()
 
 

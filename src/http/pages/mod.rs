@@ -15,7 +15,7 @@ use crate::clock::UnixTime;
 
 const STYLE: &str = include_str!("style.css");
 /// The hash is that of [`STYLE`]; `tests/api/home.rs` says the right one.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-Qc4woV0T2PJeO4v91vlmd3yUuRedjX3hU0YFszLfhAw='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'sha256-rLXrkdbLKGpG7CvJ9aAlPzhYLOb10UjY5x5hru2D6Xo='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 /// Wait for a key that is overdue.
 const SOON: u64 = 5;
@@ -84,4 +84,10 @@ pub(super) fn duration(seconds: u64) -> String {
 
 pub(super) fn code(text: &str) -> Markup {
     html! { pre { code { (text) } } }
+}
+
+/// An entry of a `dl`.
+pub(super) fn fact(name: &str, value: Markup) -> Markup {
+    let is_wide = matches!(name, "Key set" | "Issuer");
+    html! { div.wide[is_wide] { dt { (name) } dd { (value) } } }
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::json;
 
-use super::{code, duration};
+use super::{code, duration, fact};
 use crate::domain::tokens::Audience;
 use crate::http::jwks;
 use crate::http::schedule::Schedule;
@@ -76,11 +76,6 @@ pub(in crate::http) fn section(state: &AppState, schedule: &Schedule, origin: &s
             }
         }
     }
-}
-
-fn fact(name: &str, value: Markup) -> Markup {
-    let is_wide = matches!(name, "Key set" | "Issuer");
-    html! { div.wide[is_wide] { dt { (name) } dd { (value) } } }
 }
 
 /// A string literal of Python, JavaScript, Go, Java and YAML.

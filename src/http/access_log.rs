@@ -14,6 +14,7 @@ use super::state::{AppState, SharedState};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest path and method in the log, characters.
 const MAX_SHOWN: usize = 200;
 /// Label of requests that match no route, and of methods that are not listed below.
@@ -33,6 +34,7 @@ pub(super) async fn access_log(
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut entry = LoggedRequest {
         began: Instant::now(),
+        trace: trace_parent(request.headers()),
         id,
         method: request.method().clone(),
         path: cut(request.uri().path()).to_owned(),
@@ -43,7 +45,11 @@ pub(super) async fn access_log(
     };
     let mut response = next.run(request).await;
     entry.answered(response.status());
-    add_headers(response.headers_mut(), entry.id.clone());
+    add_headers(
+        response.headers_mut(),
+        entry.id.clone(),
+        entry.trace.clone(),
+    );
     response
 }
 
@@ -83,6 +89,7 @@ fn log_answer<B>(
     let (took, status) = (began.elapsed(), response.status().as_u16());
     let http = &state.metrics.http;
     http.answered(route, method(request.method()), status, took);
+    let trace = trace_parent(request.headers());
     tracing::debug!(
         method = %request.method(),
         path = cut(request.uri().path()),
@@ -90,22 +97,31 @@ fn log_answer<B>(
         ms = millis(took),
         client = %state.proxies.client(peer, request.headers()).0,
         request_id = id.to_str().unwrap_or_default(),
+        traceparent = trace.as_ref().and_then(shown),
         "answered"
     );
-    add_headers(response.headers_mut(), id);
+    add_headers(response.headers_mut(), id, trace);
     response
 }
 
-/// A document that caches may keep has no id: they would give one client's to others.
-fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
-    let caching = headers.get(header::CACHE_CONTROL);
-    if !caching.is_some_and(|value| value.as_bytes().starts_with(b"public")) {
+/// A document that caches may keep has no id and no trace: they would give one
+/// client's to others.
+fn add_headers(headers: &mut HeaderMap, id: HeaderValue, trace: Option<HeaderValue>) {
+    if !is_public(headers) {
         headers.insert(REQUEST_ID, id);
+        if let Some(trace) = trace {
+            headers.insert(TRACEPARENT, trace);
+        }
     }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+}
+
+fn is_public(headers: &HeaderMap) -> bool {
+    let caching = headers.get(header::CACHE_CONTROL);
+    caching.is_some_and(|value| value.as_bytes().starts_with(b"public"))
 }
 
 /// Id of a request, in its extensions.
@@ -116,6 +132,7 @@ pub(super) struct RequestId(pub(super) HeaderValue);
 struct LoggedRequest {
     began: Instant,
     id: HeaderValue,
+    trace: Option<HeaderValue>,
     method: Method,
     path: String,
     route: Option<MatchedPath>,
@@ -134,6 +151,7 @@ macro_rules! line {
             ms = millis($took),
             client = %$entry.client.0,
             request_id = $entry.id.to_str().unwrap_or_default(),
+            traceparent = $entry.trace.as_ref().and_then(shown),
             $message
         )
     };
@@ -225,4 +243,26 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
             HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("none"))
         }
     }
+}
+
+/// The client's `traceparent` (W3C Trace Context, version 00), if there is one and it is
+/// valid: version, trace, parent and flags in small hexadecimal digits, neither of the
+/// ids all zeros. 55 bytes, whatever was sent.
+fn trace_parent(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let mut parts = value.as_bytes().split(|&b| b == b'-');
+    let mut part = |length: usize| {
+        let is_digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let part = parts.next()?;
+        (part.len() == length && part.iter().all(is_digit)).then_some(part)
+    };
+    let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+    let is_zero = |id: &[u8]| id.iter().all(|&b| b == b'0');
+    let is_valid = version == b"00" && !is_zero(trace) && !is_zero(parent);
+    (is_valid && parts.next().is_none()).then(|| value.clone())
+}
+
+fn shown(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
 }

@@ -100,6 +100,53 @@ async fn every_kind_of_answer_has_its_common_headers_and_names_no_server() {
 }
 
 #[tokio::test]
+async fn a_valid_trace_is_in_the_log_beside_the_id_and_passed_back_and_others_are_ignored() {
+    log::capture();
+    let app = TestApp::start().await;
+    let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (trace, is_valid) in [
+        (good.to_owned(), true),
+        (good.replace("-01", "-ff"), true),
+        (good.to_uppercase(), false),
+        (good.replace("00-4", "01-4"), false),
+        (good.replace("00-4", "ff-4"), false),
+        (format!("{good}-"), false),
+        (format!("{good}, {good}"), false),
+        (
+            good.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            false,
+        ),
+        (good.replace("00f067aa0ba902b7", &"0".repeat(16)), false),
+        (good.replace('-', "_"), false),
+        (good[..54].to_owned(), false),
+        (String::new(), false),
+    ] {
+        let headers = [("traceparent", &*trace), ("x-request-id", "r-7")];
+        let reply = app.send("POST", "/auth", &headers, "").await;
+        let expected = if is_valid { &*trace } else { "" };
+        assert_eq!(reply.header("traceparent"), expected, "{trace:?}");
+    }
+    let twice = [("traceparent", good), ("traceparent", good)];
+    let reply = app.send("GET", "/nowhere", &twice, "").await;
+    assert_eq!(reply.header("traceparent"), "");
+    // Caches would give one client's to others.
+    let reply = app
+        .send("GET", "/openapi.json", &[("traceparent", good)], "")
+        .await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("traceparent")),
+        (200, "")
+    );
+    let log = log::captured();
+    let line = format!("request_id=\"r-7\" traceparent=\"{good}\"");
+    assert!(log.contains(&line), "{log}");
+    assert!(
+        !log.contains("4BF92") && !log.contains("traceparent=\"01"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
 async fn fr_41_sign_ins_and_refusals_are_logged_and_secrets_are_not() {
     log::capture();
     let app = TestApp::start().await;

@@ -35,7 +35,7 @@ const MAX_DISCARDED: usize = 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The fields of a request with a body that handlers use. The others are dropped
 /// before its body is awaited.
-const USED_FIELDS: [HeaderName; 9] = [
+const USED_FIELDS: [HeaderName; 10] = [
     header::AUTHORIZATION,
     header::CONTENT_ENCODING,
     header::CONTENT_TYPE,
@@ -43,6 +43,7 @@ const USED_FIELDS: [HeaderName; 9] = [
     header::HOST,
     header::ORIGIN,
     HeaderName::from_static("sec-fetch-site"),
+    HeaderName::from_static("traceparent"),
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-request-id"),
 ];

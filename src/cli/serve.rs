@@ -51,6 +51,11 @@ pub(super) fn run(args: ServeArgs, env_file: Option<&Path>) -> Result<(), Failur
     let mut config = Config::from_settings(&settings)?;
     // It holds NOT_MY_KEY and passwords of demo users as plain text.
     drop(settings);
+    if !args.demo_user.is_empty() {
+        config.warnings.push(
+            "--demo-user: every user of this machine can read the password in the list of processes; set DEMO_USER in the environment or in .env instead".to_owned(),
+        );
+    }
     for text in &args.demo_user {
         let user = config::demo_user(text);
         config

@@ -49,7 +49,8 @@ pub struct Config {
 
 #[derive(Debug)]
 pub struct KeyConfig {
-    /// `NOT_MY_KEY`, required: Fernet keys separated by commas.
+    /// `NOT_MY_KEY`, required: Fernet keys separated by commas; or in the file that
+    /// `NOT_MY_KEY_FILE` names.
     pub sealing_keys: Arc<SealingKeys>,
     /// `KEY_LIFETIME` 1h, `TOKEN_LIFETIME` 30m, `KEY_LEAD` 10m, `CLOCK_SKEW`
     /// 60s, `KEY_RETENTION` 7d.

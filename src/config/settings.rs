@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -29,6 +29,7 @@ macro_rules! names {
 
 names! {
     NOT_MY_KEY
+    NOT_MY_KEY_FILE
     PORT
     HOST
     APP_ENV
@@ -93,7 +94,44 @@ impl Settings {
         let (text, open_to_others) = file.unzip();
         let mut settings = Self::from_parts(environment, text.as_deref().map(String::as_str))?;
         settings.open_to_others = open_to_others.flatten();
+        settings.load_secret_file(std::env::var_os("CREDENTIALS_DIRECTORY"))?;
         Ok(settings)
+    }
+
+    /// Sets `NOT_MY_KEY` to the text of the file that `NOT_MY_KEY_FILE` names or, under
+    /// systemd, of the credential of that name. Only one of the three may be set: with two
+    /// nobody could say which key seals the database.
+    fn load_secret_file(&mut self, credentials: Option<OsString>) -> Result<(), ConfigError> {
+        let credential = credentials
+            .map(|folder| Path::new(&folder).join(name::NOT_MY_KEY.0))
+            .filter(|path| path.exists());
+        let named = self.get(name::NOT_MY_KEY_FILE).map(PathBuf::from);
+        let variable = self.get(name::NOT_MY_KEY).map(|_| "NOT_MY_KEY");
+        let sources = [
+            variable,
+            named.as_ref().map(|_| "NOT_MY_KEY_FILE"),
+            credential
+                .as_ref()
+                .map(|_| "the credential NOT_MY_KEY of systemd"),
+        ];
+        if let [one, other, ..] = *sources.into_iter().flatten().collect::<Vec<_>>() {
+            let text = format!("{one} and {other} are both set: leave one of them out");
+            return Err(ConfigError::new(text));
+        }
+        let Some(path) = named.or(credential) else {
+            return Ok(());
+        };
+        let Some((text, open_to_others)) = dotenv::read(&path)? else {
+            let text = format!("NOT_MY_KEY_FILE: there is no file {}", path.display());
+            return Err(ConfigError::new(text));
+        };
+        if text.trim().is_empty() {
+            let text = format!("NOT_MY_KEY_FILE: {} is empty", path.display());
+            return Err(ConfigError::new(text));
+        }
+        self.set(name::NOT_MY_KEY, text.to_string());
+        self.open_to_others = self.open_to_others.take().or(open_to_others);
+        Ok(())
     }
 
     /// True when other users may have written the file; the text says why.

@@ -2,6 +2,8 @@
 //! used at log level trace, then everything that a run leaves is searched.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -13,7 +15,7 @@ use rsa::traits::PrivateKeyParts as _;
 use crate::http2;
 use crate::support::{
     Connection, DATABASE, FORM, JSON, JWKS, Server, command, credentials, database, files, folder,
-    sql,
+    fresh_key, refusal, run, sql,
 };
 
 /// Things to search for, with what they are.
@@ -272,4 +274,93 @@ fn secrets_are_found_nowhere_but_where_they_belong() {
     let stored = fs::read(database(here)).unwrap();
     assert!(is_in(b"$argon2id$v=19$m=19456,t=2,p=1$", &stored) && is_in(b"gAAAAA", &stored));
     assert!(log.contains("DEBUG") && !log.contains("TRACE"), "{log}");
+}
+
+/// A folder without NOT_MY_KEY, whose key is in the file `key`.
+fn folder_with_key_file() -> tempfile::TempDir {
+    let dir = folder("");
+    fs::write(dir.path().join(".env"), "PORT=0\n").unwrap();
+    fs::write(dir.path().join("key"), format!("{}\n", fresh_key())).unwrap();
+    dir
+}
+
+#[test]
+fn the_sealing_key_may_be_in_a_file_or_be_a_credential_of_systemd() {
+    let dir = folder_with_key_file();
+    let server = Server::start_command(command(dir.path()).env("NOT_MY_KEY_FILE", "key"));
+    let set = server.key_set().text();
+    assert!(server.stop().success());
+    fs::create_dir(dir.path().join("credentials")).unwrap();
+    let credential = dir.path().join("credentials/NOT_MY_KEY");
+    fs::rename(dir.path().join("key"), &credential).unwrap();
+    let credentials = dir.path().join("credentials");
+    let with = || {
+        let mut command = command(dir.path());
+        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        command
+    };
+    let server = Server::start_command(&mut with());
+    assert_eq!(server.key_set().text(), set);
+    assert!(server.stop().success());
+    // Others may change it.
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o622)).unwrap();
+    let text = refusal(with().env("APP_ENV", "production"), &[]);
+    assert!(
+        text.contains("users other than its owner may write to"),
+        "{text}"
+    );
+}
+
+#[test]
+fn two_sealing_keys_at_once_or_a_file_without_one_are_refused() {
+    let dir = folder_with_key_file();
+    let key = fresh_key();
+    for (variables, expected) in [
+        (
+            [("NOT_MY_KEY_FILE", "key"), ("NOT_MY_KEY", &*key)],
+            "NOT_MY_KEY and NOT_MY_KEY_FILE are both set: leave one of them out",
+        ),
+        (
+            [("NOT_MY_KEY_FILE", "missing"), ("NOT_MY_KEY", "")],
+            "NOT_MY_KEY_FILE: there is no file missing",
+        ),
+        (
+            [("NOT_MY_KEY_FILE", "empty"), ("NOT_MY_KEY", "")],
+            "NOT_MY_KEY_FILE: empty is empty",
+        ),
+        (
+            [("NOT_MY_KEY_FILE", "."), ("NOT_MY_KEY", "")],
+            ". is not a regular file",
+        ),
+        (
+            [("NOT_MY_KEY", &*key), ("CREDENTIALS_DIRECTORY", ".")],
+            "NOT_MY_KEY and the credential NOT_MY_KEY of systemd are both set",
+        ),
+    ] {
+        fs::write(dir.path().join("empty"), " \n").unwrap();
+        let credential = dir.path().join("NOT_MY_KEY");
+        fs::write(&credential, fresh_key()).unwrap();
+        let text = refusal(command(dir.path()).envs(variables), &[&key]);
+        assert!(text.contains(expected), "{text}");
+        assert!(!dir.path().join(DATABASE).exists());
+    }
+}
+
+#[test]
+fn a_demo_user_on_the_command_line_is_warned_of_and_one_in_the_environment_is_not() {
+    let dir = folder("");
+    let warning = "every user of this machine can read the password";
+    // Ends the start after its warnings.
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let with = |args: &[&str]| {
+        let mut command = command(dir.path());
+        command.args(args).env("METRICS_ADDR", &taken);
+        command.env("DEMO_USER", "bob:secret");
+        run(&mut command).stderr
+    };
+    let warned = with(&["serve", "--demo-user", "alice:secret"]);
+    assert!(warned.contains(warning), "{warned}");
+    let silent = with(&["serve"]);
+    assert!(!silent.contains(warning), "{silent}");
 }

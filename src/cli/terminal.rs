@@ -46,12 +46,17 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Widest column that cells are padded to. Another program may have written any text
+/// into the database, and formatting with a width over 65,535 panics.
+const MAX_COLUMN: usize = 256;
+
 /// Columns as wide as their widest cell.
 pub(super) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let header = header.iter().map(|&cell| cell.to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let width = |n: usize| lines.iter().map(|line| line[n].chars().count()).max();
-    let widths: Vec<_> = (0..lines[0].len()).map(|n| width(n).unwrap_or(0)).collect();
+    let widths = (0..lines[0].len()).map(|n| width(n).unwrap_or(0).min(MAX_COLUMN));
+    let widths: Vec<_> = widths.collect();
     lines
         .iter()
         .map(|line| {
@@ -67,6 +72,19 @@ pub(super) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_may_have_cells_of_any_length() {
+        let (long, short) = ("x".repeat(70_000), "y".to_owned());
+        let rows = vec![
+            vec![long.clone(), short.clone()],
+            vec![short.clone(), short],
+        ];
+        let shown = table(&["A", "B"], rows.into_iter());
+        let padded = format!("y{}y", " ".repeat(MAX_COLUMN + 1));
+        let lines: Vec<_> = shown.lines().skip(1).collect();
+        assert_eq!(lines, [format!("{long}  y"), padded]);
+    }
 
     #[test]
     fn what_a_terminal_obeys_is_escaped_and_the_value_stays_the_same() {

@@ -232,7 +232,9 @@ fn print_part(text: &str) -> Result<bool, Failure> {
 /// Writes one line to standard error, which may be closed or stall for ever: the
 /// log's thread may hold its lock.
 fn say(text: &str) {
-    let line = format!("jwks-server: {}\n", text.replace('\n', " "));
+    // Paths and what the database holds may have any characters.
+    let text = terminal::plain(&text.replace('\n', " "));
+    let line = format!("jwks-server: {text}\n");
     let copy = line.clone();
     let write = |line: &str| {
         let _ = std::io::stderr().write_all(line.as_bytes());

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use strum::AsRefStr;
 
+use super::terminal;
 use crate::trial::key_set;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, AsRefStr)]
@@ -76,8 +77,8 @@ impl Report {
     }
 
     fn add(&mut self, level: Level, check: &'static str, found: String, advice: Option<String>) {
-        // Paths and server responses may have control characters.
-        let on_one_line = |text: String| text.replace(char::is_control, " ");
+        // Paths, server responses and what the database holds may have any characters.
+        let on_one_line = |text: String| terminal::plain(&text.replace('\n', " "));
         self.0.push(Finding {
             level,
             check,

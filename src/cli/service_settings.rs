@@ -12,7 +12,8 @@ pub(super) struct Recorded {
     pub(super) address: Option<(String, u16)>,
 }
 
-/// Puts the recorded times of keys in place of those in `settings`.
+/// Puts the recorded times of keys in place of those in `settings`, unless another
+/// program has made them unusable.
 pub(super) fn apply(settings: &mut Settings) -> Recorded {
     let mut found = Recorded::default();
     // Other errors are reported where the database is used.
@@ -23,7 +24,9 @@ pub(super) fn apply(settings: &mut Settings) -> Recorded {
         return found;
     };
     let own = Config::from_settings(settings).map(|config| config.recorded());
+    let is_own_good = own.is_ok();
     let own = own.unwrap_or_default();
+    let mut with_recorded = settings.clone();
     let (mut host, mut port) = (None, None);
     for (name, value) in recorded {
         match name.as_str() {
@@ -35,9 +38,17 @@ pub(super) fn apply(settings: &mut Settings) -> Recorded {
                         "{name} is {here} here, but the service runs by {value}, which counts"
                     ));
                 }
-                settings.set_recorded(&name, value);
+                with_recorded.set_recorded(&name, value);
             }
         }
+    }
+    match Config::from_settings(&with_recorded) {
+        Err(e) if is_own_good => {
+            found.differences = vec![format!(
+                "the settings that the service recorded in the database cannot be used, so those here count: {e}"
+            )];
+        }
+        _ => *settings = with_recorded,
     }
     found.address = host.zip(port);
     found

@@ -68,7 +68,7 @@ impl fmt::Display for Name {
 }
 
 /// Values by name, without spaces around them. An empty one counts as not set.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Wiped on drop: secrets are among them.
     values: HashMap<&'static str, Zeroizing<String>>,

@@ -208,3 +208,25 @@ fn doctor_knows_that_a_wrong_sealing_key_bars_the_start() {
     let start = run(command(dir.path()).env("NOT_MY_KEY", fresh_key()));
     assert_eq!(start.code, Some(2));
 }
+
+#[test]
+fn settings_that_another_program_recorded_bar_no_command_and_are_escaped() {
+    let dir = used("");
+    let planted = "\u{1b}[31m\u{202e}x";
+    sql(dir.path())
+        .execute("UPDATE service_settings SET value = ?", params![planted])
+        .unwrap();
+    let emergency = &["keys", "rotate", "--now", "--yes", "--reason", "leak"][..];
+    for args in [&["keys", "list"][..], &["users", "list"], emergency] {
+        let done = output(dir.path(), args);
+        let said = text(done.stderr) + &text(done.stdout);
+        assert!(done.status.success(), "{args:?}: {said}");
+        assert!(said.contains("cannot be used"), "{args:?}: {said}");
+        assert!(!said.contains(['\u{1b}', '\u{202e}']), "{args:?}: {said:?}");
+    }
+    let set = "UPDATE service_settings SET value = '7s\u{202e}' WHERE name = 'CLOCK_SKEW'";
+    sql(dir.path()).execute_batch(set).unwrap();
+    let report = text(output(dir.path(), &["doctor"]).stdout);
+    assert!(report.contains("cannot be used"), "{report}");
+    assert!(!report.contains(['\u{1b}', '\u{202e}']), "{report:?}");
+}

@@ -67,6 +67,11 @@ impl TrustedProxies {
         ClientAddr(client)
     }
 
+    /// True when the log has a warning of a proxy that is not trusted.
+    pub(super) fn has_warned(&self) -> bool {
+        self.warned_of_untrusted_proxy.load(Ordering::Relaxed)
+    }
+
     pub(super) fn trusts(&self, addr: IpAddr) -> bool {
         self.networks.iter().any(|net| net.contains(&addr))
     }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::state::SharedState;
@@ -15,6 +15,9 @@ use super::state::SharedState;
 pub(super) const ALIVE: &str = "/healthz";
 pub(super) const READY: &str = "/readyz";
 const METHODS: &str = "GET, HEAD";
+/// Said to everybody, so it names no address.
+const UNTRUSTED_PROXY: &str =
+    "X-Forwarded-For or Forwarded of a peer that is not in TRUSTED_PROXIES was ignored";
 const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
@@ -30,18 +33,20 @@ fn get_only(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
 
 /// Liveness: answering at all is the check.
 async fn healthz() -> Response {
-    ok("alive")
+    ok(json!({ "status": "alive" }))
 }
 
 async fn readyz(State(state): State<SharedState>) -> Response {
     let faults = state.readiness.faults().await;
-    if faults.is_empty() {
-        ok("ready")
-    } else {
-        ([NO_STORE], ApiError::busy(faults.join("; "))).into_response()
+    if !faults.is_empty() {
+        return ([NO_STORE], ApiError::busy(faults.join("; "))).into_response();
+    }
+    match state.proxies.has_warned() {
+        true => ok(json!({ "status": "ready", "warning": UNTRUSTED_PROXY })),
+        false => ok(json!({ "status": "ready" })),
     }
 }
 
-fn ok(status: &'static str) -> Response {
-    ([NO_STORE], Json(json!({ "status": status }))).into_response()
+fn ok(body: Value) -> Response {
+    ([NO_STORE], Json(body)).into_response()
 }

@@ -314,9 +314,15 @@ async fn a_proxy_that_is_not_trusted_is_warned_of_once() {
         1,
         "{text}"
     );
+    let ready = app.send("GET", "/readyz", &[], "").await;
+    let warning = ready.json()["warning"].to_string();
+    assert!(warning.contains("TRUSTED_PROXIES"), "{warning}");
+    assert!(!warning.contains("192.0.2."), "{warning}");
     let app = TestApp::with_settings("TRUSTED_PROXIES=192.0.2.0/24").await;
     log::capture();
     let header = ("x-forwarded-for", "203.0.113.5");
     app.send("GET", "/healthz", &[header], "").await;
     assert!(!log::captured().contains("TRUSTED_PROXIES"));
+    let ready = app.send("GET", "/readyz", &[], "").await;
+    assert!(ready.json()["warning"].is_null());
 }

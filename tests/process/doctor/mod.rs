@@ -343,3 +343,18 @@ fn a_new_service_with_a_short_lead_is_well() {
     let visit = doctor(dir.path(), &[]);
     assert_eq!(visit.results("rotation"), ["ok"]);
 }
+
+#[test]
+fn a_proxy_that_is_not_trusted_is_warned_of() {
+    let dir = closed_folder("");
+    let server = Server::start(dir.path(), &[]);
+    let port = [("PORT", &*port_of(&server))];
+    assert_eq!(server.key_set().status, 200);
+    assert_eq!(doctor(dir.path(), &port).results("readiness"), ["ok"]);
+    let header = [("X-Forwarded-For", "203.0.113.5")];
+    assert_eq!(server.send("GET", "/healthz", &header, b"").status, 200);
+    let visit = doctor(dir.path(), &port);
+    assert_eq!(visit.code, WELL, "{}", visit.text);
+    assert_eq!(visit.results("readiness"), ["warn"], "{}", visit.text);
+    assert!(visit.text.contains("TRUSTED_PROXIES"), "{}", visit.text);
+}

@@ -19,7 +19,7 @@ use crate::lifecycle::{self, KeyTimes, Kid, Policy};
 use crate::store::KeyRow;
 
 /// A request waits this long for a key to sign or publish before it is refused.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+const MAX_KEY_WAIT: Duration = Duration::from_secs(5);
 
 /// Kids of the earlier server count up from 1; one above this number is a thumbprint's.
 /// A thumbprint's is below it once in two million keys, and is then checked only if the
@@ -248,7 +248,7 @@ impl KeyRing {
             return Some(found);
         }
         let mut changes = self.changed.subscribe();
-        tokio::time::timeout(MAX_WAIT, async {
+        tokio::time::timeout(MAX_KEY_WAIT, async {
             loop {
                 // Subscribed before this attempt, so no change is missed.
                 if let Some(found) = attempt() {

@@ -117,7 +117,7 @@ impl Server {
             let address = ClientAddr(peer.0.to_canonical());
             let owner = (!self.proxies.trusts(address.0)).then(|| address.key());
             let activity = Arc::new(Activity::new(self.drain.child_token()));
-            let permit = self.permits.admit(owner, Arc::clone(&activity)).await;
+            let permit = self.permits.acquire(owner, Arc::clone(&activity)).await;
             let shared = Connection {
                 server: Arc::clone(&self),
                 service: service.clone(),

@@ -75,7 +75,7 @@ impl<T: Holder> Permits<T> {
     }
 
     /// Waits while many evicted holders are still there, so that they are bounded too.
-    pub(super) async fn admit(&self, owner: ShareOwner, newcomer: T) -> Permit<T> {
+    pub(super) async fn acquire(&self, owner: ShareOwner, newcomer: T) -> Permit<T> {
         loop {
             // From here on no release is missed.
             let released = pin!(self.0.released.notified());
@@ -179,20 +179,20 @@ mod tests {
         let owners = [None, None, client(1), client(2), client(2), client(3)];
         let mut all = Vec::new();
         for (owner, rank) in owners.into_iter().zip([10, 11, 12, 21, 20, 13]) {
-            all.push(permits.admit(owner, rank).await);
+            all.push(permits.acquire(owner, rank).await);
         }
-        all.push(permits.admit(client(4), 14).await);
+        all.push(permits.acquire(client(4), 14).await);
         assert_eq!(held(&permits), [10, 11, 12, 13, 14, 21]);
         // Until that one is gone nobody else is let in.
-        let mut admitted = pin!(permits.admit(client(5), 15));
+        let mut acquired = pin!(permits.acquire(client(5), 15));
         tokio::select! {
             biased;
-            _ = &mut admitted => panic!("the bound is exceeded"),
+            _ = &mut acquired => panic!("the bound is exceeded"),
             () = tokio::task::yield_now() => {}
         }
         drop(all.remove(4));
         // Nobody holds more than one, as a proxy's do not count together.
-        all.push(admitted.await);
+        all.push(acquired.await);
         assert_eq!(held(&permits), [11, 12, 13, 14, 15, 21]);
         drop(all);
         assert!(held(&permits).is_empty());

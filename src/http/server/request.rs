@@ -77,7 +77,7 @@ pub(super) async fn answer(
     } else {
         let (sender, evicted) = oneshot::channel();
         let client = server.proxies.client(peer, request.headers()).key();
-        let permit = server.bodies.admit(Some(client), sender).await;
+        let permit = server.bodies.acquire(Some(client), sender).await;
         with_body(service, peer, request, (permit, evicted)).await?
     };
     if let StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED = response.status() {

@@ -21,7 +21,7 @@ use super::turns::{TurnKey, Turns};
 use super::{HashError, Verdict};
 
 /// Longest time that a job may wait for a thread.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// Capacity of a queue, whatever the estimated wait.
 const MAX_QUEUED: usize = 1024;
 /// A hash that costs over this many times as much as a current one is a slow one.
@@ -217,7 +217,7 @@ impl Queues {
     }
 
     fn admit(&mut self, queue: usize, client: TurnKey, job: Job) -> Result<(), HashError> {
-        if self.wait(queue, client) > MAX_WAIT || self.all[queue].jobs.len() >= MAX_QUEUED {
+        if self.wait(queue, client) > MAX_QUEUE_WAIT || self.all[queue].jobs.len() >= MAX_QUEUED {
             return Err(HashError::Overloaded);
         }
         let queue = &mut self.all[queue];
@@ -259,7 +259,7 @@ impl Queues {
             let (next, _) = queues.min_by_key(|(_, queue)| queue.spent)?;
             let queue = &mut self.all[next];
             let job = queue.jobs.pop()?;
-            if job.queued_at.elapsed() <= MAX_WAIT {
+            if job.queued_at.elapsed() <= MAX_QUEUE_WAIT {
                 self.virtual_time = queue.spent;
                 queue.spent += queue.mean;
                 self.slow_running += u32::from(next == SLOW_SIGN_INS);

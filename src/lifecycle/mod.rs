@@ -137,6 +137,7 @@ pub enum Stage {
     Signing,
     /// Published until its tokens have expired.
     Retiring,
+    /// Not published, and not revoked: past its `exp`, or withdrawn before it.
     Expired,
     /// Taken out of the set for good.
     Revoked,

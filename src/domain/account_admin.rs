@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::accounts::{Accounts, OPERATOR, SignUpError};
+use super::accounts::{Accounts, SignUpError};
 use super::names::{self, Email, Invalid, Username};
+use crate::client::ClientKey;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::password::{self, Costs, HashError, MAX_PASSWORD_LEN, PasswordHasher};
 use crate::store::{AccountChange, Store, StoreError};
@@ -67,7 +68,10 @@ impl AccountOperations {
         password: Option<SecretString>,
     ) -> Result<(AccountDetails, SecretString), AccountError> {
         let password = or_generated(password)?;
-        let hash = self.hasher()?.hash(OPERATOR, password.clone()).await?;
+        let hash = self
+            .hasher()?
+            .hash(ClientKey::OPERATOR, password.clone())
+            .await?;
         let account = self.change(name, AccountChange::SetHash(hash)).await?;
         Ok((account, password))
     }

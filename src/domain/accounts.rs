@@ -4,15 +4,12 @@ use std::net::IpAddr;
 
 use secrecy::SecretString;
 
-use super::client;
 use super::error::ServiceError;
 use super::names::{Email, Username};
+use crate::client::ClientKey;
 use crate::clock::UnixTime;
-use crate::crypto::password::{self, HashError, PasswordHasher, TurnKey};
+use crate::crypto::password::{self, HashError, PasswordHasher};
 use crate::store::{NewAccountRow, Store, StoreError};
-
-/// Of the accounts that the operator asks for; no address has this number.
-pub(super) const OPERATOR: TurnKey = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignUpError {
@@ -59,7 +56,7 @@ impl Accounts {
             return Err(StoreError::Unavailable(text.to_owned()).into());
         }
         let password = password::generate().ok_or(HashError::Failed)?;
-        let client = client::number(client);
+        let client = ClientKey::of(client);
         self.insert(username, Some(email), password.clone(), client, now)
             .await?;
         Ok(password)
@@ -94,7 +91,8 @@ impl Accounts {
         password: SecretString,
         now: UnixTime,
     ) -> Result<(), SignUpError> {
-        self.insert(username, email, password, OPERATOR, now).await
+        self.insert(username, email, password, ClientKey::OPERATOR, now)
+            .await
     }
 
     /// Lengths of the hashing queues of sign-ins and of sign-ups.
@@ -102,9 +100,9 @@ impl Accounts {
         self.hasher.queued()
     }
 
-    /// Work of password hashing so far, see [`PasswordHasher::work`].
-    pub fn work(&self) -> u64 {
-        self.hasher.work()
+    /// Cost of all hashes so far, see [`PasswordHasher::computed_cost`].
+    pub fn computed_cost(&self) -> u64 {
+        self.hasher.computed_cost()
     }
 
     async fn insert(
@@ -112,7 +110,7 @@ impl Accounts {
         username: Username,
         email: Option<Email>,
         password: SecretString,
-        client: TurnKey,
+        client: ClientKey,
         now: UnixTime,
     ) -> Result<(), SignUpError> {
         let row = NewAccountRow {

@@ -61,7 +61,7 @@ pub async fn open(path: &Path, sealing_keys: &Arc<SealingKeys>) -> Result<Store,
     let rows = store.all_keys().await.map_err(failed)?.rows;
     let keys = Arc::clone(sealing_keys);
     let identify = move || {
-        let is_unknown = |row: &&KeyRow| row.is_earlier && row.thumbprint.is_none();
+        let is_unknown = |row: &&KeyRow| row.is_of_earlier_server && row.thumbprint.is_none();
         let opened = rows.iter().filter(is_unknown);
         let opened = opened.filter_map(|row| OpenedKey::open(row, &keys).ok());
         opened.map(|key| (key.kid(), key.thumbprint())).collect()

@@ -73,7 +73,7 @@ impl OpenedKey {
         // Rows of the earlier server have no times, and kids that count from one.
         let named = match times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID {
             true => times.kid,
-            false if !row.is_earlier => return Err(BadKey::Added),
+            false if !row.is_of_earlier_server => return Err(BadKey::Added),
             false => row.thumbprint.unwrap_or(thumbprint),
         };
         if named != thumbprint {
@@ -308,7 +308,8 @@ impl KeyRing {
     /// revoked under any kid. A key without one was added since.
     fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<OpenedKey, BadKey> {
         let key = OpenedKey::open(row, sealing_keys)?;
-        match row.is_earlier && row.thumbprint.is_none() && row.times.signs_from.is_none() {
+        match row.is_of_earlier_server && row.thumbprint.is_none() && row.times.signs_from.is_none()
+        {
             true => Err(BadKey::Added),
             false => Ok(key),
         }

@@ -7,7 +7,6 @@ pub mod account_import;
 pub mod accounts;
 pub mod audit;
 pub mod backup;
-pub mod client;
 pub mod database;
 mod document;
 pub mod error;

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::client;
 use super::error::ServiceError;
 use super::names::{self, Invalid};
 use super::tokens::{IssuedToken, TokenIssuer, TokenKind};
+use crate::client::ClientKey;
 use crate::clock::Clock;
-use crate::crypto::password::{MAX_PASSWORD_LEN, PasswordHasher, Verdict};
+use crate::crypto::password::{MAX_PASSWORD_LEN, PasswordCheck, PasswordHasher};
 use crate::store::{AccountRow, SignInRecord, Store};
 
 /// A name and a password to sign in with. The name may be anything: earlier
@@ -84,14 +84,14 @@ impl SignIn {
         // From here on it is an unknown one, for the client, its time and the log.
         let account = account.filter(|row| !row.is_disabled);
         let stored = account.as_ref().map(|row| row.password_hash.clone());
-        let verdict = self
+        let check = self
             .hasher
-            .verify(client::number(client), password, stored)
+            .verify(ClientKey::of(client), password, stored)
             .await?;
-        match (account, verdict) {
-            (Some(account), Verdict::Match { replacement }) => Ok((account, replacement)),
-            (account, verdict) => {
-                refused(account.as_ref(), verdict, client);
+        match (account, check) {
+            (Some(account), PasswordCheck::Match { replacement }) => Ok((account, replacement)),
+            (account, check) => {
+                refused(account.as_ref(), check, client);
                 Err(SignInError::BadCredentials)
             }
         }
@@ -136,13 +136,13 @@ impl SignIn {
 
 /// The name is in the log only when an account has it: people type passwords into
 /// the field for the name.
-fn refused(account: Option<&AccountRow>, verdict: Verdict, client: IpAddr) {
+fn refused(account: Option<&AccountRow>, check: PasswordCheck, client: IpAddr) {
     const MAX_CHARS: usize = 200;
     let Some(account) = account else {
         tracing::info!(%client, "sign-in refused: unknown username");
         return;
     };
-    if verdict == Verdict::Unreadable {
+    if check == PasswordCheck::Unreadable {
         tracing::error!(user_id = %account.id, "the stored password hash is no usable hash of Argon2 or bcrypt; nobody can sign in to this account");
     }
     let name: String = account.username.chars().take(MAX_CHARS).collect();

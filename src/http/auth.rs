@@ -49,10 +49,10 @@ async fn auth(
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    super::within_time(id, answer(state, client, request)).await
+    super::within_time(id, sign_in(state, client, request)).await
 }
 
-async fn answer(
+async fn sign_in(
     state: SharedState,
     ClientAddr(client): ClientAddr,
     request: Request,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
-use crate::domain::client;
+use crate::client::ClientKey;
 
 /// Address at the other end of the connection, in the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +17,9 @@ pub struct Peer(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// Key by which a quota counts clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientKey(u128);
-
 impl ClientAddr {
     pub fn key(self) -> ClientKey {
-        ClientKey(client::number(self.0))
+        ClientKey::of(self.0)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn static_document(document: &Arc<Document>) -> MethodRouter<SharedSt
     let document = Arc::clone(document);
     with_cors(get(
         async move |State(state): State<SharedState>, headers: HeaderMap| {
-            answer(&document, &headers, &state.document_caching)
+            respond(&document, &headers, &state.document_caching)
         },
     ))
 }
@@ -63,7 +63,7 @@ fn preflight() -> Response {
 
 /// Sends the document, or 304 when `If-None-Match` names its entity tag, or 412 when
 /// `If-Match` does not.
-pub(super) fn answer(document: &Document, request: &HeaderMap, caching: &HeaderValue) -> Response {
+pub(super) fn respond(document: &Document, request: &HeaderMap, caching: &HeaderValue) -> Response {
     let is_named_in = |name, weak| {
         let mut values = request.get_all(name).iter();
         values.any(|value| names_etag(value, &document.etag, weak))

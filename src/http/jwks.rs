@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 
-use super::conditional_get::{ANY_ORIGIN, answer, with_cors};
+use super::conditional_get::{ANY_ORIGIN, respond, with_cors};
 use super::error::ApiError;
 use super::state::{AppState, SharedState};
 
@@ -31,7 +31,7 @@ async fn key_set(State(state): State<SharedState>, request: Request) -> Response
         snapshot.published(now).cloned()
     });
     match awaited.await {
-        Some((set, _)) => answer(&set, request.headers(), &state.document_caching),
+        Some((set, _)) => respond(&set, request.headers(), &state.document_caching),
         None => no_keys(),
     }
 }
@@ -40,7 +40,7 @@ async fn key_set(State(state): State<SharedState>, request: Request) -> Response
 pub(super) fn published(state: &AppState, headers: &HeaderMap) -> Option<Response> {
     let snapshot = state.keys.snapshot();
     let set = snapshot.published(state.clock.now())?;
-    Some(answer(set, headers, &state.document_caching))
+    Some(respond(set, headers, &state.document_caching))
 }
 
 /// 503: a key set without keys would make verifiers refuse every token.

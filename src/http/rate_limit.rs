@@ -29,8 +29,9 @@ use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
-use super::client::{ClientAddr, ClientKey};
+use super::client::ClientAddr;
 use super::error::{ApiError, whole_seconds};
+use crate::client::ClientKey;
 use crate::clock::Clock;
 
 /// Span of time in which a client may make `rate` calls.

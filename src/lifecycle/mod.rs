@@ -139,7 +139,7 @@ pub enum Stage {
     Retiring,
     /// Not published, and not revoked: past its `exp`, or withdrawn before it.
     Expired,
-    /// Taken out of the set for good.
+    /// Taken out of the set by an operator, for good.
     Revoked,
 }
 

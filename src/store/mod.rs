@@ -151,7 +151,7 @@ pub struct KeyRow {
     /// Fernet token.
     pub sealed: Vec<u8>,
     /// Was it in the file when that was taken over from an earlier server?
-    pub is_earlier: bool,
+    pub is_of_earlier_server: bool,
     /// Is `keys.exp` later than the longest `KEY_LIFETIME` allows?
     pub exp_is_too_late: bool,
     /// Of a key of an earlier server, once it was opened.

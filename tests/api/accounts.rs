@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use jwks_server::client::ClientKey;
 use jwks_server::crypto::password::{Costs, PasswordHasher};
 
 use crate::log;
@@ -18,7 +19,10 @@ const OTHER_COSTS: Costs = Costs {
 
 async fn hash(password: &str, costs: Costs) -> String {
     let hasher = PasswordHasher::start(costs, 1).unwrap();
-    hasher.hash(0, password.to_owned().into()).await.unwrap()
+    hasher
+        .hash(ClientKey::OPERATOR, password.to_owned().into())
+        .await
+        .unwrap()
 }
 
 /// A row as another server wrote it.
@@ -176,13 +180,13 @@ async fn an_account_that_goes_away_while_its_password_is_checked_is_not_signed_i
     for change in ["DELETE FROM users", "UPDATE users SET username = 'bob'"] {
         let mut app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
         let password = app.register("alice").await;
-        let (state, work) = (app.state.clone(), app.state.accounts.work());
+        let (state, work) = (app.state.clone(), app.state.accounts.computed_cost());
         let body = serde_json::json!({"username": "alice", "password": password}).to_string();
         let sign_in = tokio::spawn(async move {
             send_to(&state, "192.0.2.1", "POST", "/auth", &[JSON], body).await
         });
         // The password is verified, and the sign-in waits for the first key.
-        while app.state.accounts.work() == work {
+        while app.state.accounts.computed_cost() == work {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         app.execute(change);

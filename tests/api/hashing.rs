@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use jwks_server::client::ClientKey;
 use jwks_server::crypto::password::{
-    Costs, HashError, PasswordHasher, Verdict, generate, stored_work,
+    Costs, HashError, PasswordCheck, PasswordHasher, generate, stored_cost,
 };
 use secrecy::ExposeSecret as _;
 
@@ -16,13 +17,19 @@ async fn a_flood_is_cut_to_what_can_start_in_time_and_the_other_queue_goes_on() 
     let flood: Vec<_> = (0..2 * CAPACITY)
         .map(|_| {
             let hasher = hasher.clone();
-            tokio::spawn(async move { hasher.hash(1, "p".to_owned().into()).await })
+            tokio::spawn(async move {
+                hasher
+                    .hash(ClientKey::OPERATOR, "p".to_owned().into())
+                    .await
+            })
         })
         .collect();
     tokio::task::yield_now().await;
     let began = Instant::now();
-    let verdict = hasher.verify(1, "p".to_owned().into(), None).await;
-    assert_eq!(verdict, Ok(Verdict::Mismatch));
+    let check = hasher
+        .verify(ClientKey::OPERATOR, "p".to_owned().into(), None)
+        .await;
+    assert_eq!(check, Ok(PasswordCheck::Mismatch));
     // Refusals must not wait in the queue; admitted jobs are answered.
     let mut refused = 0;
     for call in flood {
@@ -41,11 +48,11 @@ async fn a_flood_is_cut_to_what_can_start_in_time_and_the_other_queue_goes_on() 
     );
 }
 
-async fn verify(password: &str, stored: &str) -> Verdict {
+async fn verify(password: &str, stored: &str) -> PasswordCheck {
     let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
     let password = password.to_owned().into();
     hasher
-        .verify(1, password, Some(stored.to_owned()))
+        .verify(ClientKey::OPERATOR, password, Some(stored.to_owned()))
         .await
         .unwrap()
 }
@@ -54,14 +61,23 @@ async fn verify(password: &str, stored: &str) -> Verdict {
 async fn a_new_hash_names_its_parameters_and_fits_its_password_only() {
     let password = generate().unwrap();
     let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
-    let phc = hasher.hash(1, password.clone()).await.unwrap();
+    let phc = hasher
+        .hash(ClientKey::OPERATOR, password.clone())
+        .await
+        .unwrap();
     assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
-    assert_ne!(hasher.hash(1, password.clone()).await.unwrap(), phc);
+    assert_ne!(
+        hasher
+            .hash(ClientKey::OPERATOR, password.clone())
+            .await
+            .unwrap(),
+        phc
+    );
     assert_eq!(
         verify(password.expose_secret(), &phc).await,
-        Verdict::Match { replacement: None }
+        PasswordCheck::Match { replacement: None }
     );
-    assert_eq!(verify("other", &phc).await, Verdict::Mismatch);
+    assert_eq!(verify("other", &phc).await, PasswordCheck::Mismatch);
 }
 
 /// Made by argon2-cffi 25.1.0 over the reference implementation, from "correct horse":
@@ -69,14 +85,14 @@ async fn a_new_hash_names_its_parameters_and_fits_its_password_only() {
 #[tokio::test]
 async fn hashes_of_other_programs_are_accepted_and_replaced() {
     for phc in FOREIGN {
-        let Verdict::Match { replacement } = verify("correct horse", phc).await else {
+        let PasswordCheck::Match { replacement } = verify("correct horse", phc).await else {
             panic!("{phc}");
         };
         let replaced = verify("correct horse", &replacement.unwrap()).await;
-        assert_eq!(replaced, Verdict::Match { replacement: None });
+        assert_eq!(replaced, PasswordCheck::Match { replacement: None });
         assert_eq!(
             verify("correct horsf", phc).await,
-            Verdict::Mismatch,
+            PasswordCheck::Mismatch,
             "{phc}"
         );
     }
@@ -95,7 +111,7 @@ async fn an_absurd_or_broken_hash_is_unreadable() {
         "$argon2id$v=19$m=19456,t=2,p=1$c2E$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
         "$scrypt$ln=16,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     ] {
-        assert_eq!(verify("x", phc).await, Verdict::Unreadable, "{phc}");
+        assert_eq!(verify("x", phc).await, PasswordCheck::Unreadable, "{phc}");
     }
 }
 
@@ -134,7 +150,7 @@ fn a_stored_hash_may_ask_for_256_mebibytes_and_a_gibibyte_of_work() {
     ] {
         let hash = "A".repeat(43);
         let phc = format!("$argon2id$v=19${costs}$c2FsdHNhbHRzYWx0c2FsdA${hash}");
-        assert_eq!(stored_work(&phc).is_some(), accepted, "{costs}");
+        assert_eq!(stored_cost(&phc).is_some(), accepted, "{costs}");
     }
 }
 

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jwks_server::client::ClientKey;
 use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::http::SlidingLog;
-use jwks_server::http::client::{ClientAddr, ClientKey};
 use proptest::prelude::*;
 
 use crate::manual_clock::ManualClock;
@@ -21,7 +21,7 @@ fn log(rate: u32) -> (SlidingLog, Arc<ManualClock>) {
 }
 
 fn client(n: u32) -> ClientKey {
-    ClientAddr(IpAddr::V4(Ipv4Addr::from_bits(n))).key()
+    ClientKey::of(IpAddr::V4(Ipv4Addr::from_bits(n)))
 }
 
 fn ms(n: u64) -> Duration {

@@ -10,8 +10,8 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
 use super::imported::BcryptHash;
-use super::params::{Hash, MIN_PASSES, work};
-use super::{HashError, Verdict};
+use super::params::{Hash, MIN_PASSES, cost};
+use super::{HashError, PasswordCheck};
 
 /// The memory of one hashing thread, kept between hashes: page faults for
 /// 19 MiB cost up to a quarter of the time of a hash.
@@ -20,15 +20,15 @@ pub(super) struct Workspace {
     params: Params,
     pub(super) blocks: Vec<Block>,
     /// KiB times passes that all threads have computed.
-    work: Arc<AtomicU64>,
+    computed: Arc<AtomicU64>,
 }
 
 impl Workspace {
-    pub(super) fn new(params: Params, work: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(params: Params, computed: Arc<AtomicU64>) -> Self {
         Self {
             params,
             blocks: Vec::new(),
-            work,
+            computed,
         }
     }
 
@@ -48,27 +48,27 @@ impl Workspace {
         &mut self,
         password: &SecretString,
         stored: Option<&str>,
-    ) -> Result<Verdict, HashError> {
+    ) -> Result<PasswordCheck, HashError> {
         if let Some(hash) = stored.and_then(BcryptHash::parse) {
-            self.work.fetch_add(hash.work(), Ordering::Relaxed);
+            self.computed.fetch_add(hash.cost(), Ordering::Relaxed);
             return Ok(match hash.fits(password) {
-                true => Verdict::Match {
+                true => PasswordCheck::Match {
                     replacement: self.hash(password).ok(),
                 },
-                false => Verdict::Mismatch,
+                false => PasswordCheck::Mismatch,
             });
         }
         let Some(hash) = stored.and_then(Hash::parse) else {
             let dummy = Hash::blank(self.params.clone());
             std::hint::black_box(self.compute(password, &dummy)?);
-            return Ok(stored.map_or(Verdict::Mismatch, |_| Verdict::Unreadable));
+            return Ok(stored.map_or(PasswordCheck::Mismatch, |_| PasswordCheck::Unreadable));
         };
         let output = self.compute(password, &hash)?;
         if !bool::from(output.ct_eq(&hash.output)) {
-            return Ok(Verdict::Mismatch);
+            return Ok(PasswordCheck::Mismatch);
         }
         let is_current = hash.is_current(&self.params);
-        Ok(Verdict::Match {
+        Ok(PasswordCheck::Match {
             // A hash that cannot be replaced now is good for another sign-in.
             replacement: (!is_current).then(|| self.hash(password).ok()).flatten(),
         })
@@ -96,7 +96,7 @@ impl Workspace {
             self.blocks = Vec::new();
         }
         computed.map_err(|_| HashError::Failed)?;
-        self.work.fetch_add(work(params), Ordering::Relaxed);
+        self.computed.fetch_add(cost(params), Ordering::Relaxed);
         Ok(output)
     }
 

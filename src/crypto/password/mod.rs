@@ -14,24 +14,23 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 pub use params::{
-    Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES, describe, stored_work,
+    Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES, describe, stored_cost,
 };
 pub use queue::PasswordHasher;
-pub use turns::TurnKey;
 
 /// Longest password that is hashed, bytes.
 pub const MAX_PASSWORD_LEN: usize = 1024;
 
 /// Result of verifying a password against a stored hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PasswordCheck {
     Match {
         /// A hash with the current parameters, if the stored one has others.
         replacement: Option<String>,
     },
     Mismatch,
-    /// The stored text is no hash of Argon2 or bcrypt, or asks for more memory or work
-    /// than this service spends on one.
+    /// The stored text is no hash of Argon2 or bcrypt, or would cost more memory or
+    /// time than this service spends on one.
     Unreadable,
 }
 

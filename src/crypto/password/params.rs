@@ -13,15 +13,15 @@ pub const MIN_PASSES: u32 = 2;
 /// exhaust the machine.
 pub const MAX_MEMORY_KIB: u32 = 256 * 1024;
 /// Highest accepted product of memory, KiB, and passes.
-const MAX_WORK: u32 = 1024 * 1024;
+const MAX_COST: u32 = 1024 * 1024;
 /// The most passes of a new hash: those that the lowest memory leaves.
-pub const MAX_PASSES: u32 = MAX_WORK / MIN_MEMORY_KIB;
+pub const MAX_PASSES: u32 = MAX_COST / MIN_MEMORY_KIB;
 pub const MAX_LANES: u32 = 64;
 
 const SALT_LEN: usize = 16;
 const HASH_LEN: usize = 32;
 
-/// Cost parameters of new hashes.
+/// Parameters of new hashes, by which they cost what they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Costs {
     pub memory_kib: u32,
@@ -50,19 +50,19 @@ impl Costs {
     }
 }
 
-/// The work of verifying the hash `stored`, KiB times passes; `None` when it is
+/// The cost of verifying the hash `stored`, KiB times passes; `None` when it is
 /// unreadable. Needs no memory, whatever the string asks for.
-pub fn stored_work(stored: &str) -> Option<u64> {
+pub fn stored_cost(stored: &str) -> Option<u64> {
     if let Some(hash) = BcryptHash::parse(stored) {
-        return Some(hash.work());
+        return Some(hash.cost());
     }
-    Hash::parse(stored).map(|hash| work(&hash.params))
+    Hash::parse(stored).map(|hash| cost(&hash.params))
 }
 
 /// Algorithm and parameters of the hash `stored`; `None` when it is unreadable.
 pub fn describe(stored: &str) -> Option<String> {
     if let Some(hash) = BcryptHash::parse(stored) {
-        return Some(format!("bcrypt cost={}", hash.cost));
+        return Some(format!("bcrypt cost={}", hash.rounds));
     }
     let Hash {
         algorithm, params, ..
@@ -72,13 +72,13 @@ pub fn describe(stored: &str) -> Option<String> {
 }
 
 /// KiB times passes, to which the time of a hash is proportional.
-pub(super) fn work(params: &Params) -> u64 {
+pub(super) fn cost(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())
 }
 
 fn is_bounded(params: &Params) -> bool {
     params.m_cost() <= MAX_MEMORY_KIB
-        && work(params) <= u64::from(MAX_WORK)
+        && cost(params) <= u64::from(MAX_COST)
         && params.p_cost() <= MAX_LANES
 }
 

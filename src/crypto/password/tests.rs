@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use argon2::Block;
 
 use super::compute::Workspace;
-use super::params::{Costs, Hash, stored_work};
+use super::params::{Costs, Hash, stored_cost};
 use super::*;
 
 fn workspace() -> Workspace {
@@ -32,21 +32,24 @@ fn a_hash_that_differs_in_any_parameter_from_a_new_one_is_outdated() {
 }
 
 #[test]
-fn without_a_readable_hash_the_work_is_that_of_a_current_one() {
-    let work = Arc::new(AtomicU64::new(0));
-    let mut workspace = Workspace::new(Costs::DEFAULT.params().unwrap(), Arc::clone(&work));
+fn without_a_readable_hash_the_cost_is_that_of_a_current_one() {
+    let computed = Arc::new(AtomicU64::new(0));
+    let mut workspace = Workspace::new(Costs::DEFAULT.params().unwrap(), Arc::clone(&computed));
     let password = generate().unwrap();
     let hash = workspace.hash(&password).unwrap();
-    for (stored, verdict) in [
-        (Some(hash.as_str()), Verdict::Match { replacement: None }),
-        (Some("no hash"), Verdict::Unreadable),
-        (None, Verdict::Mismatch),
+    for (stored, check) in [
+        (
+            Some(hash.as_str()),
+            PasswordCheck::Match { replacement: None },
+        ),
+        (Some("no hash"), PasswordCheck::Unreadable),
+        (None, PasswordCheck::Mismatch),
     ] {
-        work.store(0, Ordering::Relaxed);
-        assert_eq!(workspace.verify(&password, stored), Ok(verdict));
-        assert_eq!(work.load(Ordering::Relaxed), 2 * 19_456);
+        computed.store(0, Ordering::Relaxed);
+        assert_eq!(workspace.verify(&password, stored), Ok(check));
+        assert_eq!(computed.load(Ordering::Relaxed), 2 * 19_456);
     }
-    assert_eq!(stored_work(&hash), Some(2 * 19_456));
+    assert_eq!(stored_cost(&hash), Some(2 * 19_456));
     // The memory shows that it was computed and not only counted.
     assert_eq!(workspace.blocks.len(), 19_456);
     let is_filled = |block: &Block| block.as_ref().iter().any(|&word| word != 0);
@@ -57,8 +60,8 @@ fn without_a_readable_hash_the_work_is_that_of_a_current_one() {
 fn memory_that_only_an_outdated_hash_needed_is_given_back() {
     let mut workspace = workspace();
     let password = "wrong".to_owned().into();
-    let verdict = workspace.verify(&password, Some(LARGER));
-    assert_eq!(verdict, Ok(Verdict::Mismatch));
+    let check = workspace.verify(&password, Some(LARGER));
+    assert_eq!(check, Ok(PasswordCheck::Mismatch));
     assert_eq!(workspace.blocks.capacity(), 0);
     workspace.hash(&password).unwrap();
     assert_eq!(workspace.blocks.len(), 19_456);
@@ -67,8 +70,8 @@ fn memory_that_only_an_outdated_hash_needed_is_given_back() {
 #[test]
 fn memory_of_a_hash_of_one_pass_is_wiped() {
     let mut workspace = workspace();
-    let verdict = workspace.verify(&"wrong".to_owned().into(), Some(OF_ONE_PASS));
-    assert_eq!(verdict, Ok(Verdict::Mismatch));
+    let check = workspace.verify(&"wrong".to_owned().into(), Some(OF_ONE_PASS));
+    assert_eq!(check, Ok(PasswordCheck::Mismatch));
     assert_eq!(workspace.blocks.len(), 2048);
     let is_wiped = |block: &Block| block.as_ref().iter().all(|&word| word == 0);
     assert!(workspace.blocks.iter().all(is_wiped));

@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// Number of a client: items with the same one share a turn.
-pub type TurnKey = u128;
+use crate::client::ClientKey;
 
 pub(super) struct Turns<T> {
-    items: HashMap<TurnKey, VecDeque<T>>,
+    items: HashMap<ClientKey, VecDeque<T>>,
     /// Clients that have items, the next one first.
-    order: VecDeque<TurnKey>,
+    order: VecDeque<ClientKey>,
 }
 
 impl<T> Default for Turns<T> {
@@ -21,7 +20,7 @@ impl<T> Default for Turns<T> {
 }
 
 impl<T> Turns<T> {
-    pub(super) fn push(&mut self, client: TurnKey, item: T) {
+    pub(super) fn push(&mut self, client: ClientKey, item: T) {
         let own = self.items.entry(client).or_default();
         if own.is_empty() {
             self.order.push_back(client);
@@ -46,7 +45,7 @@ impl<T> Turns<T> {
     }
 
     /// Number of items that would come out before a new one of `client`.
-    pub(super) fn ahead_of(&self, client: TurnKey) -> usize {
+    pub(super) fn ahead_of(&self, client: ClientKey) -> usize {
         let own = self.items.get(&client).map_or(0, VecDeque::len);
         let others = self.items.iter().filter(|(other, _)| **other != client);
         own + others
@@ -61,14 +60,15 @@ mod tests {
 
     #[test]
     fn clients_take_turns_and_each_keeps_its_own_order() {
+        let client = |n: u8| ClientKey::of([127, 0, 0, n].into());
         let mut turns = Turns::default();
-        for (client, item) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1")] {
-            turns.push(client, item);
+        for (n, item) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1")] {
+            turns.push(client(n), item);
         }
-        assert_eq!(turns.ahead_of(4), 3);
-        assert_eq!(turns.ahead_of(2), 4);
-        assert_eq!(turns.ahead_of(1), 5);
-        turns.push(2, "b2");
+        assert_eq!(turns.ahead_of(client(4)), 3);
+        assert_eq!(turns.ahead_of(client(2)), 4);
+        assert_eq!(turns.ahead_of(client(1)), 5);
+        turns.push(client(2), "b2");
         let all: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
         assert_eq!(all, ["a1", "b1", "c1", "a2", "b2", "a3"]);
         assert_eq!((turns.len(), turns.items.len()), (0, 0));

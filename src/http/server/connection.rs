@@ -14,7 +14,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::request::{self, Connection, MAX_HEADER_SECTION};
+use super::request::{self, ConnectionState, MAX_HEADER_SECTION};
 use super::stream::Stream;
 
 /// HTTP/2: requests at once on a connection.
@@ -55,11 +55,11 @@ pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
 
 /// Serves a connection until the client ends it, it times out, or it is told to stop;
 /// then lets its requests end, for at most [`GRACE`], unless it is evicted.
-pub(super) async fn run(stream: TcpStream, shared: Connection) {
+pub(super) async fn run(stream: TcpStream, shared: ConnectionState) {
     let shared = Arc::new(shared);
     let (server, activity) = (&shared.server, &shared.activity);
     let answer =
-        service_fn(|request: Request<Incoming>| request::answer(Arc::clone(&shared), request));
+        service_fn(|request: Request<Incoming>| request::respond(Arc::clone(&shared), request));
     let stream = Stream::new(stream, Arc::clone(activity), Arc::clone(&server.clock));
     let mut connection = pin!(
         server

@@ -25,7 +25,7 @@ use super::service::Service;
 use crate::clock::Clock;
 use activity::Activity;
 use permits::{Permits, SLACK};
-use request::Connection;
+use request::ConnectionState;
 pub(super) use request::Evicted;
 
 /// Connections at once, as far as the limit of open files allows.
@@ -115,10 +115,10 @@ impl Server {
             let _ = stream.set_nodelay(true);
             let peer = Peer(addr.ip());
             let address = ClientAddr(peer.0.to_canonical());
-            let owner = (!self.proxies.trusts(address.0)).then(|| address.key());
+            let client = (!self.proxies.trusts(address.0)).then(|| address.key());
             let activity = Arc::new(Activity::new(self.drain.child_token()));
-            let permit = self.permits.acquire(owner, Arc::clone(&activity)).await;
-            let shared = Connection {
+            let permit = self.permits.acquire(client, Arc::clone(&activity)).await;
+            let shared = ConnectionState {
                 server: Arc::clone(&self),
                 service: service.clone(),
                 peer,

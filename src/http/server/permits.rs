@@ -10,15 +10,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::http::client::ClientKey;
+use crate::client::ClientKey;
 
 /// Evicted holders may be one in so many permits beyond the bound until they are gone:
 /// a newcomer need not wait for them.
 pub(super) const SLACK: usize = 32;
-
-/// The client that a permit counts for, or none for a connection of a trusted proxy,
-/// which may carry any number of clients.
-pub(super) type ShareOwner = Option<ClientKey>;
 
 /// A connection or a request that holds a permit.
 pub(super) trait Holder {
@@ -47,7 +43,8 @@ struct Holders<T> {
     limit: usize,
     /// Without those that are evicted, as the next two.
     count: usize,
-    by_owner: HashMap<ShareOwner, BTreeMap<u64, T>>,
+    /// None is a trusted proxy, whose connections may carry any number of clients.
+    by_client: HashMap<Option<ClientKey>, BTreeMap<u64, T>>,
     last: u64,
     /// Evicted holders that are not gone yet.
     leaving: usize,
@@ -56,7 +53,7 @@ struct Holders<T> {
 /// Released when it is dropped.
 pub(super) struct Permit<T> {
     shared: Arc<Shared<T>>,
-    owner: ShareOwner,
+    client: Option<ClientKey>,
     id: u64,
 }
 
@@ -66,7 +63,7 @@ impl<T: Holder> Permits<T> {
             holders: Mutex::new(Holders {
                 limit,
                 count: 0,
-                by_owner: HashMap::new(),
+                by_client: HashMap::new(),
                 last: 0,
                 leaving: 0,
             }),
@@ -75,16 +72,16 @@ impl<T: Holder> Permits<T> {
     }
 
     /// Waits while many evicted holders are still there, so that they are bounded too.
-    pub(super) async fn acquire(&self, owner: ShareOwner, newcomer: T) -> Permit<T> {
+    pub(super) async fn acquire(&self, client: Option<ClientKey>, newcomer: T) -> Permit<T> {
         loop {
             // From here on no release is missed.
             let released = pin!(self.0.released.notified());
             {
                 let mut holders = self.0.holders.lock();
                 if holders.leaving <= holders.limit / SLACK {
-                    let id = holders.insert(owner, newcomer);
+                    let id = holders.insert(client, newcomer);
                     let shared = Arc::clone(&self.0);
-                    return Permit { shared, owner, id };
+                    return Permit { shared, client, id };
                 }
             }
             released.await;
@@ -93,42 +90,42 @@ impl<T: Holder> Permits<T> {
 }
 
 impl<T: Holder> Holders<T> {
-    fn insert(&mut self, owner: ShareOwner, newcomer: T) -> u64 {
+    fn insert(&mut self, client: Option<ClientKey>, newcomer: T) -> u64 {
         if self.count == self.limit
-            && let Some((owner, id)) = self.first_to_go()
-            && let Some(evicted) = self.remove(owner, id)
+            && let Some((client, id)) = self.first_to_go()
+            && let Some(evicted) = self.remove(client, id)
         {
             self.leaving += 1;
             evicted.evict();
         }
         self.count += 1;
         self.last += 1;
-        let held = self.by_owner.entry(owner).or_default();
+        let held = self.by_client.entry(client).or_default();
         held.insert(self.last, newcomer);
         self.last
     }
 
     /// The least holder of the client that holds most, or of all when no client holds
     /// more than one in [`SLACK`]. Connections of proxies count as of a client each.
-    fn first_to_go(&self) -> Option<(ShareOwner, u64)> {
+    fn first_to_go(&self) -> Option<(Option<ClientKey>, u64)> {
         let many = self.limit / SLACK;
-        let least = self.by_owner.iter().filter_map(|(owner, held)| {
-            let weight = owner.map_or(1, |_| held.len()).max(many);
+        let least = self.by_client.iter().filter_map(|(client, held)| {
+            let weight = client.map_or(1, |_| held.len()).max(many);
             let ranks = held.iter().map(|(id, holder)| (holder.rank(), *id));
-            Some((Reverse(weight), ranks.min()?, *owner))
+            Some((Reverse(weight), ranks.min()?, *client))
         });
-        let (_, (_, id), owner) = least.min_by_key(|&(weight, rank, _)| (weight, rank))?;
-        Some((owner, id))
+        let (_, (_, id), client) = least.min_by_key(|&(weight, rank, _)| (weight, rank))?;
+        Some((client, id))
     }
 }
 
 impl<T> Holders<T> {
     /// None when it has been evicted.
-    fn remove(&mut self, owner: ShareOwner, id: u64) -> Option<T> {
-        let held = self.by_owner.get_mut(&owner)?;
+    fn remove(&mut self, client: Option<ClientKey>, id: u64) -> Option<T> {
+        let held = self.by_client.get_mut(&client)?;
         let holder = held.remove(&id)?;
         if held.is_empty() {
-            self.by_owner.remove(&owner);
+            self.by_client.remove(&client);
         }
         self.count -= 1;
         Some(holder)
@@ -138,7 +135,7 @@ impl<T> Holders<T> {
 impl<T> Drop for Permit<T> {
     fn drop(&mut self) {
         let mut holders = self.shared.holders.lock();
-        let holder = holders.remove(self.owner, self.id);
+        let holder = holders.remove(self.client, self.id);
         if holder.is_none() {
             holders.leaving -= 1;
         }
@@ -163,7 +160,7 @@ mod tests {
     fn held(permits: &Permits<u64>) -> Vec<u64> {
         let holders = permits.0.holders.lock();
         let mut held: Vec<u64> = holders
-            .by_owner
+            .by_client
             .values()
             .flat_map(BTreeMap::values)
             .copied()
@@ -174,12 +171,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_idle_of_the_client_that_holds_most_gives_way() {
-        let client = |n: u8| Some(crate::http::client::ClientAddr([127, 0, 0, n].into()).key());
+        let client = |n: u8| Some(ClientKey::of([127, 0, 0, n].into()));
         let permits = Permits::new(6);
-        let owners = [None, None, client(1), client(2), client(2), client(3)];
+        let clients = [None, None, client(1), client(2), client(2), client(3)];
         let mut all = Vec::new();
-        for (owner, rank) in owners.into_iter().zip([10, 11, 12, 21, 20, 13]) {
-            all.push(permits.acquire(owner, rank).await);
+        for (client, rank) in clients.into_iter().zip([10, 11, 12, 21, 20, 13]) {
+            all.push(permits.acquire(client, rank).await);
         }
         all.push(permits.acquire(client(4), 14).await);
         assert_eq!(held(&permits), [10, 11, 12, 13, 14, 21]);

@@ -50,18 +50,18 @@ const USED_FIELDS: [HeaderName; 10] = [
 ];
 
 /// State that the requests of a connection share.
-pub(super) struct Connection {
+pub(super) struct ConnectionState {
     pub(super) server: Arc<Server>,
     pub(super) service: Service,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
 }
 
-pub(super) async fn answer(
-    shared: Arc<Connection>,
+pub(super) async fn respond(
+    shared: Arc<ConnectionState>,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    let Connection {
+    let ConnectionState {
         server,
         service,
         activity,

@@ -3,7 +3,8 @@
 
 use std::sync::LazyLock;
 
-use jwks_server::crypto::password::{Costs, PasswordHasher, Verdict, stored_work};
+use jwks_server::client::ClientKey;
+use jwks_server::crypto::password::{Costs, PasswordCheck, PasswordHasher, stored_cost};
 use tokio::runtime::Runtime;
 
 /// KiB times passes that are computed: a millisecond or so.
@@ -22,16 +23,17 @@ pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let Some(work) = stored_work(text) else {
+    let Some(work) = stored_cost(text) else {
         return;
     };
     assert!(work <= MOST, "{text}");
     if work <= CHEAP {
         let (runtime, hasher) = &*HASHER;
-        let before = hasher.work();
+        let before = hasher.computed_cost();
         let password = "a password".to_owned().into();
-        let verdict = runtime.block_on(hasher.verify(0, password, Some(text.to_owned())));
-        assert_eq!(verdict, Ok(Verdict::Mismatch), "{text}");
-        assert_eq!(hasher.work() - before, work, "{text}");
+        let check =
+            runtime.block_on(hasher.verify(ClientKey::OPERATOR, password, Some(text.to_owned())));
+        assert_eq!(check, Ok(PasswordCheck::Mismatch), "{text}");
+        assert_eq!(hasher.computed_cost() - before, work, "{text}");
     }
 }

@@ -49,7 +49,7 @@ fn opens(sealed: &[u8]) {
         let row = KeyRow {
             times,
             sealed: sealed.to_vec(),
-            is_earlier: true,
+            is_of_earlier_server: true,
             exp_is_too_late: false,
             thumbprint: None,
         };

@@ -16,9 +16,10 @@ use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use super::compute::Workspace;
-use super::params::{Costs, stored_work, work};
-use super::turns::{TurnKey, Turns};
-use super::{HashError, Verdict};
+use super::params::{Costs, cost, stored_cost};
+use super::turns::Turns;
+use super::{HashError, PasswordCheck};
+use crate::client::ClientKey;
 
 /// Longest time that a job may wait for a thread.
 const MAX_QUEUE_WAIT: Duration = Duration::from_secs(2);
@@ -39,10 +40,10 @@ const SLOW_SIGN_INS: usize = 2;
 
 /// Returns true if it computed anything; only then its time counts. Without a workspace
 /// it answers that it waited too long.
-type Work = Box<dyn FnOnce(Option<&mut Workspace>) -> bool + Send>;
+type Task = Box<dyn FnOnce(Option<&mut Workspace>) -> bool + Send>;
 
 struct Job {
-    work: Work,
+    task: Task,
     queued_at: Instant,
 }
 
@@ -50,9 +51,9 @@ struct Job {
 #[derive(Clone)]
 pub struct PasswordHasher {
     shared: Arc<CloseOnDrop>,
-    /// Work of a current hash.
-    current: u64,
-    work: Arc<AtomicU64>,
+    /// Cost of a current hash.
+    current_cost: u64,
+    computed: Arc<AtomicU64>,
 }
 
 /// Ends the threads when the last hasher is dropped.
@@ -89,46 +90,49 @@ impl PasswordHasher {
     pub fn start(costs: Costs, threads: usize) -> io::Result<Self> {
         let params = costs.params().map_err(io::Error::other)?;
         let threads = threads.max(1);
-        let current = work(&params);
+        let current_cost = cost(&params);
         let shared = Arc::new(Shared {
-            queues: Mutex::new(Queues::new(current, threads)),
+            queues: Mutex::new(Queues::new(current_cost, threads)),
             changed: Condvar::new(),
         });
-        let work = Arc::default();
+        let computed = Arc::default();
         // First, so that threads end which were started when one cannot be.
         let closing = Arc::new(CloseOnDrop(Arc::clone(&shared)));
         for n in 0..threads {
             let shared = Arc::clone(&shared);
-            let workspace = Workspace::new(params.clone(), Arc::clone(&work));
+            let workspace = Workspace::new(params.clone(), Arc::clone(&computed));
             std::thread::Builder::new()
                 .name(format!("argon2-{n}"))
                 .spawn(move || run_thread(&shared, workspace))?;
         }
         Ok(Self {
             shared: closing,
-            current,
-            work,
+            current_cost,
+            computed,
         })
     }
 
     /// Hashes the password of a new account into a PHC string.
-    pub async fn hash(&self, client: TurnKey, password: SecretString) -> Result<String, HashError> {
+    pub async fn hash(
+        &self,
+        client: ClientKey,
+        password: SecretString,
+    ) -> Result<String, HashError> {
         let task = move |workspace: &mut Workspace| workspace.hash(&password);
         self.submit(SIGN_UPS, client, task).await?
     }
 
     /// Verifies a password against the stored hash of an account. Without one
-    /// (the account does not exist) the same work is done for a
-    /// [`Verdict::Mismatch`].
+    /// (the account does not exist) the same is computed for a
+    /// [`PasswordCheck::Mismatch`].
     pub async fn verify(
         &self,
-        client: TurnKey,
+        client: ClientKey,
         password: SecretString,
         stored: Option<String>,
-    ) -> Result<Verdict, HashError> {
-        let work = stored.as_deref().and_then(stored_work);
-        let queue = match work {
-            Some(work) if work > SLOW * self.current => SLOW_SIGN_INS,
+    ) -> Result<PasswordCheck, HashError> {
+        let queue = match stored.as_deref().and_then(stored_cost) {
+            Some(cost) if cost > SLOW * self.current_cost => SLOW_SIGN_INS,
             _ => SIGN_INS,
         };
         let task = move |workspace: &mut Workspace| workspace.verify(&password, stored.as_deref());
@@ -143,19 +147,19 @@ impl PasswordHasher {
     }
 
     /// KiB times passes computed so far, by all threads.
-    pub fn work(&self) -> u64 {
-        self.work.load(Ordering::Relaxed)
+    pub fn computed_cost(&self) -> u64 {
+        self.computed.load(Ordering::Relaxed)
     }
 
     async fn submit<T: Send + 'static>(
         &self,
         queue: usize,
-        client: TurnKey,
+        client: ClientKey,
         task: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
-            work: Box::new(move |workspace| {
+            task: Box::new(move |workspace| {
                 // A client that hung up keeps its entry in the queue until here;
                 // nothing is computed for it.
                 if answer.is_closed() {
@@ -167,7 +171,7 @@ impl PasswordHasher {
             }),
             queued_at: Instant::now(),
         };
-        self.shared.0.queues.lock().admit(queue, client, job)?;
+        self.shared.0.queues.lock().add(queue, client, job)?;
         self.shared.0.changed.notify_one();
         // Dropped unanswered, it panicked.
         answered.await.unwrap_or(Err(HashError::Failed))
@@ -198,16 +202,16 @@ impl Shared {
 }
 
 impl Queues {
-    fn new(work: u64, threads: usize) -> Self {
+    fn new(cost: u64, threads: usize) -> Self {
         let threads = u32::try_from(threads).unwrap_or(u32::MAX);
         // A guess until the first job is measured: 2 KiB·passes a microsecond.
-        let queue = |work: u64| Queue {
+        let queue = |cost: u64| Queue {
             jobs: Turns::default(),
-            mean: Duration::from_micros(work / 2),
+            mean: Duration::from_micros(cost / 2),
             spent: Duration::ZERO,
         };
         Self {
-            all: [queue(work), queue(work), queue(SLOW * work)],
+            all: [queue(cost), queue(cost), queue(SLOW * cost)],
             threads,
             slow_threads: (threads / 2).max(1),
             slow_running: 0,
@@ -216,7 +220,7 @@ impl Queues {
         }
     }
 
-    fn admit(&mut self, queue: usize, client: TurnKey, job: Job) -> Result<(), HashError> {
+    fn add(&mut self, queue: usize, client: ClientKey, job: Job) -> Result<(), HashError> {
         if self.wait(queue, client) > MAX_QUEUE_WAIT || self.all[queue].jobs.len() >= MAX_QUEUED {
             return Err(HashError::Overloaded);
         }
@@ -231,7 +235,7 @@ impl Queues {
 
     /// Estimated time until a new job of `client` starts. While the jobs before it in
     /// its own queue have their time, each of the other queues has as much at most.
-    fn wait(&self, queue: usize, client: TurnKey) -> Duration {
+    fn wait(&self, queue: usize, client: ClientKey) -> Duration {
         let time = |queue: &Queue, jobs: usize| {
             let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
             queue.mean.saturating_mul(jobs)
@@ -265,7 +269,7 @@ impl Queues {
                 self.slow_running += u32::from(next == SLOW_SIGN_INS);
                 return Some((next, job));
             }
-            (job.work)(None);
+            (job.task)(None);
         }
     }
 
@@ -284,7 +288,7 @@ fn run_thread(shared: &Shared, mut workspace: Workspace) {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     while let Some((queue, job)) = shared.wait_for_job() {
         let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (job.work)(Some(&mut workspace))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| (job.task)(Some(&mut workspace))));
         if outcome.is_err() {
             // The blocks may be half written; nothing else in it changes.
             workspace.blocks = Vec::new();

@@ -2,13 +2,18 @@ use std::sync::mpsc;
 
 use super::*;
 
+const ONE: ClientKey = ClientKey::OPERATOR;
 const NOW: Duration = Duration::ZERO;
 const TOO_LONG: Duration = Duration::from_secs(4);
+
+fn another() -> ClientKey {
+    ClientKey::of([127, 0, 0, 1].into())
+}
 
 /// A job that has waited for so long.
 fn job(waited: Duration) -> Job {
     Job {
-        work: Box::new(|_| true),
+        task: Box::new(|_| true),
         queued_at: Instant::now().checked_sub(waited).unwrap(),
     }
 }
@@ -18,7 +23,7 @@ fn queues(threads: usize) -> Queues {
     Queues::new(2 * 20_000, threads)
 }
 
-fn add(queues: &mut Queues, queue: usize, client: TurnKey, jobs: usize) {
+fn add(queues: &mut Queues, queue: usize, client: ClientKey, jobs: usize) {
     for _ in 0..jobs {
         queues.all[queue].jobs.push(client, job(NOW));
     }
@@ -28,7 +33,7 @@ fn add(queues: &mut Queues, queue: usize, client: TurnKey, jobs: usize) {
 fn a_queue_does_not_lose_its_turn_to_jobs_that_have_waited_too_long() {
     let mut queues = queues(1);
     for waited in [TOO_LONG, TOO_LONG, NOW, TOO_LONG] {
-        queues.all[SIGN_INS].jobs.push(1, job(waited));
+        queues.all[SIGN_INS].jobs.push(ONE, job(waited));
     }
     let (_, next) = queues.pop().unwrap();
     assert!(next.queued_at.elapsed() < MAX_QUEUE_WAIT);
@@ -40,7 +45,7 @@ fn a_queue_does_not_lose_its_turn_to_jobs_that_have_waited_too_long() {
 fn queues_get_equal_time_and_slow_jobs_half_of_the_threads() {
     let mut queues = queues(4);
     for queue in [SIGN_INS, SIGN_UPS, SLOW_SIGN_INS] {
-        add(&mut queues, queue, 1, 100);
+        add(&mut queues, queue, ONE, 100);
     }
     let mut served = [0; 3];
     for _ in 0..85 {
@@ -60,12 +65,12 @@ fn queues_get_equal_time_and_slow_jobs_half_of_the_threads() {
 #[test]
 fn a_queue_that_was_empty_does_not_make_up_for_it() {
     let mut queues = queues(1);
-    add(&mut queues, SIGN_INS, 1, 200);
+    add(&mut queues, SIGN_INS, ONE, 200);
     for _ in 0..100 {
         queues.pop().unwrap();
     }
     for _ in 0..50 {
-        queues.admit(SIGN_UPS, 1, job(NOW)).unwrap();
+        queues.add(SIGN_UPS, ONE, job(NOW)).unwrap();
     }
     let next: Vec<_> = std::iter::from_fn(|| queues.pop()).take(20).collect();
     let sign_ups = next.iter().filter(|(queue, _)| *queue == SIGN_UPS).count();
@@ -78,7 +83,7 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
     let (release, released) = mpsc::channel();
     let (begin, began) = oneshot::channel();
     let block = Job {
-        work: Box::new(move |_| {
+        task: Box::new(move |_| {
             let _ = begin.send(());
             released.recv().is_ok()
         }),
@@ -89,7 +94,7 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
         .0
         .queues
         .lock()
-        .admit(SIGN_INS, 1, block)
+        .add(SIGN_INS, ONE, block)
         .unwrap();
     hasher.shared.0.changed.notify_one();
     began.await.unwrap();
@@ -105,15 +110,15 @@ async fn a_job_that_could_start_within_two_seconds_is_admitted_and_no_other() {
             (Duration::from_micros(micros), Duration::from_micros(micros));
     };
     for queue in [SIGN_INS, SIGN_UPS] {
-        add(&mut hasher.shared.0.queues.lock(), queue, 1, 1);
+        add(&mut hasher.shared.0.queues.lock(), queue, ONE, 1);
     }
     assert_eq!(hasher.queued(), (1, 1));
     // Two are ahead on one thread.
     mean(1_000_001);
-    let refused = hasher.submit(SIGN_INS, 1, |_| ()).await;
+    let refused = hasher.submit(SIGN_INS, ONE, |_| ()).await;
     assert_eq!(refused, Err(HashError::Overloaded));
     mean(1_000_000);
-    let (admitted, ()) = tokio::join!(hasher.submit(SIGN_INS, 1, |_| ()), async {
+    let (admitted, ()) = tokio::join!(hasher.submit(SIGN_INS, ONE, |_| ()), async {
         assert_eq!(hasher.queued(), (2, 1));
         drop(release);
     });
@@ -125,7 +130,7 @@ async fn a_job_that_has_waited_too_long_is_not_begun() {
     let (hasher, release) = busy().await;
     let (begin, began) = mpsc::channel();
     let stale = Job {
-        work: Box::new(move |workspace| begin.send(workspace.is_some()).is_ok()),
+        task: Box::new(move |workspace| begin.send(workspace.is_some()).is_ok()),
         queued_at: Instant::now().checked_sub(TOO_LONG).unwrap(),
     };
     hasher
@@ -133,10 +138,10 @@ async fn a_job_that_has_waited_too_long_is_not_begun() {
         .0
         .queues
         .lock()
-        .admit(SIGN_INS, 1, stale)
+        .add(SIGN_INS, ONE, stale)
         .unwrap();
     drop(release);
-    assert_eq!(hasher.submit(SIGN_INS, 1, |_| ()).await, Ok(()));
+    assert_eq!(hasher.submit(SIGN_INS, ONE, |_| ()).await, Ok(()));
     assert_eq!(began.try_recv(), Ok(false));
 }
 
@@ -145,9 +150,9 @@ async fn a_job_that_panics_fails_alone() {
     let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
     for queue in [SIGN_INS, SLOW_SIGN_INS] {
         let panics = |_: &mut Workspace| std::panic::resume_unwind(Box::new("a panic"));
-        let failed = hasher.submit(queue, 1, panics).await;
+        let failed = hasher.submit(queue, ONE, panics).await;
         assert_eq!(failed, Err::<(), _>(HashError::Failed));
-        assert_eq!(hasher.submit(queue, 1, |_| ()).await, Ok(()));
+        assert_eq!(hasher.submit(queue, ONE, |_| ()).await, Ok(()));
     }
 }
 
@@ -163,14 +168,14 @@ fn the_mean_follows_by_an_eighth() {
 #[test]
 fn the_estimate_counts_a_turn_of_each_client_and_other_queues_only_for_as_long() {
     let mut queues = queues(2);
-    add(&mut queues, SIGN_UPS, 1, 500);
-    assert_eq!(queues.wait(SIGN_INS, 1), Duration::ZERO);
-    add(&mut queues, SIGN_INS, 1, 10);
-    assert_eq!(queues.wait(SIGN_INS, 1), Duration::from_millis(200));
+    add(&mut queues, SIGN_UPS, ONE, 500);
+    assert_eq!(queues.wait(SIGN_INS, ONE), Duration::ZERO);
+    add(&mut queues, SIGN_INS, ONE, 10);
+    assert_eq!(queues.wait(SIGN_INS, ONE), Duration::from_millis(200));
     // One of client 1, and as long of the sign-ups.
-    assert_eq!(queues.wait(SIGN_INS, 2), Duration::from_millis(20));
+    assert_eq!(queues.wait(SIGN_INS, another()), Duration::from_millis(20));
     queues.all[SIGN_UPS].jobs = Turns::default();
-    assert_eq!(queues.wait(SIGN_INS, 1), Duration::from_millis(100));
-    add(&mut queues, SLOW_SIGN_INS, 3, 100);
-    assert_eq!(queues.wait(SIGN_INS, 2), Duration::from_millis(20));
+    assert_eq!(queues.wait(SIGN_INS, ONE), Duration::from_millis(100));
+    add(&mut queues, SLOW_SIGN_INS, another(), 100);
+    assert_eq!(queues.wait(SIGN_INS, another()), Duration::from_millis(20));
 }

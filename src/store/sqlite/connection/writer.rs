@@ -57,7 +57,7 @@ trait Job: Send {
     fn run(&mut self, tx: &Connection) -> Result<(), ()>;
     /// Answers the caller: with the step's own result when its transaction was
     /// committed, with `failure` when it was not.
-    fn answer(self: Box<Self>, failure: Option<&StoreError>);
+    fn complete(self: Box<Self>, failure: Option<&StoreError>);
 }
 
 impl Writer {
@@ -150,7 +150,7 @@ where
         outcome
     }
 
-    fn answer(self: Box<Self>, failure: Option<&StoreError>) {
+    fn complete(self: Box<Self>, failure: Option<&StoreError>) {
         let not_run = || Err(StoreError::Unavailable("the step was not run".to_owned()));
         let result = match failure {
             // Also when the step itself has an error: it may have read what another
@@ -190,7 +190,7 @@ fn run(
         };
         commits.ended(failure.is_none(), done.len(), began.elapsed());
         for (job, _) in done {
-            job.answer(failure.as_ref().map(|failure| &failure.error));
+            job.complete(failure.as_ref().map(|failure| &failure.error));
         }
     }
     // Ends the waiting of callers that are not answered, and of `ended`.

@@ -20,7 +20,7 @@ const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.ser
         EXISTS (SELECT 1 FROM withdrawn_keys w WHERE w.kid IN (k.kid, o.thumbprint)) AS withdrawn,
         -- a key of this service's own is not earlier under another kid
         o.kid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM keys own
-            WHERE own.kid = o.thumbprint AND own.kid <> k.kid) AS is_earlier,
+            WHERE own.kid = o.thumbprint AND own.kid <> k.kid) AS is_of_earlier_server,
         o.thumbprint AS thumbprint,
         (SELECT CAST(value AS INTEGER) FROM service_settings
             WHERE name = 'longest_key_lifetime') AS longest
@@ -30,7 +30,7 @@ const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.ser
 /// The same from a database that lacks some of the other tables of keys.
 const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
         NULL AS created_at, NULL AS signs_from, FALSE AS revoked, FALSE AS withdrawn,
-        TRUE AS is_earlier, NULL AS thumbprint, NULL AS longest FROM keys";
+        TRUE AS is_of_earlier_server, NULL AS thumbprint, NULL AS longest FROM keys";
 
 impl Store {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
@@ -218,7 +218,7 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
             withdrawn: row.get("withdrawn")?,
         },
         sealed,
-        is_earlier: row.get("is_earlier")?,
+        is_of_earlier_server: row.get("is_of_earlier_server")?,
         exp_is_too_late: latest < exp,
         thumbprint: thumbprint.map(Kid::from_row),
     })

@@ -15,7 +15,7 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use super::terminal;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, ConfigError, Mode};
+use crate::config::{self, Config, ConfigError, Mode};
 
 /// Capacity of the queue, bytes.
 pub const MAX_QUEUED: usize = 4 * 1024 * 1024;
@@ -31,7 +31,7 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
     let (lines, guard) = queue(io::stderr(), config.mode == Mode::Production);
     let lines = fmt::layer()
         .with_writer(move || lines.clone())
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal() && config::allows_colors())
         // They would go to standard error, which is what has failed.
         .log_internal_errors(false);
     let lines = match config.mode {

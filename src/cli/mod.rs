@@ -28,11 +28,11 @@ use std::thread;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Name};
 use crate::domain::database::DatabaseError;
 
 /// No core dumps.
@@ -42,6 +42,14 @@ const NO_CORE: Rlimit = Rlimit {
 };
 /// Exit code of a command that was refused and changed nothing.
 const REFUSED: u8 = 2;
+/// Place of an option after all of a command's own, however many there are.
+const LAST: usize = 900;
+/// Those of commands that do not tell their own.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed while it ran; something may have been changed
+  2  refused; nothing was changed";
 /// Longest wait at the end of the process for a standard error that stalls.
 const FINAL_WRITE: Duration = Duration::from_secs(1);
 
@@ -52,6 +60,7 @@ const FINAL_WRITE: Duration = Duration::from_secs(1);
     name = "jwks-server",
     version,
     args_conflicts_with_subcommands = true,
+    max_term_width = 80,
     after_help = "Settings come from the environment and from the file .env of the working directory; README.md lists them."
 )]
 struct Cli {
@@ -60,7 +69,7 @@ struct Cli {
     #[command(flatten)]
     serve: ServeArgs,
     /// Read this file instead of .env
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH", global = true, display_order = LAST)]
     env_file: Option<PathBuf>,
 }
 
@@ -71,10 +80,10 @@ enum Command {
     /// Print a fresh key for NOT_MY_KEY
     Keygen,
     /// List and change the signing keys; a running server follows, usually within a second
-    #[command(subcommand)]
+    #[command(subcommand, alias = "key")]
     Keys(keys::KeysCommand),
     /// List and change accounts; a running server follows at once
-    #[command(subcommand)]
+    #[command(subcommand, alias = "user")]
     Users(users::UsersCommand),
     /// List, export and prune the sign-ins that were answered with a token
     #[command(subcommand)]
@@ -114,7 +123,8 @@ pub fn main() -> ExitCode {
     // The memory holds private keys. Failing means that an operator has set the
     // limit, whose value stands then.
     let _ = setrlimit(Resource::Core, NO_CORE);
-    let cli = match Cli::try_parse() {
+    let matches = with_exit_codes(Cli::command()).try_get_matches();
+    let cli = match matches.and_then(|it| Cli::from_arg_matches(&it)) {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => {
             // Help or the version.
@@ -150,6 +160,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Adds the exit codes to the help of each command that does not tell its own.
+fn with_exit_codes(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(with_exit_codes);
+    let help = match command.get_after_help().map(ToString::to_string) {
+        Some(help) if help.contains("Exit codes:") => help,
+        Some(help) => format!("{help}\n\n{EXIT_CODES}"),
+        None => EXIT_CODES.to_owned(),
+    };
+    command.after_help(help)
+}
+
 /// One line that says what is wrong with the command line. Repeats names of
 /// options only: any other argument may be a password or a key.
 fn misuse(error: &clap::Error) -> String {
@@ -167,7 +188,21 @@ fn misuse(error: &clap::Error) -> String {
         _ if option.starts_with(['-', '<']) => format!("invalid use of {option}"),
         _ => "a command is missing".to_owned(),
     };
-    format!("{what}; see --help")
+    let meant = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg]
+        .into_iter()
+        .find_map(|kind| match error.get(kind)? {
+            ContextValue::String(name) => Some(name.clone()),
+            // The best one comes last.
+            ContextValue::Strings(names) => names.last().cloned(),
+            _ => None,
+        });
+    match (meant, Name::nearest(option.trim_start_matches('-'))) {
+        (Some(meant), _) => format!("{what}: did you mean {meant}? See --help"),
+        (None, Some(name)) if error.kind() == ErrorKind::UnknownArgument => {
+            format!("{what}: {name} is set in the environment or in .env; see --help")
+        }
+        _ => format!("{what}; see --help"),
+    }
 }
 
 /// One line that says why a command failed, and its exit code.

@@ -246,6 +246,12 @@ impl Problems {
     }
 }
 
+/// May a terminal be sent colours? Not with `NO_COLOR`, nor to one that has none.
+pub fn allows_colors() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// A fresh key for `NOT_MY_KEY`.
 pub fn generate_sealing_key() -> Zeroizing<String> {
     SealingKeys::generate()

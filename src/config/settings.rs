@@ -56,6 +56,11 @@ names! {
 }
 
 impl Name {
+    /// The setting that an option such as `prot` or `key-lead` may be meant for.
+    pub fn nearest(option: &str) -> Option<Self> {
+        nearly(&option.replace('-', "_"))
+    }
+
     fn find(text: &str) -> Option<Self> {
         name::ALL.iter().copied().find(|name| name.0 == text)
     }

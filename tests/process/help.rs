@@ -1,7 +1,10 @@
 //! Help texts of the commands. After a change that is meant, run
 //! `INSTA_UPDATE=always cargo test --test process help` and look at the difference.
 
-use crate::support::command;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use crate::support::{clear_env, command, folder, program, refusal};
 
 #[test]
 fn every_command_has_a_help_that_does_not_change_by_accident() {
@@ -40,7 +43,90 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         let args = words.split_whitespace().chain(["--help"]);
         let out = command(dir.path()).args(args).output().unwrap();
         assert!(out.status.success() && out.stderr.is_empty(), "{words}");
+        let text = String::from_utf8(out.stdout).unwrap();
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(80), "{words}: {text}");
+        let codes = text.split_once("Exit codes:\n").map(|(_, codes)| codes);
+        assert!(codes.is_some_and(|it| it.contains(" 0  ")), "{text}");
         let name = format!("jwks-server {words}").trim().replace(' ', "_");
-        insta::assert_snapshot!(name, String::from_utf8(out.stdout).unwrap());
+        insta::assert_snapshot!(name, text);
+    }
+}
+
+#[test]
+fn a_command_or_an_option_that_is_misspelt_is_answered_with_the_right_one() {
+    let dir = folder("");
+    for (words, meant) in [
+        (
+            "kyes list",
+            "unknown command: did you mean keys? See --help",
+        ),
+        (
+            "keys lsit",
+            "unknown command: did you mean list? See --help",
+        ),
+        ("verfiy", "unknown command: did you mean verify? See --help"),
+        (
+            "keys list --jsno",
+            "unknown option --jsno: did you mean --json? See --help",
+        ),
+        (
+            "serve --prot 80",
+            "unknown option --prot: PORT is set in the environment or in .env",
+        ),
+        (
+            "--key-lead=1h",
+            "unknown option --key-lead: KEY_LEAD is set in the environment",
+        ),
+        (
+            "--secret-of-mine",
+            "unknown option --secret-of-mine; see --help",
+        ),
+        ("nothing-like-it", "unknown command; see --help"),
+    ] {
+        let text = refusal(command(dir.path()).args(words.split(' ')), &[]);
+        assert!(text.contains(meant), "{words}: {text}");
+    }
+}
+
+#[test]
+fn one_key_or_one_user_is_understood_as_well_as_several() {
+    let dir = folder("");
+    for words in [
+        "key list --help",
+        "keys list --help",
+        "user list --help",
+        "users list --help",
+    ] {
+        let out = command(dir.path()).args(words.split(' ')).output().unwrap();
+        assert!(out.status.success(), "{words}");
+    }
+}
+
+/// Lines of a start, which ends after its warnings, on a terminal that `script` makes.
+fn on_a_terminal(variables: &[(&str, &str)]) -> String {
+    let dir = folder("");
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let mut script = Command::new("script");
+    clear_env(&mut script).env("TERM", "xterm");
+    script.env("METRICS_ADDR", &taken).env("FLASK_ENV", "odd");
+    script.envs(variables.iter().copied());
+    script.arg("-qec").arg(program()).arg("/dev/null");
+    let script = script.current_dir(dir.path()).stdin(Stdio::null());
+    let out = script.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(text.contains("is not understood and taken as"), "{text}");
+    text
+}
+
+#[test]
+fn the_log_has_colours_on_a_terminal_unless_it_or_its_user_has_none() {
+    assert!(on_a_terminal(&[]).contains("\x1b["));
+    for variables in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        assert!(
+            !on_a_terminal(&[variables]).contains("\x1b["),
+            "{variables:?}"
+        );
     }
 }

@@ -221,8 +221,8 @@ impl Rotation {
                     // Deleted keys must not be published when the clock is set back.
                     self.load(now).await?;
                 }
-                if has_new_key && let Err(e) = self.store.checkpoint().await {
-                    tracing::warn!("the write-ahead log was not moved into the database file: {e}");
+                if has_new_key {
+                    self.checkpoint().await;
                 }
                 let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
                 return Ok(next.unwrap_or(now));
@@ -230,6 +230,17 @@ impl Rotation {
             has_new_key |= self.create(due).await?;
         }
         Err(RotationError::NoProgress)
+    }
+
+    /// A plain copy of the database file has the new key then. That the file was
+    /// replaced is for the store to say, once.
+    async fn checkpoint(&self) {
+        match self.store.checkpoint().await {
+            Ok(()) | Err(StoreError::Replaced) => {}
+            Err(e) => {
+                tracing::warn!("the write-ahead log was not moved into the database file: {e}");
+            }
+        }
     }
 
     /// Loads the keys at `now` and swaps the snapshot.

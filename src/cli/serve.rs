@@ -80,9 +80,6 @@ fn run_logged(
     new_key: Option<Zeroizing<String>>,
     has_keys: bool,
 ) -> Result<(), Failure> {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     raise_file_limit();
     if config.mode == Mode::Production {
         forbid_memory_reads();
@@ -104,6 +101,10 @@ async fn serve(
     let stop = stop_on_signal()?;
     let listeners = listeners(&config)?;
     log_addresses(&listeners);
+    // Not before: a start that is refused says that alone.
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let supervision = Supervision::from_env();
     if let Some(key) = new_key {
         init::create_env_file(Path::new("."), &key)?;

@@ -2,7 +2,6 @@
 //! used at log level trace, then everything that a run leaves is searched.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -15,7 +14,7 @@ use rsa::traits::PrivateKeyParts as _;
 use crate::http2;
 use crate::support::{
     Connection, DATABASE, FORM, JSON, JWKS, Server, command, credentials, database, files, folder,
-    fresh_key, refusal, run, sql,
+    fresh_key, refusal, sql,
 };
 
 /// Things to search for, with what they are.
@@ -350,14 +349,12 @@ fn two_sealing_keys_at_once_or_a_file_without_one_are_refused() {
 fn a_demo_user_on_the_command_line_is_warned_of_and_one_in_the_environment_is_not() {
     let dir = folder("");
     let warning = "every user of this machine can read the password";
-    // Ends the start after its warnings.
-    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = holder.local_addr().unwrap().to_string();
     let with = |args: &[&str]| {
         let mut command = command(dir.path());
-        command.args(args).env("METRICS_ADDR", &taken);
-        command.env("DEMO_USER", "bob:secret");
-        run(&mut command).stderr
+        command.args(args).env("DEMO_USER", "bob:secret");
+        let server = Server::start_command(&mut command);
+        server.wait_for_log("DEMO USER bob");
+        server.stop_for_log()
     };
     let warned = with(&["serve", "--demo-user", "alice:secret"]);
     assert!(warned.contains(warning), "{warned}");

@@ -20,6 +20,7 @@ use crate::domain::issuer;
 use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Rotation;
+use crate::domain::shared_quota::SharedQuota;
 use crate::domain::sign_in::SignIn;
 use crate::domain::tokens::TokenIssuer;
 use crate::http::client::TrustedProxies;
@@ -103,6 +104,9 @@ impl App {
             refusals: Refusals::default(),
             jwks_max_age: config.keys.jwks_max_age,
             document_caching: http::caching(config.keys.jwks_max_age),
+            shared_quota: SharedQuota {
+                store: store.clone(),
+            },
             keys,
             clock,
         });

@@ -16,4 +16,8 @@ impl ClientKey {
             IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
         })
     }
+
+    pub fn to_bits(self) -> u128 {
+        self.0
+    }
 }

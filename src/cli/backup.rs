@@ -32,13 +32,12 @@ impl From<BackupError> for Failure {
 pub(super) fn run(args: &BackupArgs, env_file: Option<&Path>) -> Result<(), Failure> {
     let config = Config::from_settings(&Settings::load(env_file)?)?;
     let (keys, now) = (&config.keys, SystemClock::new().now());
-    let done = back_up(
-        &config.database,
-        &args.path,
-        &keys.sealing_keys,
-        &keys.policy,
-        now,
-    )?;
+    let Some(file) = config.database.file() else {
+        return Err(Failure::refused(
+            "backup copies a file of SQLite; for PostgreSQL use pg_dump or a base backup",
+        ));
+    };
+    let done = back_up(file, &args.path, &keys.sealing_keys, &keys.policy, now)?;
     let shown = args.path.to_string_lossy();
     print(&match args.output.json {
         true => document(&json!({

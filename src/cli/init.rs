@@ -21,9 +21,14 @@ pub(super) fn new_sealing_key(
     if settings.get(name::NOT_MY_KEY).is_some() {
         return Ok(None);
     }
-    let database = config::database(settings)?;
+    let location = config::database(settings)?;
+    let Some(database) = location.file() else {
+        return Err(Failure::refused(
+            "--init is for a file of SQLite: replicas on PostgreSQL share one NOT_MY_KEY, made with `jwks-server keygen`",
+        ));
+    };
     if dir
-        .join(&database)
+        .join(database)
         .metadata()
         .is_ok_and(|meta| meta.len() > 0)
     {
@@ -37,7 +42,7 @@ pub(super) fn new_sealing_key(
     }
     // The database is created after .env; a folder in which it cannot be is refused
     // before anything is made.
-    let path = dir.join(&database);
+    let path = dir.join(database);
     let folder = path.parent().unwrap_or(dir);
     rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| {
         Failure::refused(format!(

@@ -39,19 +39,18 @@ pub(super) fn run(args: &RestoreArgs, env_file: Option<&Path>) -> Result<(), Fai
     confirm(WARNING, args.yes)?;
     let config = Config::from_settings(&Settings::load(env_file)?)?;
     let (keys, now) = (&config.keys, SystemClock::new().now());
-    let done = restore(
-        &args.path,
-        &config.database,
-        &keys.sealing_keys,
-        &keys.policy,
-        now,
-    )?;
+    let Some(database) = config.database.file() else {
+        return Err(Failure::refused(
+            "restore puts back a file of SQLite; for PostgreSQL use pg_restore or a base backup",
+        ));
+    };
+    let done = restore(&args.path, database, &keys.sealing_keys, &keys.policy, now)?;
     let replaced = done
         .replaced
         .map(|path| path.to_string_lossy().into_owned());
     if args.output.json {
         return print(&document(&json!({
-            "restored": config.database.to_string_lossy(),
+            "restored": database.to_string_lossy(),
             "keys": done.keys,
             "replaced": replaced,
         })));
@@ -61,7 +60,7 @@ pub(super) fn run(args: &RestoreArgs, env_file: Option<&Path>) -> Result<(), Fai
     });
     print(&format!(
         "{} has the backup, with {} keys. Start the service.\n{kept}",
-        plain(&config.database.to_string_lossy()),
+        plain(&database.to_string_lossy()),
         done.keys
     ))
 }

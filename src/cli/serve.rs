@@ -19,7 +19,7 @@ use super::{FINAL_WRITE, Failure, ServeArgs, for_at_most, init, log, say};
 use crate::app::App;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, DemoUser, FILE, Mode, Settings, name};
-use crate::domain::database;
+use crate::domain::database::{self, Location};
 use crate::domain::rotation::Rsa2048;
 use crate::http::listen::{self, Listeners};
 use crate::systemd::Supervision;
@@ -110,10 +110,12 @@ async fn serve(
         init::create_env_file(Path::new("."), &key)?;
         tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
     } else if !has_keys {
-        let path = std::path::absolute(&config.database).unwrap_or(config.database.clone());
+        let at = match config.database.file() {
+            Some(path) => Location::Sqlite(std::path::absolute(path).unwrap_or(path.to_owned())),
+            None => config.database.clone(),
+        };
         tracing::warn!(
-            "the database {} has no keys yet, though NOT_MY_KEY was set before. At a first start that is as it should be. If there was a database already, this is not the one: stop, then set DATABASE_URL, change the working directory, or put a backup there with `jwks-server restore`",
-            path.display()
+            "the database {at} has no keys yet, though NOT_MY_KEY was set before. At a first start that is as it should be. If there was a database already, this is not the one: stop, then set DATABASE_URL, change the working directory, or put a backup there with `jwks-server restore`"
         );
     }
     let demo_users = std::mem::take(&mut config.accounts.demo_users);

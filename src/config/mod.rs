@@ -8,7 +8,6 @@ mod times;
 mod values;
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::fernet::{SealingKeys, is_guessable};
 use crate::crypto::password::{Costs, MAX_PASSWORD_LEN};
+use crate::domain::database::Location;
 use crate::domain::issuer::Issuer;
 use crate::domain::names::Username;
 use crate::domain::tokens::Audience;
@@ -37,8 +37,9 @@ pub struct Config {
     pub network: NetworkConfig,
     pub tokens: TokenConfig,
     pub accounts: AccountConfig,
-    /// `DATABASE_URL`, by default `sqlite:totally_not_my_privateKeys.db`.
-    pub database: PathBuf,
+    /// `DATABASE_URL`, by default `sqlite:totally_not_my_privateKeys.db`; for PostgreSQL
+    /// also `PGPASSWORD`, `PGPASSFILE` and `PGSSLROOTCERT`, by default none.
+    pub database: Location,
     /// `APP_ENV`, or `FLASK_ENV` of the earlier server; by default development.
     pub mode: Mode,
     /// `RUST_LOG`, by default by [`Mode`].
@@ -224,7 +225,13 @@ impl Config {
                     audit_retention: audit_retention?,
                     demo_users: demo_users?,
                 },
-                database: database?,
+                database: match database? {
+                    Location::Postgres(target) => {
+                        let tolerance = policy.parts().skew / 2;
+                        Location::Postgres(Box::new(target.with_clock_tolerance(tolerance)))
+                    }
+                    file => file,
+                },
                 mode: mode?,
                 log_filter: log_filter?,
                 warnings,
@@ -258,7 +265,7 @@ pub fn generate_sealing_key() -> Zeroizing<String> {
 }
 
 /// `DATABASE_URL` alone, valid whatever the other settings are.
-pub fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
+pub fn database(settings: &Settings) -> Result<Location, ConfigError> {
     values::database(settings)
 }
 

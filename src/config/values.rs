@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::{ConfigError, Name, Settings, name};
 use crate::crypto::password::{
     Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES,
 };
+use crate::domain::database::{Credentials, Location, Target};
 
 /// Of a name in the DNS (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
@@ -109,23 +110,40 @@ pub(super) fn audit_retention(settings: &Settings) -> Result<Option<Duration>, C
         .transpose()
 }
 
-/// `sqlite:PATH` or `sqlite://PATH`; the path is not decoded.
-pub(super) fn database(settings: &Settings) -> Result<PathBuf, ConfigError> {
+/// `sqlite:PATH` or `sqlite://PATH`, which is not decoded, or `postgres://…`.
+pub(super) fn database(settings: &Settings) -> Result<Location, ConfigError> {
     let url = settings
         .get(name::DATABASE_URL)
         .unwrap_or("sqlite:totally_not_my_privateKeys.db");
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return postgres(settings, url);
+    }
     let path = url
         .strip_prefix("sqlite:")
         .map(|rest| rest.strip_prefix("//").unwrap_or(rest))
         .filter(|path| !path.is_empty() && *path != ":memory:" && !path.contains('?'));
-    path.map(PathBuf::from).ok_or_else(|| {
+    path.map(|path| Location::Sqlite(path.into())).ok_or_else(|| {
         // The rest may hold a password for another kind of database.
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         ConfigError::new(format!(
-            "DATABASE_URL={:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db",
+            "DATABASE_URL={:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db, or postgres://user@host/database",
             redacted(scheme)
         ))
     })
+}
+
+fn postgres(settings: &Settings, url: &str) -> Result<Location, ConfigError> {
+    let credentials = Credentials {
+        password: settings.get(name::PGPASSWORD),
+        password_file: settings.get(name::PGPASSFILE).map(Path::new),
+        root_certificates: settings.get(name::PGSSLROOTCERT).map(Path::new),
+    };
+    let target = Target::parse(url, &credentials).map_err(|why| {
+        ConfigError::new(format!(
+            "DATABASE_URL=postgres://... is not understood: {why}; it is postgres://user@host1,host2/database"
+        ))
+    })?;
+    Ok(Location::Postgres(Box::new(target)))
 }
 
 pub(super) fn networks(settings: &Settings) -> Result<Vec<IpNet>, ConfigError> {

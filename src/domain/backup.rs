@@ -11,7 +11,7 @@ use super::key_admin;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::Policy;
-use crate::store::{SchemaState, Store};
+use crate::store::{Location, SchemaState, SqliteStore};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -76,7 +76,7 @@ pub fn back_up(
         _ => BackupError::File(e),
     })?;
     let copy = || {
-        Store::back_up(from, &partial).map_err(|error| unusable(from, error))?;
+        SqliteStore::back_up(from, &partial).map_err(|error| unusable(from, error))?;
         let found = verify(Path::new(&partial), sealing_keys, policy, now)?;
         file.sync_all()?;
         fs::rename(&partial, &to)?;
@@ -118,7 +118,7 @@ pub fn restore(
     if fs::canonicalize(to).is_ok_and(|to| fs::canonicalize(from).is_ok_and(|from| from == to)) {
         return Err(RestoreError::Same(from.to_owned()));
     }
-    if let Some(side_file) = Store::side_file_in_use(from) {
+    if let Some(side_file) = SqliteStore::side_file_in_use(from) {
         let text = format!(
             "{} is part of it: `backup` makes one file",
             side_file.display()
@@ -127,7 +127,7 @@ pub fn restore(
     }
     in_use(to)?;
     // What is checked is what will be used.
-    let copy = Store::copy_beside(from, to)?;
+    let copy = SqliteStore::copy_beside(from, to)?;
     let checked = verify(&copy, sealing_keys, policy, now).map_err(|error| match error {
         BackupError::Damaged(reason) => unfit(reason),
         other => unfit(other.to_string()),
@@ -144,7 +144,7 @@ pub fn restore(
         in_use(to)?;
         Ok(Restored {
             keys: found.keys,
-            replaced: Store::replace(to, &copy, &now.to_string())?,
+            replaced: SqliteStore::replace(to, &copy, &now.to_string())?,
         })
     });
     if done.is_err() {
@@ -154,7 +154,7 @@ pub fn restore(
 }
 
 fn in_use(path: &Path) -> Result<(), RestoreError> {
-    match Store::used_by(path)? {
+    match SqliteStore::used_by(path)? {
         Some(process) => Err(RestoreError::InUse(process)),
         None => Ok(()),
     }
@@ -163,10 +163,10 @@ fn in_use(path: &Path) -> Result<(), RestoreError> {
 fn unusable(path: &Path, error: crate::store::OpenError) -> DatabaseError {
     match path.metadata() {
         Ok(meta) if meta.len() > 0 => DatabaseError::Unusable {
-            path: path.to_owned(),
+            at: Location::Sqlite(path.to_owned()),
             error,
         },
-        _ => DatabaseError::Missing(path.to_owned()),
+        _ => DatabaseError::Missing(Location::Sqlite(path.to_owned())),
     }
 }
 
@@ -177,7 +177,8 @@ fn verify(
     policy: &Policy,
     now: UnixTime,
 ) -> Result<BackedUp, BackupError> {
-    let found = Store::inspect(copy).map_err(|error| BackupError::Damaged(error.to_string()))?;
+    let found =
+        SqliteStore::inspect(copy).map_err(|error| BackupError::Damaged(error.to_string()))?;
     let found = found.ok_or_else(|| BackupError::Damaged("it is empty".to_owned()))?;
     if let SchemaState::Unusable(error) = found.schema {
         return Err(BackupError::Damaged(error.to_string()));

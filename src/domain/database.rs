@@ -15,20 +15,22 @@ use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::{self, Policy};
 pub use crate::store::BadRow;
 pub use crate::store::{AccountDetails, AccountFilter};
+pub use crate::store::{Credentials, Location, ServerState, Target};
 pub use crate::store::{Inspection, SchemaState, SignInFilter, SignInRow};
 use crate::store::{KeyEvent, KeyRow, KeyRows, OpenError, Store, StoreError};
+use crate::store::{PostgresStore, SqliteStore};
 
 /// A database that was not opened, and not changed. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     #[error(
-        "NOT_MY_KEY opens none of the published keys in the database {}: set the one that it was made with, or move the database away to start with a new one", .0.display()
+        "NOT_MY_KEY opens none of the published keys in the database {}: set the one that it was made with, or move the database away to start with a new one", .0
     )]
-    OtherSealingKey(PathBuf),
-    #[error("there is no database {}: start the service once, or set DATABASE_URL", .0.display())]
-    Missing(PathBuf),
-    #[error("the database {} cannot be used: {error}", .path.display())]
-    Unusable { path: PathBuf, error: OpenError },
+    OtherSealingKey(Location),
+    #[error("there is no database {}: start the service once, or set DATABASE_URL", .0)]
+    Missing(Location),
+    #[error("the database {} cannot be used: {error}", .at)]
+    Unusable { at: Location, error: OpenError },
     #[error("the database was not opened: {0}")]
     Join(#[from] tokio::task::JoinError),
 }
@@ -36,28 +38,40 @@ pub enum DatabaseError {
 /// Refuses a database none of whose published keys opens with `sealing_keys`. True when
 /// it has keys.
 pub fn check_sealing_keys(
-    path: &Path,
+    at: &Location,
     sealing_keys: &SealingKeys,
     now: UnixTime,
 ) -> Result<bool, DatabaseError> {
-    let keys = Store::peek_keys(path).map_err(|error| unusable(path, error))?;
+    let keys = match at {
+        Location::Sqlite(path) => SqliteStore::peek_keys(path),
+        Location::Postgres(target) => {
+            PostgresStore::read_keys(target).map(Option::unwrap_or_default)
+        }
+    };
+    let keys = keys.map_err(|error| unusable(at, error))?;
     let has_keys = !keys.rows.is_empty() || !keys.bad.is_empty();
     match key_ring::sealing_keys_fit(keys.rows, sealing_keys, now) {
         true => Ok(has_keys),
-        false => Err(DatabaseError::OtherSealingKey(path.to_owned())),
+        false => Err(DatabaseError::OtherSealingKey(at.clone())),
     }
 }
 
 /// Opens a database, or creates it. Takes over a file of an earlier server: keys
 /// in the clear are sealed, and the thumbprints of its keys are recorded.
-pub async fn open(path: &Path, sealing_keys: &Arc<SealingKeys>) -> Result<Store, DatabaseError> {
-    let (at, keys) = (path.to_owned(), Arc::clone(sealing_keys));
-    let open = move || {
-        let seal = |stored: &[u8]| key_ring::seal_clear(stored, &keys);
-        Store::open_and_seal(&at, seal).map_err(|error| unusable(&at, error))
+pub async fn open(at: &Location, sealing_keys: &Arc<SealingKeys>) -> Result<Store, DatabaseError> {
+    let store = match at {
+        Location::Sqlite(path) => {
+            let (path, keys) = (path.clone(), Arc::clone(sealing_keys));
+            let open = move || {
+                let seal = |stored: &[u8]| key_ring::seal_clear(stored, &keys);
+                SqliteStore::open_and_seal(&path, seal)
+            };
+            tokio::task::spawn_blocking(open).await?.map(Store::Sqlite)
+        }
+        Location::Postgres(target) => PostgresStore::open(target).await.map(Store::Postgres),
     };
-    let store = tokio::task::spawn_blocking(open).await??;
-    let failed = |e: StoreError| unusable(path, OpenError::Engine(e.to_string()));
+    let store = store.map_err(|error| unusable(at, error))?;
+    let failed = |e: StoreError| unusable(at, OpenError::Engine(e.to_string()));
     let rows = store.all_keys().await.map_err(failed)?.rows;
     let keys = Arc::clone(sealing_keys);
     let identify = move || {
@@ -75,96 +89,151 @@ pub async fn open(path: &Path, sealing_keys: &Arc<SealingKeys>) -> Result<Store,
 
 /// Opens a database that must exist, whether `NOT_MY_KEY` opens its keys or not.
 pub async fn open_existing(
-    path: &Path,
+    at: &Location,
     sealing_keys: &Arc<SealingKeys>,
 ) -> Result<Store, DatabaseError> {
-    match path.metadata() {
-        Ok(meta) if meta.len() > 0 => open(path, sealing_keys).await,
-        _ => Err(DatabaseError::Missing(path.to_owned())),
+    let exists = match at {
+        Location::Sqlite(path) => path.metadata().is_ok_and(|meta| meta.len() > 0),
+        // A command: nothing else waits for this thread.
+        Location::Postgres(target) => PostgresStore::read_keys(target)
+            .map_err(|error| unusable(at, error))?
+            .is_some(),
+    };
+    match exists {
+        true => open(at, sealing_keys).await,
+        false => Err(DatabaseError::Missing(at.clone())),
     }
 }
 
-fn unusable(path: &Path, error: OpenError) -> DatabaseError {
-    let path = path.to_owned();
-    DatabaseError::Unusable { path, error }
+fn unusable(at: &Location, error: OpenError) -> DatabaseError {
+    let at = at.clone();
+    DatabaseError::Unusable { at, error }
 }
 
 /// Inspects a database; `None` when it is missing or empty. Blocks, for long when
 /// the file is large.
-pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
-    Store::inspect(path)
+pub fn inspect(at: &Location) -> Result<Option<Inspection>, OpenError> {
+    match at {
+        Location::Sqlite(path) => SqliteStore::inspect(path),
+        Location::Postgres(target) => PostgresStore::inspect(target),
+    }
 }
 
 /// Status at `now` of all keys in a database, and the rows that could not be read.
 /// Changes nothing. Opens each key, so it is slow.
 pub fn list_keys(
-    path: &Path,
+    at: &Location,
     sealing_keys: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), DatabaseError> {
-    let found = Store::read_keys(path).map_err(|error| unusable(path, error))?;
-    let KeyRows { rows, bad } = found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))?;
+    let found = match at {
+        Location::Sqlite(path) => SqliteStore::read_keys(path),
+        Location::Postgres(target) => PostgresStore::read_keys(target),
+    };
+    let found = found.map_err(|error| unusable(at, error))?;
+    let KeyRows { rows, bad } = found.ok_or_else(|| DatabaseError::Missing(at.clone()))?;
     Ok((key_admin::statuses(&rows, sealing_keys, policy, now), bad))
 }
 
 /// The latest `limit` key events in a database, which is not changed.
-pub fn key_history(path: &Path, limit: u32) -> Result<Vec<KeyEvent>, DatabaseError> {
-    let found = Store::read_history(path, limit).map_err(|error| unusable(path, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+pub fn key_history(at: &Location, limit: u32) -> Result<Vec<KeyEvent>, DatabaseError> {
+    let found = match at {
+        Location::Sqlite(path) => SqliteStore::read_history(path, limit),
+        Location::Postgres(target) => PostgresStore::read_history(target, limit),
+    };
+    let found = found.map_err(|error| unusable(at, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
 }
 
 /// Accounts of a database, which is not changed.
 pub fn list_accounts(
-    path: &Path,
+    at: &Location,
     filter: &AccountFilter,
 ) -> Result<Vec<AccountDetails>, DatabaseError> {
-    let found = Store::list_accounts(path, filter).map_err(|error| unusable(path, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+    let found = match at {
+        Location::Sqlite(path) => SqliteStore::list_accounts(path, filter),
+        Location::Postgres(target) => PostgresStore::list_accounts(target, filter),
+    };
+    let found = found.map_err(|error| unusable(at, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
 }
 
 /// The account of this name in a database, which is not changed.
-pub fn account(path: &Path, name: &str) -> Result<Option<AccountDetails>, DatabaseError> {
+pub fn account(at: &Location, name: &str) -> Result<Option<AccountDetails>, DatabaseError> {
     let names = names::lookup_forms(name.to_owned());
-    let found = Store::read_account(path, &names).map_err(|error| unusable(path, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+    let found = match at {
+        Location::Sqlite(path) => SqliteStore::read_account(path, &names),
+        Location::Postgres(target) => PostgresStore::read_account(target, &names),
+    };
+    let found = found.map_err(|error| unusable(at, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
 }
 
 /// Sign-ins of a database, which is not changed.
-pub fn list_sign_ins(path: &Path, filter: &SignInFilter) -> Result<Vec<SignInRow>, DatabaseError> {
-    let found = Store::list_sign_ins(path, filter).map_err(|error| unusable(path, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(path.to_owned()))
+pub fn list_sign_ins(
+    at: &Location,
+    filter: &SignInFilter,
+) -> Result<Vec<SignInRow>, DatabaseError> {
+    let found = match at {
+        Location::Sqlite(path) => SqliteStore::list_sign_ins(path, filter),
+        Location::Postgres(target) => PostgresStore::list_sign_ins(target, filter),
+    };
+    let found = found.map_err(|error| unusable(at, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
 }
 
 /// Writes a database anew, so that no byte of deleted rows is left in its files.
 /// Blocks, for long when the file is large; writers wait.
-pub fn erase_deleted(path: &Path) -> Result<(), DatabaseError> {
-    Store::erase_deleted(path).map_err(|error| unusable(path, error))
+pub fn erase_deleted(at: &Location) -> Result<(), DatabaseError> {
+    match at {
+        Location::Sqlite(path) => {
+            SqliteStore::erase_deleted(path).map_err(|error| unusable(at, error))
+        }
+        // Its administrator's: VACUUM, and the archive of the write-ahead log.
+        Location::Postgres(_) => Ok(()),
+    }
 }
 
 /// Frees the reserve for emergencies when the disk of a database is full.
-pub fn free_reserve(path: &Path) {
-    Store::free_reserve(path);
+pub fn free_reserve(at: &Location) {
+    if let Location::Sqlite(path) = at {
+        SqliteStore::free_reserve(path);
+    }
 }
 
 /// Size in bytes of a write-ahead log that another program's read keeps large.
 pub fn large_wal(path: &Path) -> Option<u64> {
-    Store::large_wal(path)
+    SqliteStore::large_wal(path)
 }
 
 /// Settings that the service recorded in a database: names and values.
-pub fn recorded_settings(path: &Path) -> Result<Vec<(String, String)>, DatabaseError> {
-    Store::recorded_settings(path).map_err(|error| unusable(path, error))
+pub fn recorded_settings(at: &Location) -> Result<Vec<(String, String)>, DatabaseError> {
+    let found = match at {
+        Location::Sqlite(path) => SqliteStore::recorded_settings(path),
+        Location::Postgres(target) => {
+            PostgresStore::recorded_settings(target).map(Option::unwrap_or_default)
+        }
+    };
+    found.map_err(|error| unusable(at, error))
 }
 
 /// Reasons for which this user cannot write to a database: its files and folder.
 pub fn obstacles(path: &Path) -> Vec<OpenError> {
-    Store::obstacles(path)
+    SqliteStore::obstacles(path)
 }
 
 /// The files of a database that exist, with their mode bits.
 pub fn file_modes(path: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
-    Store::file_modes(path)
+    SqliteStore::file_modes(path)
+}
+
+/// State of a server of PostgreSQL; none for a file.
+pub fn server_state(at: &Location) -> Option<Result<ServerState, OpenError>> {
+    match at {
+        Location::Sqlite(_) => None,
+        Location::Postgres(target) => Some(PostgresStore::server_state(target)),
+    }
 }
 
 /// The latest time that is stored in the database.

@@ -18,6 +18,7 @@ pub mod key_ring;
 pub mod names;
 pub mod readiness;
 pub mod rotation;
+pub mod shared_quota;
 pub mod sign_in;
 pub mod tokens;
 pub mod verification;

@@ -1,6 +1,7 @@
 //! Readiness: faults that keep the service from answering.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::key_ring::KeyRing;
 use super::rotation::Heartbeat;
@@ -23,6 +24,11 @@ impl Readiness {
     /// disk for sign-ups.
     pub fn room(&self) -> (u64, bool) {
         (self.store.wal_bytes(), self.store.is_low_on_disk())
+    }
+
+    /// Time for which nothing is known of changes that other replicas make to the keys.
+    pub fn unconfirmed_for(&self) -> Duration {
+        self.store.unreachable_for()
     }
 
     /// All faults, in words without a path or a secret; none when ready.

@@ -209,7 +209,7 @@ impl Rotation {
     async fn load_and_rotate(&mut self) -> Result<UnixTime, RotationError> {
         let mut has_new_key = false;
         for _ in 0..MAX_LOADS {
-            let now = self.clock.now();
+            let now = self.store.now(&*self.clock).await?;
             self.load(now).await?;
             let behind_for = self.behind_for(now);
             if behind_for >= BEHIND_FOR {

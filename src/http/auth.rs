@@ -57,6 +57,9 @@ async fn sign_in(
     ClientAddr(client): ClientAddr,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let (quota, shared) = (&state.auth_quota, &state.shared_quota);
+    let key = ClientAddr(client).key();
+    quota.admit_everywhere("auth", shared, key).await?;
     origin::refuse_other_origins(&state, &request)?;
     let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,

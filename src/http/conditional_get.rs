@@ -1,6 +1,7 @@
 //! Public documents: `Cache-Control`, conditional GET (RFC 9110 section 13), and
 //! CORS, so that scripts of any origin may read them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 
 use super::error::ApiError;
-use super::state::SharedState;
+use super::state::{AppState, SharedState};
 use crate::domain::key_ring::Document;
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
+/// A database that was not heard of for this long is out of reach.
+const CUT_OFF: Duration = Duration::from_secs(2);
 
 pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -104,6 +107,19 @@ fn names_etag(value: &HeaderValue, etag: &[u8], weak: &str) -> bool {
         let tag = tag.trim_ascii();
         tag == b"*" || tag.strip_prefix(weak.as_bytes()).unwrap_or(tag) == etag
     })
+}
+
+/// `Cache-Control` of documents about keys. A replica that is cut off from the database
+/// counts `max-age` down from the last moment at which it knew them to be current, so
+/// that a key which was revoked meanwhile is kept no longer than by verifiers that have
+/// just fetched it. None when that time is over.
+pub(super) fn key_caching(state: &AppState) -> Option<Cow<'_, HeaderValue>> {
+    let unconfirmed = state.readiness.unconfirmed_for();
+    if unconfirmed < CUT_OFF {
+        return Some(Cow::Borrowed(&state.document_caching));
+    }
+    let left = state.jwks_max_age.checked_sub(unconfirmed)?;
+    Some(Cow::Owned(caching(left)))
 }
 
 /// Value of `Cache-Control`.

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 
-use super::conditional_get::{ANY_ORIGIN, respond, with_cors};
+use super::conditional_get::{ANY_ORIGIN, key_caching, respond, with_cors};
 use super::error::ApiError;
 use super::state::{AppState, SharedState};
 
@@ -31,7 +31,10 @@ async fn key_set(State(state): State<SharedState>, request: Request) -> Response
         snapshot.published(now).cloned()
     });
     match awaited.await {
-        Some((set, _)) => respond(&set, request.headers(), &state.document_caching),
+        Some((set, _)) => match key_caching(&state) {
+            Some(caching) => respond(&set, request.headers(), &caching),
+            None => no_keys(),
+        },
         None => no_keys(),
     }
 }
@@ -40,7 +43,7 @@ async fn key_set(State(state): State<SharedState>, request: Request) -> Response
 pub(super) fn published(state: &AppState, headers: &HeaderMap) -> Option<Response> {
     let snapshot = state.keys.snapshot();
     let set = snapshot.published(state.clock.now())?;
-    Some(respond(set, headers, &state.document_caching))
+    Some(respond(set, headers, &*key_caching(state)?))
 }
 
 /// 503: a key set without keys would make verifiers refuse every token.

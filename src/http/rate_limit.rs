@@ -33,6 +33,7 @@ use super::client::ClientAddr;
 use super::error::{ApiError, whole_seconds};
 use crate::client::ClientKey;
 use crate::clock::Clock;
+use crate::domain::shared_quota::SharedQuota;
 
 /// Span of time in which a client may make `rate` calls.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -98,6 +99,24 @@ impl SlidingLog {
                 Ok(())
             }
         }
+    }
+
+    /// Asks all replicas for a call that this one has let in, and takes it out of the log
+    /// when they refuse it: refused calls do not prolong the wait.
+    pub(super) async fn admit_everywhere(
+        &self,
+        quota: &'static str,
+        shared: &SharedQuota,
+        client: ClientKey,
+    ) -> Result<(), ApiError> {
+        let Err(wait) = shared.admit(quota, client, self.shared.rate).await? else {
+            return Ok(());
+        };
+        if let Some(calls) = self.shard(client).lock().calls.get_mut(&client) {
+            calls.pop();
+        }
+        self.shared.refusals.fetch_add(1, Ordering::Relaxed);
+        Err(ApiError::TooManyRequests(wait))
     }
 
     /// Removes clients that have been quiet for a second, and frees their memory.

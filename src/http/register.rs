@@ -48,6 +48,9 @@ async fn sign_up(
     ClientAddr(client): ClientAddr,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let (quota, shared) = (&state.register_quota, &state.shared_quota);
+    let key = ClientAddr(client).key();
+    quota.admit_everywhere("register", shared, key).await?;
     origin::refuse_other_origins(&state, &request)?;
     let (parts, body) = request.into_parts();
     let bytes = body::read(body).await?;

@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
-use super::conditional_get::{respond, with_cors};
+use super::conditional_get::{key_caching, respond, with_cors};
 use super::jwks::no_keys;
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
@@ -62,7 +62,10 @@ async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Respo
         Some(Document::new(&Schedule::new(snapshot, &state.policy, now)))
     });
     match awaited.await {
-        Some((document, _)) => respond(&document, &headers, &state.document_caching),
+        Some((document, _)) => match key_caching(&state) {
+            Some(caching) => respond(&document, &headers, &caching),
+            None => no_keys(),
+        },
         None => no_keys(),
     }
 }

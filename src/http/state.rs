@@ -14,6 +14,7 @@ use crate::domain::issuer::Issuer;
 use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Heartbeat;
+use crate::domain::shared_quota::SharedQuota;
 use crate::domain::sign_in::SignIn;
 use crate::domain::tokens::Audience;
 use crate::lifecycle::Policy;
@@ -31,6 +32,8 @@ pub struct AppState {
     pub auth_quota: SlidingLog,
     /// Quota of `POST /register`.
     pub register_quota: SlidingLog,
+    /// The same quotas over all replicas.
+    pub shared_quota: SharedQuota,
     pub proxies: Arc<TrustedProxies>,
     /// `HOST` is a loopback address and no proxy is trusted: only programs of this
     /// machine are clients.

@@ -54,6 +54,8 @@ pub enum OpenError {
     NotWritable { path: PathBuf, error: io::Error },
     #[error("SQLite cannot use it: {0}")]
     Engine(String),
+    #[error("{0}: {1}")]
+    Server(String, &'static str),
     #[error(
         "a hot journal lies beside it, left by a program that was killed while it wrote; the next start of the service rolls it back"
     )]

@@ -1,9 +1,11 @@
 //! All the SQL. It sees sealed keys and password hashes, never a private key or a
-//! password. This file has the types that the domain sees; `sqlite/` has the methods
-//! of [`Store`], each of them atomic. A method that changes keys reads their rows,
-//! calls a function of the domain that decides, and writes its plan.
+//! password. This file has the types that the domain sees, `engine.rs` the [`Store`],
+//! `sqlite/` and `postgres/` its methods, each of them atomic. A method that changes keys
+//! reads their rows, calls a function of the domain that decides, and writes its plan.
 
+mod engine;
 mod error;
+mod postgres;
 mod sqlite;
 
 use std::fmt;
@@ -13,8 +15,10 @@ use strum::{EnumString, IntoStaticStr};
 
 use crate::clock::UnixTime;
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
+pub use engine::{Location, Store};
 pub use error::{BadRow, OpenError, StoreError};
-pub use sqlite::Store;
+pub use postgres::{Credentials, ServerState, Store as PostgresStore, Target};
+pub use sqlite::Store as SqliteStore;
 
 /// The column `users.id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

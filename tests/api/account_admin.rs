@@ -144,7 +144,7 @@ async fn play(steps: &[(usize, Step)]) {
                 assert_eq!(reply.status, expected, "{}", reply.text());
             }
         }
-        let listed = database::account(&app.database(), name).unwrap();
+        let listed = database::account(&app.location(), name).unwrap();
         assert_eq!(listed.is_some(), model.exists);
         assert_eq!(
             listed.is_some_and(|it| it.disabled.is_some()),
@@ -197,7 +197,7 @@ async fn an_account_of_the_earlier_server_is_listed_as_it_was_stored() {
              (x'ff00', 'x', NULL, 'yesterday', 12345)"
     ));
     let operator = operations(&app);
-    let bob = database::account(&app.database(), "bob smith")
+    let bob = database::account(&app.location(), "bob smith")
         .unwrap()
         .unwrap();
     assert_eq!(bob.email.as_deref(), Some("Bob@Example.com"));
@@ -214,7 +214,7 @@ async fn an_account_of_the_earlier_server_is_listed_as_it_was_stored() {
         after: bob.id.as_i64(),
         limit: 5,
     };
-    let odd = database::list_accounts(&app.database(), &filter)
+    let odd = database::list_accounts(&app.location(), &filter)
         .unwrap()
         .remove(0);
     assert_eq!((odd.registered, odd.last_sign_in), (None, None));

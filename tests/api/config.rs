@@ -1,12 +1,12 @@
 //! The settings: defaults, bounds, and what is said of a value that is refused.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use jwks_server::config::{Config, ConfigError, Mode, Settings, name};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::password::Costs;
+use jwks_server::domain::database::Location;
 
 fn config(file: &str) -> Result<Config, ConfigError> {
     let key = SealingKeys::generate();
@@ -38,7 +38,7 @@ fn nothing_but_a_key_is_needed() {
     assert_eq!(config.mode, Mode::Development);
     assert_eq!(
         config.database,
-        PathBuf::from("totally_not_my_privateKeys.db")
+        Location::Sqlite("totally_not_my_privateKeys.db".into())
     );
     assert_eq!(config.keys.jwks_max_age.as_secs(), 300);
     assert_eq!(config.accounts.costs, Costs::DEFAULT);
@@ -141,7 +141,7 @@ fn databases_are_paths_after_a_scheme() {
         ("sqlite:/tmp/a b%.db", "/tmp/a b%.db"),
     ] {
         let config = config(&format!("DATABASE_URL='{url}'")).unwrap();
-        assert_eq!(config.database, PathBuf::from(path), "{url}");
+        assert_eq!(config.database, Location::Sqlite(path.into()), "{url}");
     }
     for url in [
         "sqlite:",

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::{fs, process::Command};
 
 /// Modules, and the modules and libraries that only they may name.
-const ONLY: [&str; 10] = [
+const ONLY: [&str; 11] = [
     "app cli config: crate::config",
     "app cli http: crate::http",
     "app domain store: crate::store",
     "app config domain crypto trial: crate::crypto",
     "cli trial: crate::trial",
     "store::sqlite: rusqlite refinery",
+    "store::postgres: tokio_postgres deadpool_postgres tokio_postgres_rustls",
     "http app trial::issuer trial::sandbox: axum",
     "http app: tower_governor",
     "crypto: aws_lc_rs rsa fernet argon2 argon2id_simd bcrypt jsonwebtoken",

@@ -186,7 +186,7 @@ async fn the_history_tells_what_happened_and_why() {
         .await
         .unwrap();
     app.rotate().await;
-    let history = |limit| database::key_history(&app.database(), limit).unwrap();
+    let history = |limit| database::key_history(&app.location(), limit).unwrap();
     let events = history(10);
     let told: Vec<_> = events
         .iter()

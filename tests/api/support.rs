@@ -16,6 +16,7 @@ use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::{KeyError, KeySource, PrivateKey, Rsa2048};
+use jwks_server::domain::database::Location;
 use jwks_server::domain::rotation::Rotation;
 use jwks_server::http::client::Peer;
 use jwks_server::http::state::SharedState;
@@ -128,6 +129,10 @@ impl TestApp {
         app.stock.skip(taken);
         app.rotate().await;
         app
+    }
+
+    pub fn location(&self) -> Location {
+        Location::Sqlite(self.database())
     }
 
     pub fn database(&self) -> PathBuf {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::KeySource as _;
-use jwks_server::domain::database;
+use jwks_server::domain::database::{self, Location};
 use jwks_server::domain::key_admin::KeyOperations;
 use jwks_server::lifecycle::Kid;
 use rusqlite::{Connection, params};
@@ -201,7 +201,9 @@ fn earlier(dir: &TempDir, sealing_keys: &SealingKeys) {
 }
 
 async fn take_over(path: &Path, sealing_keys: &Arc<SealingKeys>) {
-    let store = database::open(path, sealing_keys).await.unwrap();
+    let store = database::open(&Location::Sqlite(path.to_owned()), sealing_keys)
+        .await
+        .unwrap();
     store.close().await;
 }
 

@@ -15,7 +15,7 @@ use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{Config, Settings};
 use crate::domain::account_admin::AccountError;
 use crate::domain::audit::{self, AuditError, KeepFileError};
-use crate::domain::database::{self, SignInFilter};
+use crate::domain::database::{self, Location, SignInFilter};
 
 /// Rows of an export that are in memory at once.
 const PAGE: u32 = 5000;
@@ -130,7 +130,7 @@ pub(super) fn run(command: AuditCommand, env_file: Option<&Path>) -> Result<(), 
     }
 }
 
-fn filter(wanted: Wanted, at: &Path, now: UnixTime) -> Result<SignInFilter, Failure> {
+fn filter(wanted: Wanted, at: &Location, now: UnixTime) -> Result<SignInFilter, Failure> {
     let time = |option, text: Option<String>| {
         let time = text.map(|text| parse_time(option, &text, now));
         time.transpose()
@@ -154,7 +154,7 @@ fn filter(wanted: Wanted, at: &Path, now: UnixTime) -> Result<SignInFilter, Fail
 
 /// Prints page by page, each in a read of its own: a long one would keep the
 /// write-ahead log of a running server from shrinking.
-fn export(mut filter: SignInFilter, at: &Path, json: bool) -> Result<(), Failure> {
+fn export(mut filter: SignInFilter, at: &Location, json: bool) -> Result<(), Failure> {
     filter.limit = PAGE;
     let mut progress = Progress::start(at)?;
     if !json && !print_part(render::CSV_HEADER)? {
@@ -190,7 +190,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn start(at: &Path) -> Result<Self, Failure> {
+    fn start(at: &Location) -> Result<Self, Failure> {
         let mut ids = None;
         if std::io::stderr().is_terminal() && !std::io::stdout().is_terminal() {
             let end = |newest_first| {

@@ -2,18 +2,19 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cli::report::Report;
 use crate::cli::service_settings;
 use crate::config::{self, Config, FILE, Settings};
+use crate::domain::database::Location;
 
 /// The parts of the configuration that the other checks need and that are valid.
 #[derive(Default)]
 pub(super) struct Known {
     /// None when anything is wrong with it.
     pub(super) config: Option<Config>,
-    pub(super) database: Option<PathBuf>,
+    pub(super) database: Option<Location>,
     pub(super) address: Option<(String, u16)>,
     /// Host and port at which the service listened at its last start.
     pub(super) recorded_address: Option<(String, u16)>,

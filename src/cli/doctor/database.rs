@@ -3,34 +3,87 @@
 use std::path::Path;
 
 use crate::cli::report::Report;
-use crate::domain::database::{self, Inspection, SchemaState};
+use crate::clock::{Clock as _, SystemClock};
+use crate::domain::database::{self, Inspection, Location, SchemaState, ServerState};
+
+/// Seconds; half of the default of `CLOCK_SKEW`.
+const MAX_CLOCK_DIFFERENCE: i64 = 30;
 
 /// `None` when there are no keys to check.
-pub(super) fn check(path: &Path, report: &mut Report) -> Option<Inspection> {
-    let shown = path.display();
-    writable(path, report);
-    match database::inspect(path) {
+pub(super) fn check(at: &Location, report: &mut Report) -> Option<Inspection> {
+    if let Some(path) = at.file() {
+        writable(path, report);
+    }
+    if let Some(Ok(state)) = database::server_state(at) {
+        server(&state, report);
+    }
+    match database::inspect(at) {
         Ok(None) => {
-            let text = format!("there is no {shown} yet; the first start creates it");
+            let text = format!("there is no {at} yet; the first start creates it");
             report.ok("database", text);
             None
         }
         Ok(Some(found)) => {
-            modes(path, report);
-            damages(path, &found, report);
+            if let Some(path) = at.file() {
+                modes(path, report);
+            }
+            damages(at, &found, report);
             schema(&found, report);
             // The keys of an unknown schema are not read.
             (!matches!(found.schema, SchemaState::Unusable(_))).then_some(found)
         }
         Err(e) => {
-            modes(path, report);
+            if let Some(path) = at.file() {
+                modes(path, report);
+            }
             report.fail(
                 "database",
-                format!("{shown} cannot be read: {e}"),
+                format!("{at} cannot be read: {e}"),
                 "check that DATABASE_URL names the right file and that this user may read it, or restore a copy",
             );
             None
         }
+    }
+}
+
+fn server(state: &ServerState, report: &mut Report) {
+    let tls = match state.uses_tls {
+        true => "over TLS",
+        false => "without TLS",
+    };
+    let text = format!("PostgreSQL {}, {tls}", state.version);
+    report.ok("server", text);
+    match (state.fsync, state.synchronous_standbys.is_empty()) {
+        (false, _) => report.fail(
+            "durability",
+            "fsync is off: a crash loses what was answered",
+            "set fsync = on in postgresql.conf",
+        ),
+        (true, true) => report.warn(
+            "durability",
+            "there is no synchronous standby: a failover loses the latest answers",
+            "set synchronous_standby_names when there is a standby",
+        ),
+        (true, false) => report.ok(
+            "durability",
+            format!("synchronous standbys: {}", state.synchronous_standbys),
+        ),
+    }
+    if !state.may_write {
+        report.fail(
+            "rights",
+            "this user may not write to all tables",
+            "grant SELECT, INSERT, UPDATE and DELETE on them",
+        );
+    }
+    let ahead = SystemClock::new().now().as_secs() - state.now.as_secs();
+    match ahead.abs() > MAX_CLOCK_DIFFERENCE {
+        true => report.fail(
+            "database clock",
+            format!("this machine's clock is {ahead} s ahead of it"),
+            "set both right, and keep them so with a time service",
+        ),
+        false => report.ok("database clock", format!("it differs by {ahead} s")),
     }
 }
 
@@ -70,9 +123,9 @@ fn modes(path: &Path, report: &mut Report) {
     }
 }
 
-fn damages(path: &Path, found: &Inspection, report: &mut Report) {
+fn damages(at: &Location, found: &Inspection, report: &mut Report) {
     if found.damages.is_empty() {
-        return report.ok("database", format!("{} is intact", path.display()));
+        return report.ok("database", format!("{at} is intact"));
     }
     report.fail(
         "database",

@@ -59,12 +59,14 @@ fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {
     let server = port.as_ref().and_then(service::Port::server);
 
     let mut inspection = None;
-    if let Some(path) = &known.database {
-        inspection = database::check(path, &mut report);
+    if let Some(at) = &known.database {
+        inspection = database::check(at, &mut report);
         if let (Some(found), Some(config)) = (&inspection, &known.config) {
             keys::check(found, config, clock.now(), server.is_some(), &mut report);
         }
-        machine::disk(path, &mut report);
+        if let Some(path) = at.file() {
+            machine::disk(path, &mut report);
+        }
     }
     if let Some(config) = &known.config {
         machine::password_hash(runtime, config, &mut report);
@@ -75,7 +77,7 @@ fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {
     if let Some(server) = server {
         let inspect_again = || {
             std::thread::sleep(FOLLOWS_WITHIN);
-            database::check(known.database.as_deref()?, &mut Report::default())
+            database::check(known.database.as_ref()?, &mut Report::default())
         };
         let config = known.config.as_ref();
         service::check(

@@ -279,12 +279,14 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::store::Store;
+    use crate::store::SqliteStore;
 
     #[tokio::test]
     async fn a_step_whose_caller_goes_away_before_its_turn_is_not_run() {
         let dir = tempfile::tempdir().unwrap();
-        let writer = Store::open(&dir.path().join("keys.db")).unwrap().writer;
+        let writer = SqliteStore::open(&dir.path().join("keys.db"))
+            .unwrap()
+            .writer;
         let (begin, began) = oneshot::channel();
         let (release, released) = channel::<()>();
         let busy = tokio::spawn({
@@ -313,7 +315,7 @@ mod tests {
     async fn a_young_write_goes_on_waiting_for_a_lock_when_an_old_one_gives_up() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys.db");
-        let writer = Store::open(&path).unwrap().writer;
+        let writer = SqliteStore::open(&path).unwrap().writer;
         let other = Connection::open(path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let first = writer.write(|_| Ok(()));
@@ -338,7 +340,7 @@ mod tests {
     async fn a_commit_into_a_file_that_was_moved_meanwhile_is_not_answered() {
         let dir = tempfile::tempdir().unwrap();
         let (path, away) = (dir.path().join("keys.db"), dir.path().join("away.db"));
-        let store = Store::open(&path).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
         let step = move |conn: &Connection| {
             conn.execute_batch(
                 "INSERT INTO users (username, password_hash) VALUES ('alice', 'none')",
@@ -353,7 +355,9 @@ mod tests {
     #[tokio::test]
     async fn it_has_ended_once_it_is_closed_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
-        let writer = Store::open(&dir.path().join("keys.db")).unwrap().writer;
+        let writer = SqliteStore::open(&dir.path().join("keys.db"))
+            .unwrap()
+            .writer;
         writer.write(|_| Ok(())).await.unwrap();
         assert!(writer.ended().now_or_never().is_none());
         writer.clone().close().await;

@@ -1,0 +1,66 @@
+//! The table `calls`: times of each client's latest calls that were let in, by any
+//! replica. Unlogged: it is empty after a crash, and costs no sync of the disk.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use super::Store;
+use super::connection::{Database, only};
+use crate::client::ClientKey;
+use crate::store::StoreError;
+
+impl Store {
+    /// Lets a call in, or returns the time until one would be. The row is locked before
+    /// the clock is read, so the times are in order.
+    pub async fn admit_call(
+        &self,
+        quota: &str,
+        client: ClientKey,
+        rate: usize,
+    ) -> Result<Result<(), Duration>, StoreError> {
+        self.database.health.check()?;
+        let client = uuid::Uuid::from_u128(client.to_bits());
+        let rate = i32::try_from(rate).unwrap_or(i32::MAX);
+        let rows = self
+            .rows(
+                "INSERT INTO calls AS c (quota, client, admitted, at)
+                 VALUES ($1, $2, TRUE, ARRAY[clock_timestamp()])
+                 ON CONFLICT (quota, client) DO UPDATE SET (admitted, at) = (
+                     SELECT cardinality(recent) < $3,
+                         CASE WHEN cardinality(recent) < $3 THEN recent || now ELSE recent END
+                     FROM (
+                         SELECT now, coalesce(array_agg(t ORDER BY t) FILTER (
+                             WHERE t > now - interval '1 second'), '{}') AS recent
+                         FROM (SELECT clock_timestamp() AS now OFFSET 0) clock
+                             LEFT JOIN unnest(c.at) AS t ON TRUE
+                         GROUP BY now
+                     ) latest)
+                 RETURNING admitted, ceil(1000 * extract(epoch FROM
+                     at[1] + interval '1 second' - clock_timestamp()))::bigint AS wait",
+                &[
+                    (&quota, Type::TEXT),
+                    (&client, Type::UUID),
+                    (&rate, Type::INT4),
+                ],
+            )
+            .await?;
+        let row = only(&rows)?;
+        Ok(match row.try_get("admitted")? {
+            true => Ok(()),
+            false => {
+                let wait: i64 = row.try_get("wait")?;
+                Err(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
+            }
+        })
+    }
+}
+
+/// Deletes the clients that have been quiet for a while.
+pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
+    let sql = "DELETE FROM calls WHERE ctid = ANY(ARRAY(
+             SELECT ctid FROM calls
+             WHERE at[cardinality(at)] < clock_timestamp() - interval '10 seconds'
+             LIMIT 10000 FOR UPDATE SKIP LOCKED))";
+    database.rows(sql, &[]).await.map(drop)
+}

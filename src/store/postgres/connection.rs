@@ -1,0 +1,274 @@
+//! The pool of connections, and transactions whose outcome is known before anything is
+//! answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Object, Pool, PoolError, Runtime, TimeoutType};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+use super::health::Health;
+use super::target::Target;
+use crate::clock::UnixTime;
+use crate::metrics::Commits;
+use crate::store::{OpenError, StoreError};
+
+const CONNECTIONS: usize = 8;
+/// A caller waits this long for a connection, and for the answer to each statement.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Parameters of a statement with their types, so that it needs no name.
+pub(super) type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
+
+/// What the tasks of a store share with it.
+pub(super) struct Database {
+    pub(super) pool: Pool,
+    pub(super) health: Health,
+    pub(super) commits: Arc<Commits>,
+}
+
+impl Database {
+    pub(super) fn connect(target: &Target) -> Result<Self, OpenError> {
+        let manager = target
+            .manager()
+            .map_err(|why| OpenError::Server(why, "correct DATABASE_URL"))?;
+        let pool = Pool::builder(manager)
+            .max_size(CONNECTIONS)
+            .wait_timeout(Some(TIMEOUT))
+            .create_timeout(Some(TIMEOUT))
+            .recycle_timeout(Some(TIMEOUT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| OpenError::Server(e.to_string(), "correct DATABASE_URL"))?;
+        Ok(Self {
+            pool,
+            health: Health::new(target.clock_tolerance()),
+            commits: Arc::default(),
+        })
+    }
+
+    /// Tells why no connection can be made, and what to do.
+    pub(super) async fn try_to_connect(&self) -> Result<(), OpenError> {
+        match self.pool.get().await {
+            Ok(_) => Ok(()),
+            Err(PoolError::Backend(e)) => Err(e.into()),
+            Err(PoolError::Timeout(_)) => Err(OpenError::Server(
+                format!("no host has answered within {TIMEOUT:?}"),
+                "check that PostgreSQL runs and can be reached from here",
+            )),
+            Err(e) => Err(OpenError::Server(e.to_string(), "check DATABASE_URL")),
+        }
+    }
+
+    pub(super) async fn rows(
+        &self,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.connection().await?.rows(sql, params).await
+    }
+
+    pub(super) async fn connection(&self) -> Result<Connection, StoreError> {
+        let object = self.pool.get().await.map_err(|e| match e {
+            PoolError::Backend(e) => match e.into() {
+                // Nothing was asked yet: rights and passwords can be put right.
+                StoreError::Refused(why) => StoreError::Unavailable(why),
+                other => other,
+            },
+            PoolError::Timeout(TimeoutType::Wait) => {
+                StoreError::Unavailable("all connections are in use".to_owned())
+            }
+            PoolError::Timeout(_) => timed_out(),
+            e => StoreError::Unavailable(e.to_string()),
+        })?;
+        Ok(Connection {
+            object: Some(object),
+            is_idle: true,
+        })
+    }
+
+    /// Begins a transaction that is on disk, also on synchronous standbys, once it was
+    /// committed.
+    pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+        let began = Instant::now();
+        let id = Uuid::new_v4();
+        let mut connection = self.connection().await?;
+        // A replica that is cut off may not hold its locks for long.
+        let begin = format!(
+            "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = '2s';
+             SET LOCAL idle_in_transaction_session_timeout = '5s';
+             INSERT INTO commits (id) VALUES ('{id}')"
+        );
+        connection.is_idle = false;
+        let begun = connection.batch(&begin).await;
+        connection.is_idle = false;
+        begun?;
+        Ok(Transaction {
+            database: self,
+            connection,
+            id,
+            began,
+        })
+    }
+
+    /// Outcome of a transaction whose COMMIT was not answered. The insertion waits for
+    /// it while it is in progress; once it was inserted here, it can commit no more.
+    async fn was_committed(&self, id: Uuid) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO commits (id) VALUES ($1) ON CONFLICT (id) DO NOTHING RETURNING id";
+        let inserted = self.rows(sql, &[(&id, Type::UUID)]).await;
+        match inserted {
+            Ok(rows) => Ok(rows.is_empty()),
+            Err(e) => Err(StoreError::Unavailable(format!(
+                "the outcome of a transaction is unknown: {e}"
+            ))),
+        }
+    }
+}
+
+/// A connection of the pool. One that is dropped within a statement or a transaction is
+/// closed, which rolls back.
+pub(super) struct Connection {
+    /// None once it was dropped.
+    object: Option<Object>,
+    is_idle: bool,
+}
+
+impl Connection {
+    pub(super) async fn rows(
+        &mut self,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let was_idle = std::mem::replace(&mut self.is_idle, false);
+        let object = self.object.as_ref().ok_or_else(timed_out)?;
+        let answer = tokio::time::timeout(TIMEOUT, object.query_typed(sql, params)).await;
+        let answer = answer.map_err(|_| timed_out())?;
+        self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
+        Ok(answer?)
+    }
+
+    /// Statements without parameters.
+    pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        let was_idle = std::mem::replace(&mut self.is_idle, false);
+        let object = self.object.as_ref().ok_or_else(timed_out)?;
+        let answer = tokio::time::timeout(TIMEOUT, object.batch_execute(sql)).await;
+        let answer = answer.map_err(|_| timed_out())?;
+        self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
+        Ok(answer?)
+    }
+}
+
+/// A transaction before there is a table of commits.
+pub(super) struct PlainTransaction(Connection);
+
+impl Connection {
+    pub(super) async fn begin(mut self) -> Result<PlainTransaction, StoreError> {
+        self.is_idle = false;
+        self.batch("BEGIN").await?;
+        Ok(PlainTransaction(self))
+    }
+}
+
+impl PlainTransaction {
+    pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.0.batch(sql).await
+    }
+
+    pub(super) async fn rows(
+        &mut self,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.0.rows(sql, params).await
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        self.0.batch("COMMIT").await?;
+        self.0.is_idle = true;
+        Ok(())
+    }
+}
+
+/// A server that takes no writes any more is a standby now: another host is asked.
+fn is_demoted<T>(answer: &Result<T, tokio_postgres::Error>) -> bool {
+    use tokio_postgres::error::SqlState;
+    let code = answer.as_ref().err().and_then(|e| e.code());
+    code.is_some_and(|code| {
+        *code == SqlState::READ_ONLY_SQL_TRANSACTION
+            || *code == SqlState::ADMIN_SHUTDOWN
+            || code.code().starts_with("08")
+    })
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.is_idle
+            && let Some(object) = self.object.take()
+        {
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// A transaction; rolled back when it is dropped.
+pub(super) struct Transaction<'a> {
+    database: &'a Database,
+    connection: Connection,
+    id: Uuid,
+    began: Instant,
+}
+
+impl Transaction<'_> {
+    pub(super) async fn rows(
+        &mut self,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.connection.rows(sql, params).await
+    }
+
+    /// Commits after `Ok`, rolls back after an error. `writes`: steps in it.
+    pub(super) async fn finish<T>(
+        mut self,
+        outcome: Result<T, StoreError>,
+        writes: usize,
+    ) -> Result<T, StoreError> {
+        let end = match outcome {
+            Ok(_) => "COMMIT",
+            Err(_) => "ROLLBACK",
+        };
+        let ended = self.connection.batch(end).await;
+        self.connection.is_idle = ended.is_ok();
+        let outcome = match (outcome, ended) {
+            (Ok(value), Ok(())) => Ok(value),
+            (Err(e), _) => Err(e),
+            (Ok(value), Err(e)) => match self.database.was_committed(self.id).await? {
+                true => Ok(value),
+                false => Err(StoreError::Unavailable(e.to_string())),
+            },
+        };
+        let is_kept = !matches!(
+            outcome,
+            Err(StoreError::Unavailable(_) | StoreError::Refused(_))
+        );
+        self.database
+            .commits
+            .ended(is_kept, writes, self.began.elapsed());
+        outcome
+    }
+}
+
+fn timed_out() -> StoreError {
+    StoreError::Unavailable(format!("it has not answered within {TIMEOUT:?}"))
+}
+
+pub(super) fn only(rows: &[Row]) -> Result<&Row, StoreError> {
+    let missing = || StoreError::Refused("a statement has returned no row".to_owned());
+    rows.first().ok_or_else(missing)
+}
+
+pub(super) fn time(rows: &[Row], column: &str) -> Result<UnixTime, StoreError> {
+    Ok(UnixTime::from_secs(only(rows)?.try_get(column)?))
+}

@@ -1,0 +1,424 @@
+//! The tables `keys`, `key_times`, `key_events`, `withdrawn_keys`, `earlier_keys` and
+//! `key_version`.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::Store;
+use super::connection::{Database, Transaction, only, time};
+use crate::clock::UnixTime;
+use crate::lifecycle::{KeyTimes, Kid};
+use crate::store::{
+    KeyChange, KeyEvent, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
+};
+
+/// All columns of a key, as [`read`] takes them by name.
+const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.serial AS serial,
+        t.created_at AS created_at, t.signs_from AS signs_from,
+        EXISTS (SELECT 1 FROM key_events e
+            WHERE e.kid IN (k.kid, o.thumbprint) AND e.event = 'revoked'
+            AND e.event IN ('first_signed', 'revoked')) AS revoked,
+        EXISTS (SELECT 1 FROM withdrawn_keys w WHERE w.kid IN (k.kid, o.thumbprint)) AS withdrawn,
+        -- a key of this service's own is not earlier under another kid
+        o.kid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM keys own
+            WHERE own.kid = o.thumbprint AND own.kid <> k.kid) AS is_of_earlier_server,
+        o.thumbprint AS thumbprint,
+        (SELECT value::bigint FROM service_settings
+            WHERE name = 'longest_key_lifetime') AS longest
+    FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
+        LEFT JOIN earlier_keys o ON o.kid = k.kid";
+const IN_ORDER: &str = "ORDER BY coalesce(t.serial, 0), k.exp, k.kid";
+/// Events of deleted keys that are kept, the latest.
+const KEPT: i64 = 10_000;
+
+impl Store {
+    /// Keys that have not expired at `now`, and the `expired` ones of the others that
+    /// expired last. In order of their expiry.
+    pub async fn keys_at(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
+        let (sql, now, expired) = at_moment(now, expired);
+        let params = &[(&now as _, Type::INT8), (&expired as _, Type::INT8)];
+        collect(&self.rows(&sql, params).await?)
+    }
+
+    /// All keys, in the order of their making.
+    pub async fn all_keys(&self) -> Result<KeyRows, StoreError> {
+        all(&self.database).await
+    }
+
+    /// Changes keys in one transaction: `decide` gets the rows of `selection` and the
+    /// database's time, and returns the plan, which is written, and a value for the caller.
+    pub async fn change_keys<T, E>(
+        &self,
+        selection: KeySelection,
+        decide: impl FnOnce(&KeyRows, UnixTime) -> Result<(KeyChange, T), E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let mut work = self.database.begin().await?;
+        let mut refusal = None;
+        let outcome = async {
+            let now = lock(&mut work).await?;
+            let rows = match selection {
+                KeySelection::All => work.rows(&format!("{SELECT_KEY} {IN_ORDER}"), &[]).await?,
+                KeySelection::Unexpired { and_expired } => {
+                    let (sql, now, expired) = at_moment(now, and_expired);
+                    let params = &[(&now as _, Type::INT8), (&expired as _, Type::INT8)];
+                    work.rows(&sql, params).await?
+                }
+            };
+            let rows = collect(&rows)?;
+            // It may open every key.
+            let decided = tokio::task::spawn_blocking(move || decide(&rows, now)).await;
+            match decided.map_err(|e| StoreError::Unavailable(e.to_string()))? {
+                Ok((change, found)) => {
+                    apply(&mut work, &change, now).await?;
+                    Ok(Some(found))
+                }
+                Err(e) => {
+                    refusal = Some(e);
+                    Ok(None)
+                }
+            }
+        };
+        let outcome = outcome.await;
+        let found = work.finish(outcome, 1).await?;
+        match (found, refusal) {
+            (Some(found), _) => Ok(found),
+            (None, Some(e)) => Err(e),
+            (None, None) => Err(StoreError::Unavailable("nothing was decided".to_owned()).into()),
+        }
+    }
+
+    /// Deletes the keys that expired before `before`, except `keep`. Returns their number.
+    pub async fn prune_keys(
+        &self,
+        before: UnixTime,
+        keep: Option<Kid>,
+        now: UnixTime,
+    ) -> Result<usize, StoreError> {
+        let mut work = self.database.begin().await?;
+        let outcome = prune(&mut work, before, keep, now).await;
+        work.finish(outcome, 1).await
+    }
+
+    /// True when [`prune_keys`](Self::prune_keys) would delete a key.
+    pub async fn can_prune_keys(
+        &self,
+        before: UnixTime,
+        keep: Option<Kid>,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM keys WHERE exp < $1 AND kid IS DISTINCT FROM $2 LIMIT 1";
+        let (before, keep) = (before.as_secs(), keep.map(Kid::as_i64));
+        let params = &[(&before as _, Type::INT8), (&keep as _, Type::INT8)];
+        Ok(!self.rows(sql, params).await?.is_empty())
+    }
+
+    /// Records the thumbprints of keys of an earlier server.
+    pub async fn note_thumbprints(&self, found: Vec<(Kid, Kid)>) -> Result<(), StoreError> {
+        let (kids, prints): (Vec<_>, Vec<_>) = found
+            .iter()
+            .map(|(kid, print)| (kid.as_i64(), print.as_i64()))
+            .unzip();
+        let mut work = self.database.begin().await?;
+        let outcome = work
+            .rows(
+                "UPDATE earlier_keys SET thumbprint = f.print
+                 FROM unnest($1, $2) AS f (kid, print)
+                 WHERE earlier_keys.kid = f.kid AND thumbprint IS NULL",
+                &[(&kids, Type::INT8_ARRAY), (&prints, Type::INT8_ARRAY)],
+            )
+            .await;
+        work.finish(outcome, 1).await.map(drop)
+    }
+}
+
+pub(super) async fn all(database: &Database) -> Result<KeyRows, StoreError> {
+    let sql = format!("{SELECT_KEY} {IN_ORDER}");
+    collect(&database.rows(&sql, &[]).await?)
+}
+
+/// The latest `limit` events, in the order in which they happened.
+pub(super) async fn latest_events(
+    database: &Database,
+    limit: u32,
+) -> Result<Vec<KeyEvent>, StoreError> {
+    let limit = i64::from(limit);
+    let rows = database
+        .rows(
+            "SELECT * FROM (SELECT id, kid, event, at, reason FROM key_events
+                 ORDER BY id DESC LIMIT $1) latest ORDER BY id",
+            &[(&limit, Type::INT8)],
+        )
+        .await?;
+    let events = rows.iter().map(|row| {
+        let kind: String = row.try_get("event")?;
+        Ok(KeyEvent {
+            kid: Kid::from_row(row.try_get("kid")?),
+            kind: kind
+                .parse()
+                .map_err(|_| StoreError::Refused(format!("key_events has the event {kind:?}")))?,
+            at: UnixTime::from_secs(row.try_get("at")?),
+            reason: row.try_get("reason")?,
+        })
+    });
+    events.collect()
+}
+
+fn at_moment(now: UnixTime, expired: usize) -> (String, i64, i64) {
+    let sql = format!(
+        "SELECT * FROM ({SELECT_KEY} WHERE k.exp > $1) unexpired
+         UNION ALL
+         SELECT * FROM ({SELECT_KEY} WHERE k.exp <= $1
+             ORDER BY k.exp DESC, k.kid DESC LIMIT $2) expired
+         ORDER BY exp, kid"
+    );
+    (
+        sql,
+        now.as_secs(),
+        i64::try_from(expired).unwrap_or(i64::MAX),
+    )
+}
+
+fn collect(rows: &[Row]) -> Result<KeyRows, StoreError> {
+    Ok(KeyRows {
+        rows: rows.iter().map(read).collect::<Result<_, _>>()?,
+        // Columns have types here.
+        bad: Vec::new(),
+    })
+}
+
+fn read(row: &Row) -> Result<KeyRow, StoreError> {
+    let seconds = |column| Ok::<Option<i64>, StoreError>(row.try_get(column)?);
+    let created_at = seconds("created_at")?;
+    let exp: i64 = row.try_get("exp")?;
+    // Another program can set `exp` without knowing NOT_MY_KEY.
+    let longest = created_at.zip(seconds("longest")?);
+    let latest = longest.map_or(exp, |(at, longest)| at.saturating_add(longest));
+    Ok(KeyRow {
+        times: KeyTimes {
+            kid: Kid::from_row(row.try_get("kid")?),
+            serial: seconds("serial")?.unwrap_or(0),
+            created_at: created_at.map(UnixTime::from_secs),
+            signs_from: seconds("signs_from")?.map(UnixTime::from_secs),
+            expires_at: UnixTime::from_secs(exp.min(latest)),
+            revoked: row.try_get("revoked")?,
+            withdrawn: row.try_get("withdrawn")?,
+        },
+        sealed: row.try_get("key")?,
+        is_of_earlier_server: row.try_get("is_of_earlier_server")?,
+        exp_is_too_late: latest < exp,
+        thumbprint: seconds("thumbprint")?.map(Kid::from_row),
+    })
+}
+
+/// Waits for the lock under which keys are changed; then reads the clock, since the wait
+/// may have been long.
+async fn lock(work: &mut Transaction<'_>) -> Result<UnixTime, StoreError> {
+    only(
+        &work
+            .rows("SELECT version FROM key_version FOR UPDATE", &[])
+            .await?,
+    )?;
+    let rows = work
+        .rows(
+            "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint AS now",
+            &[],
+        )
+        .await?;
+    time(&rows, "now")
+}
+
+/// Has the other replicas load the keys again.
+async fn announce(work: &mut Transaction<'_>) -> Result<(), StoreError> {
+    let sql = "UPDATE key_version SET version = version + 1";
+    work.rows(sql, &[]).await.map(drop)
+}
+
+async fn apply(
+    work: &mut Transaction<'_>,
+    change: &KeyChange,
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    let at = now.as_secs();
+    for &kid in &change.revoke {
+        let number = kid.as_i64();
+        if event(work, kid, KeyEventKind::Revoked, now, Some(&change.reason)).await? {
+            // Readers that know only the columns of `keys` see it expired.
+            work.rows(
+                "UPDATE keys SET exp = least(exp, $1) WHERE kid = $2",
+                &[(&at, Type::INT8), (&number, Type::INT8)],
+            )
+            .await?;
+        }
+        work.rows(
+            "INSERT INTO withdrawn_keys (kid, at)
+             SELECT thumbprint, $1 FROM earlier_keys WHERE kid = $2 AND thumbprint IS NOT NULL
+             ON CONFLICT (kid) DO NOTHING",
+            &[(&at, Type::INT8), (&number, Type::INT8)],
+        )
+        .await?;
+    }
+    for (kid, span) in &change.retime {
+        let kid = kid.as_i64();
+        let (exp, created, signs) = (
+            span.expires_at.as_secs(),
+            span.created_at.as_secs(),
+            span.signs_from.as_secs(),
+        );
+        work.rows(
+            "UPDATE keys SET exp = $1 WHERE kid = $2",
+            &[(&exp, Type::INT8), (&kid, Type::INT8)],
+        )
+        .await?;
+        work.rows(
+            "UPDATE key_times SET created_at = $1, signs_from = $2 WHERE kid = $3",
+            &[
+                (&created, Type::INT8),
+                (&signs, Type::INT8),
+                (&kid, Type::INT8),
+            ],
+        )
+        .await?;
+    }
+    if let Some(key) = &change.insert {
+        insert(work, key).await?;
+        event(work, key.kid, KeyEventKind::Created, now, None).await?;
+    }
+    for (kid, sealed) in &change.reencrypt {
+        let number = kid.as_i64();
+        work.rows(
+            "UPDATE keys SET key = $1 WHERE kid = $2",
+            &[(sealed, Type::BYTEA), (&number, Type::INT8)],
+        )
+        .await?;
+        event(work, *kid, KeyEventKind::Reencrypted, now, None).await?;
+    }
+    let KeyChange {
+        insert,
+        revoke,
+        reason: _,
+        reencrypt,
+        retime,
+    } = change;
+    if insert.is_some() || !revoke.is_empty() || !reencrypt.is_empty() || !retime.is_empty() {
+        announce(work).await?;
+    }
+    Ok(())
+}
+
+async fn insert(work: &mut Transaction<'_>, key: &NewKey) -> Result<(), StoreError> {
+    let kid = key.kid.as_i64();
+    let (exp, created, signs) = (
+        key.span.expires_at.as_secs(),
+        key.span.created_at.as_secs(),
+        key.span.signs_from.as_secs(),
+    );
+    work.rows(
+        "INSERT INTO keys (kid, key, exp) VALUES ($1, $2, $3)",
+        &[
+            (&kid, Type::INT8),
+            (&key.sealed, Type::BYTEA),
+            (&exp, Type::INT8),
+        ],
+    )
+    .await?;
+    work.rows(
+        "INSERT INTO key_times (kid, created_at, signs_from) VALUES ($1, $2, $3)",
+        &[
+            (&kid, Type::INT8),
+            (&created, Type::INT8),
+            (&signs, Type::INT8),
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+/// Inserts an event. False: it happens but once and is there already.
+async fn event(
+    work: &mut Transaction<'_>,
+    kid: Kid,
+    kind: KeyEventKind,
+    at: UnixTime,
+    reason: Option<&str>,
+) -> Result<bool, StoreError> {
+    let (kid, at) = (kid.as_i64(), at.as_secs());
+    let rows = work
+        .rows(
+            "INSERT INTO key_events (kid, event, at, reason) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (kid, event) WHERE event IN ('first_signed', 'revoked') DO NOTHING
+             RETURNING id",
+            &[
+                (&kid, Type::INT8),
+                (&kind.name(), Type::TEXT),
+                (&at, Type::INT8),
+                (&reason, Type::TEXT),
+            ],
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Records the first use of keys, and those that are never published again.
+pub(super) async fn mark(
+    work: &mut Transaction<'_>,
+    first_use: &[(Kid, UnixTime)],
+    withdraw: &[(Kid, UnixTime)],
+) -> Result<(), StoreError> {
+    if first_use.is_empty() && withdraw.is_empty() {
+        return Ok(());
+    }
+    // In the order in which whoever changes keys takes its locks.
+    lock(work).await?;
+    for &(kid, at) in first_use {
+        event(work, kid, KeyEventKind::FirstSigned, at, None).await?;
+    }
+    for &(kid, at) in withdraw {
+        let (kid, at) = (kid.as_i64(), at.as_secs());
+        work.rows(
+            "INSERT INTO withdrawn_keys (kid, at) VALUES ($1, $2) ON CONFLICT (kid) DO NOTHING",
+            &[(&kid, Type::INT8), (&at, Type::INT8)],
+        )
+        .await?;
+    }
+    announce(work).await
+}
+
+async fn prune(
+    work: &mut Transaction<'_>,
+    before: UnixTime,
+    keep: Option<Kid>,
+    now: UnixTime,
+) -> Result<usize, StoreError> {
+    lock(work).await?;
+    let (before, keep) = (before.as_secs(), keep.map(Kid::as_i64));
+    let deleted = work
+        .rows(
+            "DELETE FROM keys WHERE exp < $1 AND kid IS DISTINCT FROM $2 RETURNING kid",
+            &[(&before, Type::INT8), (&keep, Type::INT8)],
+        )
+        .await?;
+    for row in &deleted {
+        let kid = Kid::from_row(row.try_get("kid")?);
+        event(work, kid, KeyEventKind::Deleted, now, None).await?;
+    }
+    work.rows(
+        "DELETE FROM key_events WHERE id <= (SELECT max(id) FROM key_events) - $1
+             AND kid NOT IN (SELECT kid FROM keys)",
+        &[(&KEPT, Type::INT8)],
+    )
+    .await?;
+    work.rows(
+        "DELETE FROM withdrawn_keys WHERE id <= (SELECT max(id) FROM withdrawn_keys) - $1
+             AND kid NOT IN (SELECT kid FROM keys)
+             AND kid NOT IN (SELECT thumbprint FROM earlier_keys WHERE thumbprint IS NOT NULL)",
+        &[(&KEPT, Type::INT8)],
+    )
+    .await?;
+    if !deleted.is_empty() {
+        announce(work).await?;
+    }
+    Ok(deleted.len())
+}

@@ -1,0 +1,85 @@
+//! The store on PostgreSQL, which several replicas share. Each write is a transaction;
+//! whoever changes keys locks the row of `key_version` first. Only unnamed statements,
+//! row locks and SET LOCAL: it works behind pgbouncer in transaction mode.
+
+mod account_admin;
+mod accounts;
+mod audit;
+mod calls;
+mod connection;
+mod error;
+mod health;
+mod inspect;
+mod keys;
+mod poll;
+mod schema;
+mod service_settings;
+mod sign_ins;
+mod target;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_postgres::Row;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Commits;
+use crate::store::{OpenError, StoreError};
+use connection::{Database, Params};
+pub use inspect::ServerState;
+use sign_ins::Queued;
+pub use target::{Credentials, Target};
+
+/// A database on PostgreSQL. Clones share it; [`close`](Self::close) ends it.
+#[derive(Clone)]
+pub struct Store {
+    database: Arc<Database>,
+    sign_ins: mpsc::Sender<Queued>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+    stop: CancellationToken,
+}
+
+impl Store {
+    /// Connects, and brings the schema up to date.
+    pub async fn open(target: &Target) -> Result<Self, OpenError> {
+        let database = Arc::new(Database::connect(target)?);
+        schema::migrate(&database).await?;
+        poll::once(&database).await.map_err(schema::engine)?;
+        let stop = CancellationToken::new();
+        let (sign_ins, queue) = mpsc::channel(sign_ins::QUEUE);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(poll::run(Arc::clone(&database), stop.clone()));
+        tasks.spawn(sign_ins::run(Arc::clone(&database), queue, stop.clone()));
+        Ok(Self {
+            database,
+            sign_ins,
+            tasks: Arc::new(Mutex::new(tasks)),
+            stop,
+        })
+    }
+
+    /// Transactions that have written, or tried to.
+    pub fn commits(&self) -> &Arc<Commits> {
+        &self.database.commits
+    }
+
+    /// Returns when nothing is written any more.
+    pub async fn ended(&self) {
+        self.sign_ins.closed().await;
+    }
+
+    /// Commits the queued sign-ins, refuses later ones, and disconnects.
+    pub async fn close(self) {
+        self.stop.cancel();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+        self.database.pool.close();
+    }
+
+    /// Rows of one statement, which changes nothing.
+    async fn rows(&self, sql: &str, params: &Params<'_>) -> Result<Vec<Row>, StoreError> {
+        self.database.rows(sql, params).await
+    }
+}

@@ -1,0 +1,114 @@
+//! The poll: twice a second each replica asks for the version of the keys and for the
+//! database's clock. One that gets no answer counts as cut off.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Database, only, time};
+use super::health::Poll;
+use super::{Store, calls};
+use crate::clock::{Clock as _, SystemClock, UnixTime};
+use crate::store::StoreError;
+
+const EVERY: Duration = Duration::from_millis(500);
+/// Polls between two sweeps of the quotas.
+const SWEEP_EVERY: u32 = 60;
+/// One poll may take this long.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Store {
+    /// A number that grows with each change to the keys that other replicas must see.
+    pub async fn change_counter(&self) -> Result<i64, StoreError> {
+        once(&self.database).await
+    }
+
+    /// The same, as the latest poll has found it.
+    pub fn change_counter_here(&self) -> Result<i64, StoreError> {
+        let latest = *self.database.health.latest.lock();
+        let poll = latest.ok_or_else(|| StoreError::Unavailable("it was not asked".to_owned()))?;
+        Ok(poll.version)
+    }
+
+    /// The database's clock.
+    pub async fn now(&self) -> Result<UnixTime, StoreError> {
+        let rows = self
+            .rows(
+                "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint AS now",
+                &[],
+            )
+            .await?;
+        time(&rows, "now")
+    }
+
+    /// Was the database asked within two seconds, does it take writes, and do the clocks
+    /// agree?
+    pub fn is_writable(&self) -> bool {
+        let health = self.database.health.check();
+        if let Err(e) = &health {
+            tracing::warn!("the database cannot be written to: {e}");
+        }
+        health.is_ok()
+    }
+
+    /// Time since the latest good poll.
+    pub fn polled_before(&self) -> Duration {
+        let latest = *self.database.health.latest.lock();
+        latest.map_or(Duration::MAX, |poll| poll.at.elapsed())
+    }
+}
+
+/// Polls once; returns the version.
+pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
+    let began = Instant::now();
+    let rows = database
+        .rows(
+            "SELECT version, floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
+                 current_setting('transaction_read_only') = 'on' AS read_only
+             FROM key_version",
+            &[],
+        )
+        .await?;
+    let row = only(&rows)?;
+    let is_read_only: bool = row.try_get("read_only")?;
+    if is_read_only {
+        return Err(StoreError::Unavailable("it is read-only".to_owned()));
+    }
+    let version = row.try_get("version")?;
+    let ahead = SystemClock::new().now().as_secs() - time(&rows, "now")?.as_secs();
+    *database.health.latest.lock() = Some(Poll {
+        at: began,
+        version,
+        ahead,
+    });
+    Ok(version)
+}
+
+pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
+    let mut failing = false;
+    let mut rounds = 0_u32;
+    while stop
+        .run_until_cancelled(tokio::time::sleep(EVERY))
+        .await
+        .is_some()
+    {
+        let polled = tokio::time::timeout(TIMEOUT, once(&database)).await;
+        let why = match polled {
+            Ok(Ok(_)) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(_) => Some(format!("it has not answered within {TIMEOUT:?}")),
+        };
+        match &why {
+            Some(why) if !failing => tracing::error!("the database does not answer: {why}"),
+            None if failing => tracing::info!("the database answers again"),
+            _ => {}
+        }
+        failing = why.is_some();
+        rounds = rounds.wrapping_add(1);
+        if !failing && rounds.is_multiple_of(SWEEP_EVERY) {
+            // Left for the next time when it fails.
+            let _ = calls::sweep(&database).await;
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Migrations, and what the server must be.
+
+use tokio_postgres::types::Type;
+
+use super::connection::{Database, only};
+use crate::store::{OpenError, SchemaState, StoreError};
+
+/// Names and statements, in order. One that was released is never changed.
+const MIGRATIONS: [(&str, &str); 1] = [(
+    "0001_schema",
+    include_str!("../../../migrations/postgres/0001_schema.sql"),
+)];
+/// Attempts: another replica may do the same at the same time.
+const ATTEMPTS: usize = 5;
+/// The first one with all that is used here.
+const OLDEST_VERSION: i32 = 13;
+const MORE_IN_ITS_LOG: &str = "the log of PostgreSQL says more";
+
+/// Brings the schema up to date, also when other replicas do so at the same time.
+pub(super) async fn migrate(database: &Database) -> Result<(), OpenError> {
+    check_version(database).await?;
+    let mut attempt = 1;
+    loop {
+        if let SchemaState::Current = state(database).await? {
+            return Ok(());
+        }
+        match apply_missing(database).await {
+            Ok(()) => attempt += 1,
+            // Two that create one table at once fail in several ways.
+            Err(_) if attempt < ATTEMPTS => attempt += 1,
+            Err(e) => {
+                return Err(OpenError::Server(
+                    format!("its schema cannot be brought up to date: {e}"),
+                    "the user needs CREATE and USAGE on the schema",
+                ));
+            }
+        }
+        if attempt > ATTEMPTS {
+            return Err(OpenError::Migration("it stays incomplete".to_owned()));
+        }
+    }
+}
+
+pub(super) async fn check_version(database: &Database) -> Result<(), OpenError> {
+    database.try_to_connect().await?;
+    let sql = "SELECT current_setting('server_version_num')::int / 10000 AS version";
+    let version: i32 = async { Ok(only(&database.rows(sql, &[]).await?)?.try_get("version")?) }
+        .await
+        .map_err(engine)?;
+    match version < OLDEST_VERSION {
+        true => Err(OpenError::Server(
+            format!("its version {version} is too old"),
+            "use PostgreSQL 13 or newer",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Compares the schema with the one of this version, without changing it.
+pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError> {
+    let sql = "SELECT to_regclass('schema_migrations') IS NOT NULL AS found";
+    let found: bool = async { Ok(only(&database.rows(sql, &[]).await?)?.try_get("found")?) }
+        .await
+        .map_err(engine)?;
+    let has = match found {
+        true => applied(database).await?,
+        false => Vec::new(),
+    };
+    let known: Vec<_> = MIGRATIONS.iter().map(|(name, _)| *name).collect();
+    if let Some(other) = has.iter().zip(&known).find(|(has, known)| has != *known) {
+        let text = format!("it has the step {} where {} should be", other.0, other.1);
+        return Ok(SchemaState::Unusable(OpenError::History(text)));
+    }
+    Ok(match has.len() < known.len() {
+        true => SchemaState::Older {
+            has: has.len(),
+            needs: known.len(),
+        },
+        // A newer version's schema works with this one, as in a rolling upgrade.
+        false => SchemaState::Current,
+    })
+}
+
+async fn applied(database: &Database) -> Result<Vec<String>, OpenError> {
+    let rows = database.rows("SELECT name FROM schema_migrations ORDER BY version", &[]);
+    let names = async {
+        let rows = rows.await?;
+        let names = rows.iter().map(|row| row.try_get("name"));
+        Ok(names.collect::<Result<_, _>>()?)
+    };
+    names.await.map_err(engine)
+}
+
+/// One transaction; the lock has other replicas wait, who then find the work done.
+async fn apply_missing(database: &Database) -> Result<(), StoreError> {
+    let mut connection = database.connection().await?;
+    connection
+        .batch(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (
+                 version BIGINT PRIMARY KEY,
+                 name TEXT NOT NULL,
+                 applied_on TIMESTAMPTZ NOT NULL DEFAULT now())",
+        )
+        .await?;
+    let mut work = connection.begin().await?;
+    work.batch("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
+        .await?;
+    let count = "SELECT count(*) AS steps FROM schema_migrations";
+    let steps: i64 = only(&work.rows(count, &[]).await?)?.try_get("steps")?;
+    let steps = usize::try_from(steps).unwrap_or(usize::MAX);
+    for (index, (name, statements)) in MIGRATIONS.iter().enumerate().skip(steps) {
+        work.batch(statements).await?;
+        let version = i64::try_from(index + 1).unwrap_or(i64::MAX);
+        work.rows(
+            "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)",
+            &[(&version, Type::INT8), (name, Type::TEXT)],
+        )
+        .await?;
+    }
+    work.commit().await
+}
+
+pub(super) fn engine(error: StoreError) -> OpenError {
+    let text = match error {
+        StoreError::Unavailable(why) | StoreError::Refused(why) => why,
+        other => other.to_string(),
+    };
+    OpenError::Server(text, MORE_IN_ITS_LOG)
+}

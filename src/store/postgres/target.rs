@@ -1,0 +1,265 @@
+//! `DATABASE_URL` of PostgreSQL: hosts, user and TLS, as libpq reads them.
+
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::text;
+
+/// A host that does not answer is given up after this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Sent bytes may be unacknowledged for this long.
+const USER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A clock that is further off than half of the default `CLOCK_SKEW` is wrong.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
+
+/// Settings beside the URL, by libpq's names.
+#[derive(Default)]
+pub struct Credentials<'a> {
+    /// `PGPASSWORD`
+    pub password: Option<&'a str>,
+    /// `PGPASSFILE`: lines of host:port:database:user:password.
+    pub password_file: Option<&'a Path>,
+    /// `PGSSLROOTCERT`: certificates in PEM in place of those that the machine trusts.
+    pub root_certificates: Option<&'a Path>,
+}
+
+/// A database on PostgreSQL, and how to get to it.
+#[derive(Clone)]
+pub struct Target {
+    config: Config,
+    tls: Option<Tls>,
+    /// Largest difference between the database's clock and the replica's.
+    clock_tolerance: Duration,
+}
+
+#[derive(Clone)]
+enum Tls {
+    Platform,
+    Roots(PathBuf),
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
+}
+
+/// Without the password.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<_> = self.config.get_hosts().iter().map(shown).collect();
+        let name = self.config.get_dbname().unwrap_or_default();
+        write!(f, "postgres://{}/{name}", hosts.join(","))
+    }
+}
+
+impl Target {
+    /// Reads `postgres://user@host1:port1,host2/db?…`. The error says what is wrong,
+    /// without a password.
+    pub fn parse(url: &str, credentials: &Credentials<'_>) -> Result<Self, String> {
+        let (url, ssl_mode, root) = take_tls(url)?;
+        let mut config: Config = url.parse().map_err(|e: tokio_postgres::Error| text(&e))?;
+        if config.get_hosts().is_empty() {
+            return Err("it names no host".to_owned());
+        }
+        if config.get_dbname().is_none() {
+            return Err("it names no database, as in postgres://user@host/database".to_owned());
+        }
+        let root = root.as_deref().or(credentials.root_certificates);
+        let is_local = config.get_hosts().iter().all(is_local);
+        let tls = match ssl_mode.as_deref() {
+            Some("disable") => false,
+            Some("verify-full") => true,
+            None => !is_local,
+            Some(_) => return Err("sslmode is verify-full or disable".to_owned()),
+        };
+        let tls = tls.then(|| root.map_or(Tls::Platform, |path| Tls::Roots(path.to_owned())));
+        config
+            .ssl_mode(match tls {
+                Some(_) => SslMode::Require,
+                None => SslMode::Disable,
+            })
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .tcp_user_timeout(USER_TIMEOUT);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("jwks-server");
+        }
+        if config.get_password().is_none() {
+            match (credentials.password, credentials.password_file) {
+                (Some(password), _) => {
+                    config.password(password);
+                }
+                (None, Some(path)) => {
+                    if let Some(password) = password_of(&config, path)? {
+                        config.password(password);
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        let target = Self {
+            config,
+            tls,
+            clock_tolerance: CLOCK_TOLERANCE,
+        };
+        // A wrong certificate file is told before anything is connected.
+        target.manager()?;
+        Ok(target)
+    }
+
+    #[must_use]
+    pub fn with_clock_tolerance(mut self, tolerance: Duration) -> Self {
+        self.clock_tolerance = tolerance;
+        self
+    }
+
+    pub(super) fn clock_tolerance(&self) -> Duration {
+        self.clock_tolerance
+    }
+
+    pub fn uses_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub(super) fn manager(&self) -> Result<Manager, String> {
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let config = self.config.clone();
+        let Some(tls) = &self.tls else {
+            return Ok(Manager::from_config(config, NoTls, recycling));
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?;
+        let tls = match tls {
+            Tls::Platform => builder
+                .with_platform_verifier()
+                .map_err(|e| e.to_string())?
+                .with_no_client_auth(),
+            Tls::Roots(path) => builder
+                .with_root_certificates(roots(path)?)
+                .with_no_client_auth(),
+        };
+        let tls = MakeRustlsConnect::new(tls);
+        Ok(Manager::from_config(config, tls, recycling))
+    }
+}
+
+/// The URL without sslmode and sslrootcert, and their values.
+fn take_tls(url: &str) -> Result<(String, Option<String>, Option<PathBuf>), String> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut mode, mut root) = (None, None);
+    let mut rest = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_encoding::percent_decode_str(value).decode_utf8();
+        let value = value.map_err(|e| e.to_string())?.into_owned();
+        match name {
+            "sslmode" => mode = Some(value),
+            "sslrootcert" => root = Some(PathBuf::from(value)),
+            _ => rest.push(pair),
+        }
+    }
+    let url = match rest.is_empty() {
+        true => base.to_owned(),
+        false => format!("{base}?{}", rest.join("&")),
+    };
+    Ok((url, mode, root))
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let failed = |e: &dyn fmt::Display| format!("PGSSLROOTCERT {}: {e}", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))? {
+        let certificate = certificate.map_err(|e| failed(&e))?;
+        roots.add(certificate).map_err(|e| failed(&e))?;
+    }
+    match roots.is_empty() {
+        true => Err(failed(&"it has no certificate")),
+        false => Ok(roots),
+    }
+}
+
+fn is_local(host: &Host) -> bool {
+    match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        }
+    }
+}
+
+fn shown(host: &Host) -> String {
+    match host {
+        Host::Unix(path) => path.display().to_string(),
+        Host::Tcp(name) => name.clone(),
+    }
+}
+
+/// The password that a file in the form of libpq's .pgpass has for the first host.
+fn password_of(config: &Config, path: &Path) -> Result<Option<String>, String> {
+    let text = fs::read_to_string(path)
+        .map_err(|e| format!("PGPASSFILE {} cannot be read: {e}", path.display()))?;
+    let host = match config.get_hosts().first() {
+        // As libpq does for a socket.
+        Some(Host::Unix(_)) | None => "localhost".to_owned(),
+        Some(Host::Tcp(name)) => name.clone(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let wanted = [
+        host,
+        port.to_string(),
+        config.get_dbname().unwrap_or_default().to_owned(),
+        config.get_user().unwrap_or_default().to_owned(),
+    ];
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    Ok(lines.map(fields).find_map(|mut fields| {
+        let password = (fields.len() == 5).then(|| fields.pop())??;
+        let fits = |(field, wanted): (&String, &String)| field == "*" || field == wanted;
+        fields.iter().zip(&wanted).all(fits).then_some(password)
+    }))
+}
+
+/// Fields between colons; a backslash takes the next character as it is.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        let taken = match character {
+            ':' => {
+                fields.push(String::new());
+                continue;
+            }
+            '\\' => characters.next(),
+            other => Some(other),
+        };
+        if let Some(field) = fields.last_mut() {
+            field.extend(taken);
+        }
+    }
+    fields
+}

@@ -1,0 +1,180 @@
+//! A server of PostgreSQL, and pgbouncer in front of it, in a temporary folder. All tests
+//! that run at the time share them; the last one stops them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::left_out::left_out;
+
+pub struct Cluster {
+    processes: Vec<Child>,
+    pub port: u16,
+    pub pgbouncer_port: u16,
+    _dir: TempDir,
+}
+
+static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+static DATABASES: AtomicUsize = AtomicUsize::new(0);
+
+impl Cluster {
+    /// None, and said so, where the programs are not installed.
+    pub fn shared() -> Option<Arc<Self>> {
+        let Some(programs) = programs() else {
+            left_out(
+                "a server of PostgreSQL",
+                "initdb or pgbouncer is not installed",
+            );
+            assert!(
+                std::env::var_os("REQUIRE_POSTGRES").is_none(),
+                "REQUIRE_POSTGRES is set"
+            );
+            return None;
+        };
+        let mut shared = SHARED.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(running) = shared.upgrade() {
+            return Some(running);
+        }
+        let started = Arc::new(Self::start(&programs));
+        *shared = Arc::downgrade(&started);
+        Some(started)
+    }
+
+    fn start(programs: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let made = unprivileged(&programs.join("initdb"))
+            .args(["--auth=trust", "--username=postgres", "--no-sync", "-D"])
+            .arg(at("data"))
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.unwrap().success(), "initdb");
+        let (port, pgbouncer_port) = (free_port(), free_port());
+        let log = fs::File::create(at("log")).unwrap();
+        let postgres = unprivileged(&programs.join("postgres"))
+            .arg("-D")
+            .arg(at("data"))
+            .args([
+                "-p",
+                &port.to_string(),
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=400",
+            ])
+            .args(["-c", "listen_addresses=127.0.0.1", "-k"])
+            .arg(dir.path())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let config = format!(
+            "[databases]\n* = host=127.0.0.1 port={port} user=postgres\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {pgbouncer_port}\nauth_type = any\n\
+             pool_mode = transaction\nunix_socket_dir =\ndefault_pool_size = 4\n"
+        );
+        fs::write(at("pgbouncer.ini"), config).unwrap();
+        let pgbouncer = unprivileged(Path::new("pgbouncer"))
+            .arg("-q")
+            .arg(at("pgbouncer.ini"))
+            .spawn()
+            .unwrap();
+        let cluster = Self {
+            processes: vec![pgbouncer, postgres],
+            port,
+            pgbouncer_port,
+            _dir: dir,
+        };
+        cluster.wait();
+        cluster
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !(self.can(self.port) && self.can(self.pgbouncer_port)) {
+            assert!(Instant::now() < deadline, "PostgreSQL does not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn can(&self, port: u16) -> bool {
+        psql(port, "postgres", "SELECT 1").is_some()
+    }
+
+    /// A new, empty database.
+    pub fn create_database(&self) -> String {
+        let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        name
+    }
+
+    /// Output of a statement, one line a row.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        psql(self.port, database, sql).unwrap_or_else(|| panic!("it fails: {sql}"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = Command::new("kill")
+                .args(["-INT", &process.id().to_string()])
+                .status();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn psql(port: u16, database: &str, sql: &str) -> Option<String> {
+    let output = Command::new("psql")
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-XAtq",
+            "-p",
+            &port.to_string(),
+        ])
+        .args(["-d", database, "-c", sql])
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// The folder of the newest version.
+fn programs() -> Option<PathBuf> {
+    let has_pgbouncer = Command::new("pgbouncer").arg("--version").output().is_ok();
+    let mut found: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|bin| has_pgbouncer && bin.join("initdb").exists())
+        .collect();
+    found.sort();
+    found.pop()
+}
+
+/// PostgreSQL does not run as root.
+fn unprivileged(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    let user = Command::new("id").arg("-u").output().unwrap().stdout;
+    if user == b"0\n" {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command.arg(program).current_dir("/");
+    command
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}

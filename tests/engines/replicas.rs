@@ -1,0 +1,238 @@
+//! Replicas of the binary on one database.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::cluster::Cluster;
+use crate::proxy::{Fault, Proxy};
+
+/// The binary under test: `JWKS_SERVER`, or that of the same build.
+fn server() -> OsString {
+    let built = || env!("CARGO_BIN_EXE_jwks-server").into();
+    std::env::var_os("JWKS_SERVER").unwrap_or_else(built)
+}
+
+struct Replica {
+    process: Child,
+    port: u16,
+}
+
+impl Replica {
+    fn start(sealing_key: &str, port: u16, database: &str) -> Self {
+        let mut process = Command::new(server())
+            .env_clear()
+            .env("NOT_MY_KEY", sealing_key)
+            .env("DATABASE_URL", url(port, database))
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("NO_COLOR", "1")
+            .current_dir(std::env::temp_dir())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let port = loop {
+            let line = lines.next().unwrap().unwrap();
+            if let Some((_, port)) = line.split_once("http://127.0.0.1:") {
+                let digits = port.chars().take_while(char::is_ascii_digit);
+                break digits.collect::<String>().parse().unwrap();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, port }
+    }
+
+    /// Status, header section and body.
+    async fn ask(&self, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head[9..12].parse().unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String, String) {
+        let head = "HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+        self.ask(&format!("GET {path} {head}")).await
+    }
+
+    async fn post(&self, path: &str, json: &str) -> (u16, String, String) {
+        let length = json.len();
+        self.ask(&format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{json}"
+        ))
+        .await
+    }
+
+    async fn etag(&self) -> String {
+        let (status, head, _) = self.get("/.well-known/jwks.json").await;
+        assert_eq!(status, 200);
+        header(&head, "etag").to_owned()
+    }
+
+    async fn until(&self, path: &str, wanted: u16) -> Duration {
+        let began = Instant::now();
+        while self.get(path).await.0 != wanted {
+            assert!(began.elapsed() < Duration::from_secs(20), "{path} {wanted}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        began.elapsed()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(found, _)| *found == name).unwrap().1
+}
+
+fn max_age(head: &str) -> u64 {
+    let (_, age) = header(head, "cache-control")
+        .split_once("max-age=")
+        .unwrap();
+    age.parse().unwrap()
+}
+
+fn url(port: u16, database: &str) -> String {
+    format!("postgres://postgres@127.0.0.1:{port}/{database}")
+}
+
+fn sealing_key() -> String {
+    jwks_server::config::generate_sealing_key().to_string()
+}
+
+fn command(sealing_key: &str, port: u16, database: &str, args: &[&str]) -> (i32, String) {
+    let output = Command::new(server())
+        .env_clear()
+        .env("NOT_MY_KEY", sealing_key)
+        .env("DATABASE_URL", url(port, database))
+        .current_dir(std::env::temp_dir())
+        .args(args)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_accounts_keys_and_quotas() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let (key, name) = (sealing_key(), cluster.create_database());
+    let replicas: Vec<_> = (0..3)
+        .map(|_| Replica::start(&key, cluster.port, &name))
+        .collect();
+    for replica in &replicas {
+        replica.until("/readyz", 200).await;
+    }
+    let json = r#"{"username":"alice","email":"alice@x.example"}"#;
+    let (status, _, body) = replicas[0].post("/register", json).await;
+    assert_eq!(status, 201, "{body}");
+    assert_eq!(replicas[1].post("/register", json).await.0, 409);
+    let password = body.split('"').nth(3).unwrap();
+    let json = format!(r#"{{"username":"alice","password":"{password}"}}"#);
+    assert_eq!(replicas[1].post("/auth", &json).await.0, 200);
+    assert_eq!(replicas[2].post("/auth?expired", &json).await.0, 200);
+    let due = "SELECT count(*) FROM keys WHERE exp > extract(epoch FROM now())";
+    assert_eq!(cluster.sql(&name, due), "1");
+
+    // A second of quiet, then thirty calls at once over three replicas.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let calls = (0..30).map(|i| replicas[i % 3].post("/auth", "{}"));
+    let answers = join_all(calls).await;
+    let refused = answers.iter().filter(|answer| answer.0 == 429).count();
+    assert_eq!(refused, 20, "{answers:?}");
+
+    let (code, text) = command(
+        &key,
+        cluster.port,
+        &name,
+        &["keys", "rotate", "--now", "--reason", "drill", "--yes"],
+    );
+    assert_eq!(code, 0, "{text}");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let etags = [
+        replicas[0].etag().await,
+        replicas[1].etag().await,
+        replicas[2].etag().await,
+    ];
+    assert!(etags.iter().all(|etag| *etag == etags[0]), "{etags:?}");
+    let (code, text) = command(&key, cluster.port, &name, &["doctor"]);
+    assert!(
+        text.contains("ok    server         PostgreSQL"),
+        "{code} {text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_cut_off_says_so_and_comes_back_by_itself() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let proxy = Proxy::start(cluster.port).await;
+    let replica = Replica::start(&sealing_key(), proxy.port, &name);
+    replica.until("/readyz", 200).await;
+    let (_, head, _) = replica.get("/.well-known/jwks.json").await;
+    assert_eq!(max_age(&head), 300);
+
+    proxy.set(Fault::Silence);
+    let began = Instant::now();
+    let json = r#"{"username":"alice","password":"x"}"#;
+    assert_eq!(replica.post("/auth", json).await.0, 503);
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(replica.until("/readyz", 503).await < Duration::from_secs(3));
+    let (status, head, _) = replica.get("/.well-known/jwks.json").await;
+    assert_eq!(status, 200);
+    assert!((290..299).contains(&max_age(&head)), "{head}");
+
+    proxy.set(Fault::None);
+    assert!(replica.until("/readyz", 200).await < Duration::from_secs(5));
+    assert_eq!(replica.post("/auth", json).await.0, 401);
+    let (_, head, _) = replica.get("/.well-known/jwks.json").await;
+    assert_eq!(max_age(&head), 300);
+}
+
+#[tokio::test]
+async fn what_keeps_a_replica_from_starting_is_said_in_one_line() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let key = sealing_key();
+    let refused = |port, database: &str, why: &str| {
+        let (code, text) = command(&key, port, database, &["serve"]);
+        assert_eq!((code, text.lines().count()), (2, 1), "{text}");
+        assert!(text.contains(why), "{text}");
+    };
+    refused(cluster.port, "none", "create it, or correct DATABASE_URL");
+    refused(1, "none", "check that PostgreSQL runs");
+    let name = cluster.create_database();
+    refused(cluster.port, &format!("{name}?sslmode=verify-full"), "TLS");
+    refused(
+        cluster.port,
+        &format!("{name}?sslmode=require"),
+        "verify-full or disable",
+    );
+    let (code, text) = command(&key, cluster.port, &name, &["keys", "list"]);
+    assert_eq!(code, 2);
+    assert!(text.contains("start the service once"), "{text}");
+}

@@ -51,17 +51,11 @@ pub(super) fn run(args: ServeArgs, env_file: Option<&Path>) -> Result<(), Failur
     let mut config = Config::from_settings(&settings)?;
     // It holds NOT_MY_KEY and passwords of demo users as plain text.
     drop(settings);
-    if !args.demo_user.is_empty() {
-        config.warnings.push(
-            "--demo-user: every user of this machine can read the password in the list of processes; set DEMO_USER in the environment or in .env instead".to_owned(),
-        );
-    }
     for text in &args.demo_user {
         let user = config::demo_user(text);
-        config
-            .accounts
-            .demo_users
-            .push(user.map_err(|e| Failure::refused(format!("--demo-user: {e}")))?);
+        let mut user = user.map_err(|e| Failure::refused(format!("--demo-user: {e}")))?;
+        user.is_seen_by_all = true;
+        config.accounts.demo_users.push(user);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let sealing_keys = &config.keys.sealing_keys;
@@ -80,6 +74,9 @@ fn run_logged(
     new_key: Option<Zeroizing<String>>,
     has_keys: bool,
 ) -> Result<(), Failure> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     raise_file_limit();
     if config.mode == Mode::Production {
         forbid_memory_reads();
@@ -101,10 +98,6 @@ async fn serve(
     let stop = stop_on_signal()?;
     let listeners = listeners(&config)?;
     log_addresses(&listeners);
-    // Not before: a start that is refused says that alone.
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let supervision = Supervision::from_env();
     if let Some(key) = new_key {
         init::create_env_file(Path::new("."), &key)?;
@@ -141,6 +134,11 @@ async fn serve(
 
 async fn create_demo_user(app: &App, user: DemoUser) -> Result<(), Failure> {
     let name = user.username.as_str().to_owned();
+    if user.is_seen_by_all {
+        tracing::warn!(
+            "--demo-user: every user of this machine can read the password in the list of processes; set DEMO_USER in the environment or in .env instead"
+        );
+    }
     let is_new = app
         .state
         .accounts

@@ -109,6 +109,8 @@ pub enum Mode {
 pub struct DemoUser {
     pub username: Username,
     pub password: SecretString,
+    /// Given on the command line, where every user of the machine can read it.
+    pub is_seen_by_all: bool,
 }
 
 /// One line that says what is wrong with the configuration, names the variable
@@ -293,6 +295,7 @@ pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
     Ok(DemoUser {
         username: Username::parse(name).map_err(|e| ConfigError::new(e.to_string()))?,
         password: password.to_owned().into(),
+        is_seen_by_all: false,
     })
 }
 

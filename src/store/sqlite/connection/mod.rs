@@ -149,7 +149,11 @@ impl Store {
             let passive = "PRAGMA wal_checkpoint(PASSIVE)";
             Ok(conn.query_row(passive, [], |_| Ok(()))?)
         })
-        .await
+        .await?;
+        // The log begins anew: with the page by which `wal_check` knows whose it is.
+        let again = "UPDATE refinery_schema_history SET applied_on = applied_on";
+        self.write(move |conn| Ok(conn.execute(again, []).map(drop)?))
+            .await
     }
 
     fn ended_if_replaced<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {

@@ -125,7 +125,7 @@ async def newcomer(service: Service, source: str = "127.0.0.1") -> tuple[float, 
 
 
 async def idle(service: Service, figures: Figures) -> None:
-    """More connections of one address than the server takes: the oldest give way."""
+    """More connections of 200 addresses than the server takes: the oldest give way."""
     async with Others(service) as others:
         await asyncio.sleep(QUIET)
         others.judge(figures, "before")

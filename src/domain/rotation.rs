@@ -207,7 +207,6 @@ impl Rotation {
     }
 
     async fn load_and_rotate(&mut self) -> Result<UnixTime, RotationError> {
-        let mut has_new_key = false;
         for _ in 0..MAX_LOADS {
             let now = self.store.now(&*self.clock).await?;
             self.load(now).await?;
@@ -221,26 +220,12 @@ impl Rotation {
                     // Deleted keys must not be published when the clock is set back.
                     self.load(now).await?;
                 }
-                if has_new_key {
-                    self.checkpoint().await;
-                }
                 let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
                 return Ok(next.unwrap_or(now));
             };
-            has_new_key |= self.create(due).await?;
+            self.create(due).await?;
         }
         Err(RotationError::NoProgress)
-    }
-
-    /// A plain copy of the database file has the new key then. That the file was
-    /// replaced is for the store to say, once.
-    async fn checkpoint(&self) {
-        match self.store.checkpoint().await {
-            Ok(()) | Err(StoreError::Replaced) => {}
-            Err(e) => {
-                tracing::warn!("the write-ahead log was not moved into the database file: {e}");
-            }
-        }
     }
 
     /// Loads the keys at `now` and swaps the snapshot.
@@ -324,9 +309,8 @@ impl Rotation {
         Ok(())
     }
 
-    /// Creates a key and inserts it, unless it is no longer due by then. True when it was
-    /// inserted.
-    async fn create(&self, due: Due) -> Result<bool, RotationError> {
+    /// Creates a key and inserts it, unless it is no longer due by then.
+    async fn create(&self, due: Due) -> Result<(), RotationError> {
         let (kid, sealed) = generate_sealed(&self.source, &self.sealing_keys, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
         let sealed = sealed.into_bytes();
@@ -351,7 +335,7 @@ impl Rotation {
             };
             tracing::info!(%kid, "a new {kind} key is in the database");
         }
-        Ok(inserted)
+        Ok(())
     }
 
     /// Deletes keys past their retention; returns their number.

@@ -190,13 +190,6 @@ impl Store {
         }
     }
 
-    pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.checkpoint().await,
-            Self::Postgres(_) => Ok(()),
-        }
-    }
-
     pub async fn check_room(&self) {
         if let Self::Sqlite(store) = self {
             store.check_room().await;

@@ -142,20 +142,6 @@ impl Store {
         Ok(())
     }
 
-    /// Moves what it can of the write-ahead log into the database file, so that a plain
-    /// copy of that has it. Readers and writers go on meanwhile.
-    pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        self.read(|conn| {
-            let passive = "PRAGMA wal_checkpoint(PASSIVE)";
-            Ok(conn.query_row(passive, [], |_| Ok(()))?)
-        })
-        .await?;
-        // The log begins anew: with the page by which `wal_check` knows whose it is.
-        let again = "UPDATE refinery_schema_history SET applied_on = applied_on";
-        self.write(move |conn| Ok(conn.execute(again, []).map(drop)?))
-            .await
-    }
-
     fn ended_if_replaced<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(found, Err(StoreError::Replaced)) {
             self.writer.end();

@@ -9,8 +9,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 use super::TrialError;
-use super::cases::{Case, Patch, Set};
-use super::page::Page;
+use super::cases::{Case, Patch};
 use super::reshape::reshaped;
 use crate::clock::UnixTime;
 use crate::crypto::curves::CurveKey;
@@ -37,7 +36,7 @@ pub struct Forge {
     /// Both are in the key set; the first one signs good tokens.
     pub(super) keys: [Arc<PrivateKey>; 2],
     /// In no key set but the one that `jku` names.
-    stranger: Arc<PrivateKey>,
+    pub(super) stranger: Arc<PrivateKey>,
     /// One of each of `CURVES`.
     curves: Arc<[CurveKey]>,
     issuer: String,
@@ -89,18 +88,6 @@ impl Forge {
         self.audience.is_some()
     }
 
-    pub fn key_set(&self) -> String {
-        json!({ "keys": self.keys.each_ref().map(|key| jwk(key)) }).to_string()
-    }
-
-    /// The key set and the certificate for whoever follows `jku` or `x5u`.
-    pub fn strangers(&self) -> Result<[String; 2], TrialError> {
-        let mut key = jwk(&self.stranger);
-        key["kid"] = "stranger".into();
-        let certificate = pem("CERTIFICATE", &certificate(&self.stranger)?);
-        Ok([json!({ "keys": [key] }).to_string(), certificate])
-    }
-
     pub fn good(&self, now: UnixTime) -> Result<String, TrialError> {
         let (header, claims) = (object(&self.header()), object(&self.good_claims(now)));
         self.signed(&header, claims.as_bytes(), "RS256")
@@ -144,68 +131,6 @@ impl Forge {
     /// A kid for the first key that no earlier run has used.
     pub(super) fn alias(&self, name: &str) -> String {
         format!("{}-{name}", kid(&self.keys[0]))
-    }
-
-    /// The key set of the first key under another kid.
-    pub(super) fn renamed(&self, kid: &str) -> Page {
-        let mut key = jwk(&self.keys[0]);
-        key["kid"] = kid.into();
-        Page::json(json!({ "keys": [key] }).to_string())
-    }
-
-    /// The second key alone, under another kid.
-    pub(super) fn second(&self, kid: &str) -> Page {
-        let mut key = jwk(&self.keys[1]);
-        key["kid"] = kid.into();
-        Page::json(json!({ "keys": [key] }).to_string())
-    }
-
-    /// Both keys under other kids.
-    pub(super) fn both(&self, first: &str, second: &str) -> Page {
-        let mut keys = self.keys.each_ref().map(|key| jwk(key));
-        keys[0]["kid"] = first.into();
-        keys[1]["kid"] = second.into();
-        Page::json(json!({ "keys": keys }).to_string())
-    }
-
-    pub(super) fn page(&self, set: &Set, kid: &str) -> Result<Page, TrialError> {
-        let keys = set.keys.iter().map(|key| self.entry(key, kid));
-        let mut document = json!({ "keys": keys.collect::<Result<Vec<_>, _>>()? });
-        for (name, value) in &set.members {
-            document[name] = value.clone();
-        }
-        let mut body = set.body.clone().unwrap_or_else(|| document.to_string());
-        body.extend(std::iter::repeat_n(' ', set.padding));
-        Ok(Page {
-            status: set.status,
-            content_type: set.r#type.clone(),
-            location: set.location.clone(),
-            delay: Duration::from_secs(set.delay),
-            body,
-        })
-    }
-
-    fn entry(&self, patch: &Patch, alias: &str) -> Result<Value, TrialError> {
-        let mut key = match patch.get("$").map(|it| it.as_str().unwrap_or_default()) {
-            Some("good") => jwk(&self.keys[0]),
-            Some("second") => jwk(&self.keys[1]),
-            Some("ES256") => self.curve("ES256").map(CurveKey::jwk).unwrap_or_default(),
-            Some(other) => return Err(TrialError::Table(format!("there is no key {other:?}"))),
-            None => json!({}),
-        };
-        if patch.get("$").is_some_and(|it| it == "good") {
-            key["kid"] = alias.into();
-        }
-        for (name, value) in patch.iter().filter(|(name, _)| *name != "$") {
-            key[name] = match value {
-                Value::String(text) if text == "$kid" => alias.into(),
-                value => value.clone(),
-            };
-        }
-        if let Some(members) = key.as_object_mut() {
-            members.retain(|_, value| !value.is_null());
-        }
-        Ok(key)
     }
 
     pub fn token(&self, case: &Case, now: UnixTime) -> Result<String, TrialError> {
@@ -372,7 +297,7 @@ impl Forge {
         Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    fn curve(&self, alg: &str) -> Option<&CurveKey> {
+    pub(super) fn curve(&self, alg: &str) -> Option<&CurveKey> {
         self.curves.iter().find(|key| key.alg() == alg)
     }
 

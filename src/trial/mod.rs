@@ -9,9 +9,11 @@ mod issuer;
 mod judge;
 pub mod key_set;
 mod page;
+mod realm;
 pub mod report;
 mod reshape;
 pub mod sandbox;
+mod set_pages;
 mod target;
 mod walks;
 

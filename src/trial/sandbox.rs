@@ -1,5 +1,5 @@
-//! An issuer for tests: each path below `/{realm}` is one of its own, with its keys, its
-//! clock, its faults and the list of requests to it. All of it is in memory.
+//! An issuer for tests: each path below `/{realm}` is one of its own. Its requests; what a
+//! realm is and does is in `realm.rs`. All of it is in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -18,21 +18,17 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Builder;
 
 use super::cases::{Case, Stage, cases};
-use super::forge::{Forge, LIFETIME, jwk, kid};
+use super::forge::{Forge, kid};
 use super::issuer::{KEY_SET, answer, discovery};
 use super::page::Page;
+use super::realm::{Fault, Realm};
 use super::{TrialError, forge};
-use crate::clock::{Clock as _, SystemClock, UnixTime};
-use crate::crypto::curves::CurveKey;
+use crate::clock::UnixTime;
 use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
 
 const OPENAPI: &str = include_str!("sandbox.json");
 const MAX_REALMS: usize = 200;
-/// Requests of a realm that are kept; older ones are counted.
-const MAX_REQUESTS: usize = 1000;
 const MAX_BODY: usize = 256 * 1024;
-/// Keys that left in a rotation and are still in the set.
-const MAX_RETIRING: usize = 16;
 
 pub struct Sandbox {
     addr: SocketAddr,
@@ -40,29 +36,6 @@ pub struct Sandbox {
     stranger: Arc<PrivateKey>,
     /// A realm is empty until its keys are made.
     realms: Mutex<BTreeMap<String, Arc<Mutex<Option<Realm>>>>>,
-}
-
-struct Realm {
-    forge: Forge,
-    /// Signs in place of the first key of `forge`.
-    curve: Option<CurveKey>,
-    /// Keys of before the last rotations, with the time until which they stay.
-    retiring: Vec<(Value, UnixTime)>,
-    /// Seconds by which its clock is ahead.
-    ahead: i64,
-    fault: Option<Fault>,
-    /// The key set before the last change of the keys.
-    stale: String,
-    requests: VecDeque<Value>,
-    forgotten: usize,
-}
-
-/// What is served in place of the key set.
-struct Fault {
-    /// Number of the case; `None` for the key set before the last change.
-    case: Option<usize>,
-    /// Answers that it is served for; without end when there is none.
-    times: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -78,19 +51,6 @@ struct Sign {
 struct SetFault {
     fault: Option<String>,
     times: Option<u32>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct SetClock {
-    now: Option<i64>,
-    advance: Option<i64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Rotate {
-    alg: Option<String>,
 }
 
 impl From<TrialError> for Page {
@@ -276,92 +236,6 @@ impl Sandbox {
     }
 }
 
-impl Realm {
-    fn now(&self) -> UnixTime {
-        let now = SystemClock::new().now().as_secs();
-        UnixTime::from_secs(now.saturating_add(self.ahead))
-    }
-
-    fn key_set(&self, now: UnixTime) -> String {
-        let mut keys: Vec<_> = self.forge.keys.iter().map(|key| jwk(key)).collect();
-        keys.extend(self.curve.iter().map(CurveKey::jwk));
-        let retiring = self.retiring.iter().filter(|(_, until)| now < *until);
-        keys.extend(retiring.map(|(key, _)| key.clone()));
-        json!({ "keys": keys }).to_string()
-    }
-
-    fn set_clock(&mut self, asked: &SetClock) -> Result<Page, Page> {
-        self.ahead = match (asked.now, asked.advance) {
-            (Some(now), None) => now.saturating_sub(SystemClock::new().now().as_secs()),
-            (None, Some(advance)) => self.ahead.saturating_add(advance),
-            _ => return Err(refused(400, "give either now or advance, in seconds")),
-        };
-        Ok(done(&json!({ "now": self.now().as_secs() })))
-    }
-
-    /// The announced key signs, or a new one of another kind; the old one stays until its
-    /// tokens have expired.
-    fn rotate(&mut self, asked: &Rotate, now: UnixTime) -> Result<Page, Page> {
-        let stale = self.key_set(now);
-        let until = now + LIFETIME;
-        let old = match &self.curve {
-            Some(key) => key.jwk(),
-            None => jwk(&self.forge.keys[0]),
-        };
-        match asked.alg.as_deref() {
-            None | Some("RS256") if self.curve.is_some() => self.curve = None,
-            None | Some("RS256") => {
-                let new = Rsa2048.generate().map_err(TrialError::from)?.into();
-                let first = std::mem::replace(&mut self.forge.keys[1], new);
-                self.forge.keys[0] = first;
-            }
-            Some(alg) => {
-                let made = CurveKey::generate(alg);
-                let made = made.ok_or_else(|| refused(400, "alg is RS256, ES256 or EdDSA"))?;
-                self.curve = Some(made.map_err(TrialError::from)?);
-            }
-        }
-        self.stale = stale;
-        self.retiring.retain(|(_, until)| now < *until);
-        if self.retiring.len() == MAX_RETIRING {
-            self.retiring.remove(0);
-        }
-        let stays = self.forge.keys.iter().any(|key| jwk(key) == old);
-        if !stays {
-            self.retiring.push((old, until));
-        }
-        Ok(self.signer())
-    }
-
-    /// All keys leave the set at once.
-    fn emergency(&mut self, now: UnixTime) -> Result<Page, Page> {
-        let new = || Ok::<_, TrialError>(Arc::new(Rsa2048.generate()?));
-        let keys = [new()?, new()?];
-        self.stale = self.key_set(now);
-        self.forge.keys = keys;
-        self.retiring.clear();
-        self.curve = None;
-        Ok(self.signer())
-    }
-
-    fn signer(&self) -> Page {
-        let kid = match &self.curve {
-            Some(key) => key.jwk()["kid"].clone(),
-            None => kid(&self.forge.keys[0]).into(),
-        };
-        done(&json!({ "kid": kid }))
-    }
-
-    fn note(&mut self, method: &Method, path: &str, now: UnixTime) {
-        if self.requests.len() == MAX_REQUESTS {
-            self.requests.pop_front();
-            self.forgotten += 1;
-        }
-        let request = json!({"method": method.as_str(), "path": path, "at": now.as_secs()});
-        self.requests.push_back(request);
-    }
-}
-
 /// The realm of a path, and the path below it. RFC 8414 section 3.1 puts the issuer's
 /// path behind that of its document.
 fn split(path: &str) -> Option<(&str, &str)> {
@@ -384,11 +258,11 @@ fn parsed<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Page> {
     serde_json::from_slice(body).map_err(|e| refused(400, &format!("the body: {e}")))
 }
 
-fn done(document: &Value) -> Page {
+pub(super) fn done(document: &Value) -> Page {
     Page::json(document.to_string())
 }
 
-fn refused(status: u16, why: &str) -> Page {
+pub(super) fn refused(status: u16, why: &str) -> Page {
     let page = done(&json!({ "error": why }));
     Page { status, ..page }
 }

@@ -1,0 +1,88 @@
+//! Key sets of the issuer: the good one, those of the cases, and what a stranger serves.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::TrialError;
+use super::cases::{Patch, Set};
+use super::forge::{Forge, jwk};
+use super::page::Page;
+use crate::crypto::curves::CurveKey;
+use crate::crypto::forgery::{certificate, pem};
+
+impl Forge {
+    pub fn key_set(&self) -> String {
+        json!({ "keys": self.keys.each_ref().map(|key| jwk(key)) }).to_string()
+    }
+
+    /// The key set and the certificate for whoever follows `jku` or `x5u`.
+    pub fn strangers(&self) -> Result<[String; 2], TrialError> {
+        let mut key = jwk(&self.stranger);
+        key["kid"] = "stranger".into();
+        let certificate = pem("CERTIFICATE", &certificate(&self.stranger)?);
+        Ok([json!({ "keys": [key] }).to_string(), certificate])
+    }
+
+    /// The key set of the first key under another kid.
+    pub(super) fn renamed(&self, kid: &str) -> Page {
+        let mut key = jwk(&self.keys[0]);
+        key["kid"] = kid.into();
+        Page::json(json!({ "keys": [key] }).to_string())
+    }
+
+    /// The second key alone, under another kid.
+    pub(super) fn second(&self, kid: &str) -> Page {
+        let mut key = jwk(&self.keys[1]);
+        key["kid"] = kid.into();
+        Page::json(json!({ "keys": [key] }).to_string())
+    }
+
+    /// Both keys under other kids.
+    pub(super) fn both(&self, first: &str, second: &str) -> Page {
+        let mut keys = self.keys.each_ref().map(|key| jwk(key));
+        keys[0]["kid"] = first.into();
+        keys[1]["kid"] = second.into();
+        Page::json(json!({ "keys": keys }).to_string())
+    }
+
+    pub(super) fn page(&self, set: &Set, kid: &str) -> Result<Page, TrialError> {
+        let keys = set.keys.iter().map(|key| self.entry(key, kid));
+        let mut document = json!({ "keys": keys.collect::<Result<Vec<_>, _>>()? });
+        for (name, value) in &set.members {
+            document[name] = value.clone();
+        }
+        let mut body = set.body.clone().unwrap_or_else(|| document.to_string());
+        body.extend(std::iter::repeat_n(' ', set.padding));
+        Ok(Page {
+            status: set.status,
+            content_type: set.r#type.clone(),
+            location: set.location.clone(),
+            delay: Duration::from_secs(set.delay),
+            body,
+        })
+    }
+
+    fn entry(&self, patch: &Patch, alias: &str) -> Result<Value, TrialError> {
+        let mut key = match patch.get("$").map(|it| it.as_str().unwrap_or_default()) {
+            Some("good") => jwk(&self.keys[0]),
+            Some("second") => jwk(&self.keys[1]),
+            Some("ES256") => self.curve("ES256").map(CurveKey::jwk).unwrap_or_default(),
+            Some(other) => return Err(TrialError::Table(format!("there is no key {other:?}"))),
+            None => json!({}),
+        };
+        if patch.get("$").is_some_and(|it| it == "good") {
+            key["kid"] = alias.into();
+        }
+        for (name, value) in patch.iter().filter(|(name, _)| *name != "$") {
+            key[name] = match value {
+                Value::String(text) if text == "$kid" => alias.into(),
+                value => value.clone(),
+            };
+        }
+        if let Some(members) = key.as_object_mut() {
+            members.retain(|_, value| !value.is_null());
+        }
+        Ok(key)
+    }
+}

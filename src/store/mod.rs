@@ -148,6 +148,19 @@ pub struct SignInFilter {
     pub limit: u32,
 }
 
+/// Row of `service_settings` that is no setting: the longest `KEY_LIFETIME` that there
+/// was, in seconds. The statements that select keys name it too.
+const LONGEST_KEY_LIFETIME: &str = "longest_key_lifetime";
+/// Events of deleted keys that are kept, the latest.
+const KEPT_EVENTS: i64 = 10_000;
+
+/// Latest time until which a key may be published, whatever its `exp` says: another
+/// program can set that without knowing `NOT_MY_KEY`.
+fn latest_end(exp: i64, created_at: Option<i64>, longest: Option<i64>) -> i64 {
+    let bounds = created_at.zip(longest);
+    bounds.map_or(exp, |(at, longest)| at.saturating_add(longest))
+}
+
 /// A row of `keys` with its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRow {

@@ -10,6 +10,9 @@ use super::connection::{Database, only};
 use crate::client::ClientKey;
 use crate::store::StoreError;
 
+/// Clients that a statement of the sweep deletes.
+const STEP: i64 = 10_000;
+
 impl Store {
     /// Lets a call in, or returns the time until one would be. The row is locked before
     /// the clock is read, so the times are in order.
@@ -58,9 +61,16 @@ impl Store {
 
 /// Deletes the clients that have been quiet for a while.
 pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
-    let sql = "DELETE FROM calls WHERE ctid = ANY(ARRAY(
+    let sql = "WITH quiet AS (DELETE FROM calls WHERE ctid = ANY(ARRAY(
              SELECT ctid FROM calls
              WHERE at[cardinality(at)] < clock_timestamp() - interval '10 seconds'
-             LIMIT 10000 FOR UPDATE SKIP LOCKED))";
-    database.rows(sql, &[]).await.map(drop)
+             LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1)
+         SELECT count(*) AS number FROM quiet";
+    loop {
+        let rows = database.rows(sql, &[(&STEP, Type::INT8)]).await?;
+        let deleted: i64 = only(&rows)?.try_get("number")?;
+        if deleted < STEP {
+            return Ok(());
+        }
+    }
 }

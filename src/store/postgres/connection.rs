@@ -125,6 +125,12 @@ impl Database {
             ))),
         }
     }
+
+    /// Deletes the ids of transactions whose outcome nobody waits for any more.
+    pub(super) async fn forget_commits(&self) -> Result<(), StoreError> {
+        let sql = "DELETE FROM commits WHERE at < now() - interval '5 minutes'";
+        self.rows(sql, &[]).await.map(drop)
+    }
 }
 
 /// A connection of the pool. One that is dropped within a statement or a transaction is

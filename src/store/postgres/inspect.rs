@@ -6,7 +6,7 @@ use std::thread;
 use tokio::runtime::Builder;
 
 use super::connection::{Database, only};
-use super::{Target, account_admin, audit, keys, schema, service_settings};
+use super::{Target, account_admin, audit, key_events, keys, schema, service_settings};
 use crate::clock::UnixTime;
 use crate::store::{
     AccountDetails, AccountFilter, Inspection, KeyEvent, KeyRows, OpenError, SchemaState,
@@ -30,7 +30,7 @@ reads! {
     /// All keys.
     read_keys() -> KeyRows = keys::all;
     /// The latest `limit` events.
-    read_history(limit: u32) -> Vec<KeyEvent> = keys::latest_events;
+    read_history(limit: u32) -> Vec<KeyEvent> = key_events::latest;
     /// The accounts that `filter` asks for.
     list_accounts(filter: &AccountFilter) -> Vec<AccountDetails> = account_admin::page;
     /// The account named `names[0]`, failing that `names[1]`.

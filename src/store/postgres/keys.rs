@@ -1,15 +1,16 @@
-//! The tables `keys`, `key_times`, `key_events`, `withdrawn_keys`, `earlier_keys` and
-//! `key_version`.
+//! The tables `keys`, `key_times`, `withdrawn_keys`, `earlier_keys` and `key_version`.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Store;
 use super::connection::{Database, Transaction, only, time};
+use super::key_events::{self, insert as event};
 use crate::clock::UnixTime;
 use crate::lifecycle::{KeyTimes, Kid};
 use crate::store::{
-    KeyChange, KeyEvent, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
+    KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
+    latest_end,
 };
 
 /// All columns of a key, as [`read`] takes them by name.
@@ -28,8 +29,6 @@ const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.ser
     FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
         LEFT JOIN earlier_keys o ON o.kid = k.kid";
 const IN_ORDER: &str = "ORDER BY coalesce(t.serial, 0), k.exp, k.kid";
-/// Events of deleted keys that are kept, the latest.
-const KEPT: i64 = 10_000;
 
 impl Store {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
@@ -139,33 +138,6 @@ pub(super) async fn all(database: &Database) -> Result<KeyRows, StoreError> {
     collect(&database.rows(&sql, &[]).await?)
 }
 
-/// The latest `limit` events, in the order in which they happened.
-pub(super) async fn latest_events(
-    database: &Database,
-    limit: u32,
-) -> Result<Vec<KeyEvent>, StoreError> {
-    let limit = i64::from(limit);
-    let rows = database
-        .rows(
-            "SELECT * FROM (SELECT id, kid, event, at, reason FROM key_events
-                 ORDER BY id DESC LIMIT $1) latest ORDER BY id",
-            &[(&limit, Type::INT8)],
-        )
-        .await?;
-    let events = rows.iter().map(|row| {
-        let kind: String = row.try_get("event")?;
-        Ok(KeyEvent {
-            kid: Kid::from_row(row.try_get("kid")?),
-            kind: kind
-                .parse()
-                .map_err(|_| StoreError::Refused(format!("key_events has the event {kind:?}")))?,
-            at: UnixTime::from_secs(row.try_get("at")?),
-            reason: row.try_get("reason")?,
-        })
-    });
-    events.collect()
-}
-
 fn at_moment(now: UnixTime, expired: usize) -> (String, i64, i64) {
     let sql = format!(
         "SELECT * FROM ({SELECT_KEY} WHERE k.exp > $1) unexpired
@@ -193,9 +165,7 @@ fn read(row: &Row) -> Result<KeyRow, StoreError> {
     let seconds = |column| Ok::<Option<i64>, StoreError>(row.try_get(column)?);
     let created_at = seconds("created_at")?;
     let exp: i64 = row.try_get("exp")?;
-    // Another program can set `exp` without knowing NOT_MY_KEY.
-    let longest = created_at.zip(seconds("longest")?);
-    let latest = longest.map_or(exp, |(at, longest)| at.saturating_add(longest));
+    let latest = latest_end(exp, created_at, seconds("longest")?);
     Ok(KeyRow {
         times: KeyTimes {
             kid: Kid::from_row(row.try_get("kid")?),
@@ -336,31 +306,6 @@ async fn insert(work: &mut Transaction<'_>, key: &NewKey) -> Result<(), StoreErr
     .map(drop)
 }
 
-/// Inserts an event. False: it happens but once and is there already.
-async fn event(
-    work: &mut Transaction<'_>,
-    kid: Kid,
-    kind: KeyEventKind,
-    at: UnixTime,
-    reason: Option<&str>,
-) -> Result<bool, StoreError> {
-    let (kid, at) = (kid.as_i64(), at.as_secs());
-    let rows = work
-        .rows(
-            "INSERT INTO key_events (kid, event, at, reason) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (kid, event) WHERE event IN ('first_signed', 'revoked') DO NOTHING
-             RETURNING id",
-            &[
-                (&kid, Type::INT8),
-                (&kind.name(), Type::TEXT),
-                (&at, Type::INT8),
-                (&reason, Type::TEXT),
-            ],
-        )
-        .await?;
-    Ok(!rows.is_empty())
-}
-
 /// Records the first use of keys, and those that are never published again.
 pub(super) async fn mark(
     work: &mut Transaction<'_>,
@@ -404,17 +349,12 @@ async fn prune(
         let kid = Kid::from_row(row.try_get("kid")?);
         event(work, kid, KeyEventKind::Deleted, now, None).await?;
     }
-    work.rows(
-        "DELETE FROM key_events WHERE id <= (SELECT max(id) FROM key_events) - $1
-             AND kid NOT IN (SELECT kid FROM keys)",
-        &[(&KEPT, Type::INT8)],
-    )
-    .await?;
+    key_events::prune(work).await?;
     work.rows(
         "DELETE FROM withdrawn_keys WHERE id <= (SELECT max(id) FROM withdrawn_keys) - $1
              AND kid NOT IN (SELECT kid FROM keys)
              AND kid NOT IN (SELECT thumbprint FROM earlier_keys WHERE thumbprint IS NOT NULL)",
-        &[(&KEPT, Type::INT8)],
+        &[(&KEPT_EVENTS, Type::INT8)],
     )
     .await?;
     if !deleted.is_empty() {

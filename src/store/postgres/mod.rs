@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod health;
 mod inspect;
+mod key_events;
 mod keys;
 mod poll;
 mod schema;

@@ -13,7 +13,7 @@ use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::store::StoreError;
 
 const EVERY: Duration = Duration::from_millis(500);
-/// Polls between two sweeps of the quotas.
+/// Polls between two sweeps of the quotas and of the ids of transactions.
 const SWEEP_EVERY: u32 = 60;
 /// One poll may take this long.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -109,6 +109,7 @@ pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
         if !failing && rounds.is_multiple_of(SWEEP_EVERY) {
             // Left for the next time when it fails.
             let _ = calls::sweep(&database).await;
+            let _ = database.forget_commits().await;
         }
     }
 }

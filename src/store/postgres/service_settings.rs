@@ -6,10 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::Store;
 use super::connection::Database;
-use crate::store::StoreError;
-
-/// Name of the row that is no setting.
-const LONGEST: &str = "longest_key_lifetime";
+use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError};
 
 impl Store {
     /// Replaces the recorded settings, and keeps the longest `KEY_LIFETIME` that there

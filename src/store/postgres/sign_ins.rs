@@ -17,8 +17,6 @@ use crate::store::{SignInRecord, StoreError};
 pub(super) const QUEUE: usize = 1024;
 /// Sign-ins in one transaction.
 const BATCH: usize = 64;
-/// Transactions after which those of the last minutes are all that is kept.
-const FORGET_EVERY: usize = 500;
 
 /// A sign-in with a caller who waits for its outcome.
 pub(super) struct Queued {
@@ -46,7 +44,6 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut transactions = 0_usize;
     loop {
         let taken = tokio::select! {
             biased;
@@ -65,13 +62,7 @@ pub(super) async fn run(
             continue;
         }
         let records: Vec<_> = batch.iter().map(|queued| &queued.record).collect();
-        let outcome = commit(
-            &database,
-            &records,
-            transactions.is_multiple_of(FORGET_EVERY),
-        )
-        .await;
-        transactions = transactions.wrapping_add(1);
+        let outcome = commit(&database, &records).await;
         for (index, queued) in batch.drain(..).enumerate() {
             let answer = match &outcome {
                 Ok(written) => Ok(written.contains(&index)),
@@ -86,18 +77,9 @@ pub(super) async fn run(
 async fn commit(
     database: &Database,
     records: &[&SignInRecord],
-    forget: bool,
 ) -> Result<HashSet<usize>, StoreError> {
     let mut work = database.begin().await?;
-    let outcome = async {
-        let written = write(&mut work, records).await?;
-        if forget {
-            let sql = "DELETE FROM commits WHERE at < now() - interval '5 minutes'";
-            work.rows(sql, &[]).await?;
-        }
-        Ok(written)
-    };
-    let outcome = outcome.await;
+    let outcome = write(&mut work, records).await;
     work.finish(outcome, records.len()).await
 }
 

@@ -6,10 +6,7 @@ use rusqlite::{Connection, Row, params};
 use super::{Store, column};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
-use crate::store::{BadRow, KeyEvent, KeyEventKind, StoreError};
-
-/// Events of deleted keys that are kept, the latest.
-pub(super) const KEPT: i64 = 10_000;
+use crate::store::{BadRow, KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError};
 
 impl Store {
     /// A number that grows with each change to the keys that other processes must see:
@@ -69,7 +66,7 @@ pub(super) fn prune(conn: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM key_events
          WHERE id <= (SELECT max(id) FROM key_events) - ? AND kid NOT IN (SELECT kid FROM keys)",
     )?
-    .execute([KEPT])?;
+    .execute([KEPT_EVENTS])?;
     Ok(())
 }
 

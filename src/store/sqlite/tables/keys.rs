@@ -8,7 +8,10 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use super::{Store, TextOrBlob, column, key_events};
 use crate::clock::{Clock, UnixTime};
 use crate::lifecycle::{KeyTimes, Kid};
-use crate::store::{KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError};
+use crate::store::{
+    KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
+    latest_end,
+};
 
 /// All columns of a key, as [`read`] takes them by name.
 const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.serial AS serial,
@@ -101,7 +104,7 @@ impl Store {
                      AND kid NOT IN (SELECT kid FROM keys)
                      AND kid NOT IN (SELECT thumbprint FROM earlier_keys WHERE thumbprint NOT NULL)",
             )?
-            .execute([key_events::KEPT])?;
+            .execute([KEPT_EVENTS])?;
             Ok(deleted.len())
         })
         .await
@@ -203,9 +206,7 @@ fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
     let serial: Option<i64> = column(row, "key_times", "serial", kid)?;
     let thumbprint: Option<i64> = column(row, "earlier_keys", "thumbprint", kid)?;
     let exp: i64 = column(row, "keys", "exp", kid)?;
-    // Another program can set `exp` without knowing NOT_MY_KEY.
-    let longest = created_at.zip(row.get("longest")?);
-    let latest = longest.map_or(exp, |(at, longest): (i64, i64)| at.saturating_add(longest));
+    let latest = latest_end(exp, created_at, row.get("longest")?);
     let TextOrBlob(sealed) = column(row, "keys", "key", kid)?;
     Ok(KeyRow {
         times: KeyTimes {

@@ -5,10 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::Store;
-use crate::store::StoreError;
-
-/// Name of the row that is no setting.
-const LONGEST: &str = "longest_key_lifetime";
+use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError};
 
 impl Store {
     /// Replaces the recorded settings: names and values. Beside them stays the longest

@@ -37,8 +37,8 @@ pub enum RestoreError {
     Same(PathBuf),
     #[error("{} is no backup that can be used, and nothing was changed: {reason}", .path.display())]
     Unfit { path: PathBuf, reason: String },
-    #[error("the database is in use by process {0}: stop it first")]
-    InUse(i32),
+    #[error("the database is in use by {0}: stop it first")]
+    InUse(String),
     #[error("the database was not replaced: {0}")]
     File(#[from] io::Error),
 }
@@ -155,7 +155,10 @@ pub fn restore(
 
 fn in_use(path: &Path) -> Result<(), RestoreError> {
     match SqliteStore::used_by(path)? {
-        Some(process) => Err(RestoreError::InUse(process)),
+        Some(0) => Err(RestoreError::InUse(
+            "a process of another container".to_owned(),
+        )),
+        Some(process) => Err(RestoreError::InUse(format!("process {process}"))),
         None => Ok(()),
     }
 }

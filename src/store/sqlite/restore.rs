@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
@@ -15,7 +15,8 @@ use super::connection::file;
 const LOCKED: (u64, u64) = (0x4000_0000, 512);
 
 impl Store {
-    /// A process, not this one, that has the database at `path` open.
+    /// A process, not this one, that has the database at `path` open: its number, or 0 for
+    /// one of another container, which has none here.
     pub fn used_by(path: &Path) -> io::Result<Option<i32>> {
         let file = match File::open(file::real(path)) {
             Ok(file) => file,
@@ -31,7 +32,6 @@ impl Store {
             offset_type: FlockOffsetType::Set,
         };
         let held = fcntl_getlk(&file, &lock)?;
-        // A process of another container has no number here.
         Ok(held.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get())))
     }
 
@@ -60,7 +60,18 @@ impl Store {
             )),
             _ => e,
         })?;
-        let copied = io::copy(&mut source, &mut target).and_then(|_| target.sync_all());
+        // The service refuses a file of another owner, such as root.
+        let owner = file::real(path)
+            .metadata()
+            .map(|meta| (meta.uid(), meta.gid()));
+        let own = target.metadata()?.uid();
+        let given = match owner {
+            Ok((uid, gid)) if uid != own => fchown(&target, Some(uid), Some(gid)),
+            _ => Ok(()),
+        };
+        let copied = given
+            .and_then(|()| io::copy(&mut source, &mut target))
+            .and_then(|_| target.sync_all());
         if copied.is_err() {
             let _ = fs::remove_file(&copy);
         }
@@ -69,26 +80,36 @@ impl Store {
 
     /// Gives the files of the database at `path` names that end in `.replaced-` and
     /// `mark`, and `copy` their name. Returns the new path of the database, if there was
-    /// one. A start in between finds no database, or is refused by the WAL check.
+    /// one. A start in between finds no database, or is refused by the WAL check. After
+    /// an error the files have their old names.
     pub fn replace(path: &Path, copy: &Path, mark: &str) -> io::Result<Option<PathBuf>> {
         let real = file::real(path);
         let aside = file::side_file(&real, &format!(".replaced-{mark}"));
-        let mut replaced = None;
-        for end in ["", "-wal", "-shm", "-journal"] {
-            let to = file::side_file(&aside, end);
-            if to.symlink_metadata().is_ok() {
-                let text = format!("{} exists already", to.display());
-                return Err(io::Error::other(text));
-            }
-            match fs::rename(file::side_file(&real, end), to) {
-                Ok(()) => replaced = Some(aside.clone()),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
+        let pairs = ["", "-wal", "-shm", "-journal"]
+            .map(|end| (file::side_file(&real, end), file::side_file(&aside, end)));
+        if let Some((_, to)) = pairs.iter().find(|(_, to)| to.symlink_metadata().is_ok()) {
+            let text = format!("{} exists already", to.display());
+            return Err(io::Error::other(text));
         }
-        fs::rename(copy, &real)?;
+        let mut moved = Vec::new();
+        let mut put = || {
+            for (from, to) in &pairs {
+                match fs::rename(from, to) {
+                    Ok(()) => moved.push((from, to)),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            fs::rename(copy, &real)
+        };
+        if let Err(e) = put() {
+            for (from, to) in moved.into_iter().rev() {
+                fs::rename(to, from)?;
+            }
+            return Err(e);
+        }
         let folder = std::path::absolute(&real)?;
         File::open(folder.parent().unwrap_or(&folder))?.sync_all()?;
-        Ok(replaced)
+        Ok(aside.exists().then_some(aside))
     }
 }

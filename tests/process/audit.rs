@@ -135,6 +135,23 @@ fn only_a_file_of_sign_ins_is_written_to_and_a_cut_off_line_is_written_again() {
 }
 
 #[test]
+fn a_row_whose_address_cannot_be_written_as_text_stays_when_others_are_pruned() {
+    let dir = folder("");
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    server.register("alice");
+    add_old(dir, 3);
+    sql(dir)
+        .execute_batch("UPDATE auth_logs SET request_ip = CAST(x'C0FF' AS TEXT) WHERE id = 2")
+        .unwrap();
+    output(dir, &["prune", "--before", "3650d", "--keep-file", "kept"]);
+    let kept = lines(&fs::read_to_string(dir.join("kept")).unwrap());
+    assert_eq!(kept.len(), 2);
+    assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 1);
+    assert_eq!(number(dir, "SELECT id FROM auth_logs"), 2);
+}
+
+#[test]
 fn sign_ins_are_listed_and_exported_by_account_address_and_time() {
     let dir = folder("");
     let dir = dir.path();
@@ -201,8 +218,16 @@ fn a_service_deletes_sign_ins_that_are_older_than_audit_retention() {
     let server = Server::start(dir, &[]);
     assert_eq!(server.key_set().status, 200);
     assert!(server.stop().success());
-    assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 2501);
+    // Times that cannot be read come before them.
+    sql(dir)
+        .execute_batch(
+            "UPDATE auth_logs SET id = id + 5000;
+             INSERT INTO auth_logs (id, request_ip, request_timestamp, user_id)
+             SELECT id - 5000, request_ip, 'x', user_id FROM auth_logs WHERE id < 15000",
+        )
+        .unwrap();
+    assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 5002);
     let server = Server::start_command(command(dir).env("AUDIT_RETENTION", "30d"));
     server.wait_for_log("pruned old sign-ins");
-    assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 1);
+    assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 2502);
 }

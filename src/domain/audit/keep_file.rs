@@ -22,7 +22,7 @@ pub enum KeepFileError {
     File(#[from] io::Error),
     #[error("another command writes to the file for pruned sign-ins")]
     Locked,
-    #[error("the file for pruned sign-ins ends with something else than sign-ins: name another")]
+    #[error("the file for pruned sign-ins holds something else than sign-ins: name another")]
     Foreign,
     #[error(
         "the file for pruned sign-ins does not hold what was written to it; nothing of that was deleted"
@@ -68,7 +68,7 @@ pub struct KeepFile(File);
 
 impl KeepFile {
     /// Opens the file, or makes it, and cuts off a line that is not whole. Returns its
-    /// last rows too, at least `last` where there are as many. They are on disk.
+    /// last rows too, at most `last`. They are on disk.
     pub fn open(path: &Path, last: u32) -> Result<(Self, Vec<SignInRow>), KeepFileError> {
         let file = OpenOptions::new()
             .read(true)
@@ -117,6 +117,16 @@ impl KeepFile {
 /// The rows of the last lines, and the number of bytes behind them.
 fn last_rows(file: &File, wanted: usize) -> Result<(Vec<SignInRow>, u64), KeepFileError> {
     let length = file.metadata()?.len();
+    let mut first = vec![
+        0;
+        BEGINNING
+            .len()
+            .min(usize::try_from(length).unwrap_or(usize::MAX))
+    ];
+    file.read_exact_at(&mut first, 0)?;
+    if !BEGINNING.starts_with(&first) {
+        return Err(KeepFileError::Foreign);
+    }
     let mut tail = TAIL;
     loop {
         let start = length.saturating_sub(tail);
@@ -132,7 +142,8 @@ fn last_rows(file: &File, wanted: usize) -> Result<(Vec<SignInRow>, u64), KeepFi
             return Err(KeepFileError::Foreign);
         }
         // The first one may have begun earlier.
-        let whole = lines.iter().skip(usize::from(start > 0));
+        let skipped = usize::from(start > 0).max(lines.len().saturating_sub(wanted));
+        let whole = lines.iter().skip(skipped);
         let rows = whole.map(|line| parse(line)).collect::<Result<_, _>>()?;
         return Ok((rows, u64::try_from(cut_off.len()).unwrap_or(0)));
     }

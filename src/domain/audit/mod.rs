@@ -47,7 +47,7 @@ pub async fn prune(
         kept = Some(file);
         // The file has them, but perhaps the run that wrote them was ended before it
         // deleted them.
-        deleted += store.delete_sign_ins(last).await?;
+        deleted += delete(store, last).await?;
     }
     let mut past = i64::MIN;
     loop {
@@ -67,8 +67,10 @@ pub async fn prune(
     }
 }
 
+/// An address that is not UTF-8 cannot be compared again when its row is deleted, so
+/// that row stays, as one without a time does.
 fn is_before(row: &SignInRow, before: UnixTime) -> bool {
-    row.at.is_some_and(|at| at < before)
+    row.at.is_some_and(|at| at < before) && !row.client.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// Deletes the rows, and waits so that others can write.
@@ -105,16 +107,20 @@ impl Retention {
         stop.run_until_cancelled(work).await;
     }
 
-    /// Ids mostly grow with the times, so it ends at the first step without an old row:
-    /// it never reads the whole table for nothing.
+    /// Ids mostly grow with the times, so it ends at the first step with young rows and no
+    /// old one: it never reads the whole table for nothing.
     async fn prune(&self) -> Result<usize, StoreError> {
         let before = self.clock.now() - self.keep_for;
         let (mut past, mut deleted) = (i64::MIN, 0);
         loop {
             let mut rows = self.store.next_sign_ins(past, STEP).await?;
-            past = rows.last().map_or(past, |last| last.id);
+            let Some(last) = rows.last() else {
+                return Ok(deleted);
+            };
+            past = last.id;
+            let has_young = rows.iter().any(|row| row.at.is_some_and(|at| before <= at));
             rows.retain(|row| is_before(row, before));
-            if rows.is_empty() {
+            if rows.is_empty() && has_young {
                 return Ok(deleted);
             }
             deleted += delete(&self.store, rows).await?;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use serde::Deserialize;
 
@@ -14,6 +14,8 @@ use crate::store::{NewAccountRow, Store, StoreError};
 
 /// Accounts in one file: all are added in one transaction, for which sign-ins wait.
 pub const MAX_ACCOUNTS: usize = 100_000;
+/// Longest line, and one byte more.
+const MAX_LINE: usize = 64 * 1024 + 1;
 /// Problems that are named.
 const MAX_NAMED: usize = 10;
 
@@ -60,18 +62,28 @@ impl fmt::Display for Problems {
 pub struct Accounts(Vec<(usize, NewAccountRow)>);
 
 /// Reads JSON lines and checks all of them.
-pub fn read(file: impl BufRead) -> Result<Accounts, ImportError> {
+pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
     let mut accounts = Vec::new();
     let mut problems = Problems::default();
     // The lines of names and of addresses.
     let mut seen: HashMap<(&str, String), usize> = HashMap::new();
-    for (index, text) in file.lines().enumerate() {
-        let (text, line) = (text?, index + 1);
+    let mut count = 0;
+    for line in 1.. {
+        let mut text = String::new();
+        if file.by_ref().take(MAX_LINE as u64).read_line(&mut text)? == 0 {
+            break;
+        }
         if text.trim().is_empty() {
             continue;
         }
-        if accounts.len() + problems.0.len() == MAX_ACCOUNTS {
+        count += 1;
+        if count > MAX_ACCOUNTS {
             return Err(ImportError::TooMany);
+        }
+        if text.len() == MAX_LINE {
+            // What follows may be the rest of it.
+            problems.0.push((line, "longer than 64 KiB".to_owned()));
+            break;
         }
         let row = match parse(&text) {
             Ok(row) => row,
@@ -89,6 +101,7 @@ pub fn read(file: impl BufRead) -> Result<Accounts, ImportError> {
             if let Some(first) = seen.insert((what, value), line) {
                 let text = format!("the {what} is that of line {first}");
                 problems.0.push((line, text));
+                break;
             }
         }
         accounts.push((line, row));

@@ -145,7 +145,9 @@ fn accounts_are_imported_with_their_hashes_all_or_none() {
     let dave = format!(r#"{{"username":"dave","password_hash":"$2a{bcrypt}"}}"#);
     let import = ["import", "accounts"];
     let write = |lines: &[&str]| fs::write(dir.join("accounts"), lines.join("\n")).unwrap();
+    let long = entry("eve", "e@example.com", &"x".repeat(70_000));
     for (line, part) in [
+        (long.as_str(), "line 2: longer than 64 KiB"),
         ("{", "line 2: not JSON"),
         (r#"{"username":"eve"}"#, "line 2: not an object"),
         (

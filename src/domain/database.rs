@@ -110,6 +110,12 @@ fn unusable(at: &Location, error: OpenError) -> DatabaseError {
     DatabaseError::Unusable { at, error }
 }
 
+/// What was read from a database that must be there.
+fn found<T>(at: &Location, read: Result<Option<T>, OpenError>) -> Result<T, DatabaseError> {
+    let found = read.map_err(|error| unusable(at, error))?;
+    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
+}
+
 /// Inspects a database; `None` when it is missing or empty. Blocks, for long when
 /// the file is large.
 pub fn inspect(at: &Location) -> Result<Option<Inspection>, OpenError> {
@@ -127,23 +133,25 @@ pub fn list_keys(
     policy: &Policy,
     now: UnixTime,
 ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), DatabaseError> {
-    let found = match at {
-        Location::Sqlite(path) => SqliteStore::read_keys(path),
-        Location::Postgres(target) => PostgresStore::read_keys(target),
-    };
-    let found = found.map_err(|error| unusable(at, error))?;
-    let KeyRows { rows, bad } = found.ok_or_else(|| DatabaseError::Missing(at.clone()))?;
+    let KeyRows { rows, bad } = found(
+        at,
+        match at {
+            Location::Sqlite(path) => SqliteStore::read_keys(path),
+            Location::Postgres(target) => PostgresStore::read_keys(target),
+        },
+    )?;
     Ok((key_admin::statuses(&rows, sealing_keys, policy, now), bad))
 }
 
 /// The latest `limit` key events in a database, which is not changed.
 pub fn key_history(at: &Location, limit: u32) -> Result<Vec<KeyEvent>, DatabaseError> {
-    let found = match at {
-        Location::Sqlite(path) => SqliteStore::read_history(path, limit),
-        Location::Postgres(target) => PostgresStore::read_history(target, limit),
-    };
-    let found = found.map_err(|error| unusable(at, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
+    found(
+        at,
+        match at {
+            Location::Sqlite(path) => SqliteStore::read_history(path, limit),
+            Location::Postgres(target) => PostgresStore::read_history(target, limit),
+        },
+    )
 }
 
 /// Accounts of a database, which is not changed.
@@ -151,23 +159,25 @@ pub fn list_accounts(
     at: &Location,
     filter: &AccountFilter,
 ) -> Result<Vec<AccountDetails>, DatabaseError> {
-    let found = match at {
-        Location::Sqlite(path) => SqliteStore::list_accounts(path, filter),
-        Location::Postgres(target) => PostgresStore::list_accounts(target, filter),
-    };
-    let found = found.map_err(|error| unusable(at, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
+    found(
+        at,
+        match at {
+            Location::Sqlite(path) => SqliteStore::list_accounts(path, filter),
+            Location::Postgres(target) => PostgresStore::list_accounts(target, filter),
+        },
+    )
 }
 
 /// The account of this name in a database, which is not changed.
 pub fn account(at: &Location, name: &str) -> Result<Option<AccountDetails>, DatabaseError> {
     let names = names::lookup_forms(name.to_owned());
-    let found = match at {
-        Location::Sqlite(path) => SqliteStore::read_account(path, &names),
-        Location::Postgres(target) => PostgresStore::read_account(target, &names),
-    };
-    let found = found.map_err(|error| unusable(at, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
+    found(
+        at,
+        match at {
+            Location::Sqlite(path) => SqliteStore::read_account(path, &names),
+            Location::Postgres(target) => PostgresStore::read_account(target, &names),
+        },
+    )
 }
 
 /// Sign-ins of a database, which is not changed.
@@ -175,12 +185,13 @@ pub fn list_sign_ins(
     at: &Location,
     filter: &SignInFilter,
 ) -> Result<Vec<SignInRow>, DatabaseError> {
-    let found = match at {
-        Location::Sqlite(path) => SqliteStore::list_sign_ins(path, filter),
-        Location::Postgres(target) => PostgresStore::list_sign_ins(target, filter),
-    };
-    let found = found.map_err(|error| unusable(at, error))?;
-    found.ok_or_else(|| DatabaseError::Missing(at.clone()))
+    found(
+        at,
+        match at {
+            Location::Sqlite(path) => SqliteStore::list_sign_ins(path, filter),
+            Location::Postgres(target) => PostgresStore::list_sign_ins(target, filter),
+        },
+    )
 }
 
 /// Writes a database anew, so that no byte of deleted rows is left in its files.

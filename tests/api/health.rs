@@ -101,17 +101,16 @@ async fn asking_leaves_nothing_in_the_database_and_is_one_transaction_a_second()
 async fn a_page_is_really_written_now_and_then() {
     let app = TestApp::start().await;
     let wal = app.database().with_extension("db-wal");
-    // After a checkpoint the log is written over from its start.
-    let content = || std::fs::read(&wal).unwrap();
-    let mut written = Vec::new();
+    let written = || std::fs::metadata(&wal).unwrap().len();
+    let mut grown = Vec::new();
     for _ in 0..21 {
-        let before = content();
+        let before = written();
         is_good(&readyz(&app).await, "ready");
-        written.push(content() != before);
+        grown.push(written() > before);
         app.advance(SECOND);
     }
     let expected: Vec<_> = (0..21).map(|second| second % 10 == 0).collect();
-    assert_eq!(written, expected);
+    assert_eq!(grown, expected);
 }
 
 #[tokio::test]

@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::support::{DATABASE, Server, command, database, files, folder, fresh_key, refusal, run};
+
+fn back_up(dir: &Path) {
+    let out = command(dir).args(["backup", "copy.db"]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+}
 
 #[test]
 fn a_backup_of_a_running_service_has_its_users_and_keys_and_starts_as_they_did() {
@@ -61,13 +67,7 @@ fn a_backup_is_restored_once_nobody_uses_the_database_and_what_was_there_stays()
     let server = Server::start(at, &[]);
     let set = server.key_set().text();
     let password = server.register("alice");
-    assert!(
-        command(at)
-            .args(["backup", "copy.db"])
-            .status()
-            .unwrap()
-            .success()
-    );
+    back_up(at);
     let later = server.register("bob");
     let restore = ["restore", "copy.db", "--yes", "--json"];
     let process = server.child.id();
@@ -100,13 +100,7 @@ fn a_backup_that_is_unfit_is_refused_and_changes_nothing() {
     let server = Server::start(at, &[]);
     assert_eq!(server.key_set().status, 200);
     server.register("alice");
-    assert!(
-        command(at)
-            .args(["backup", "copy.db"])
-            .status()
-            .unwrap()
-            .success()
-    );
+    back_up(at);
     assert!(server.stop().success());
     let sound = fs::read(at.join("copy.db")).unwrap();
     let mut damaged = sound.clone();

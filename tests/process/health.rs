@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::support::{PATIENCE, Reply, Server, clear_env, folder, program};
+use crate::support::{PATIENCE, Reply, Server, clear_env, database, folder, program};
 
 fn readyz(server: &Server) -> Reply {
     server.send("GET", "/readyz", &[], b"")
@@ -33,7 +33,8 @@ fn when_no_file_may_grow_it_is_not_ready_until_one_may_again() {
     let server = Server::start_command(&mut command);
     assert_eq!(server.key_set().status, 200);
     let password = server.register("alice");
-    limit_files(&server, Some(0));
+    let wal = database(dir.path()).with_extension("db-wal");
+    limit_files(&server, Some(wal.metadata().unwrap().len()));
     let refused = server.sign_in("/auth", "alice", &password);
     assert_eq!(refused.status, 503, "{}", refused.text());
     let reply = readyz(&server);

@@ -64,7 +64,7 @@ def main():
     server, ends = SimpleNamespace(port=int(sys.argv[1])), time.monotonic() + float(sys.argv[2])
     attacks = [(flood.__name__, lambda told, it=flood: connections(it, server, told)) for flood in memory.FLOODS]
     attacks += [(what, lambda told, it=it: streams(*it, server, told)) for what, it in frames.FLOODS.items()]
-    told = {"attacks": Counter(), "statuses": Counter(), "slowest": 0.0, "broken off": Counter()}
+    told = {"of": len(attacks), "attacks": Counter(), "statuses": Counter(), "slowest": 0.0, "broken off": Counter()}
     while True:
         for what, attack in attacks:
             if time.monotonic() >= ends:

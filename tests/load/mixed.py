@@ -12,7 +12,7 @@ from service import JWKS, standstill
 
 ATTACKS = Path(__file__).resolve().parent.parent / "attacks" / "mixed.py"
 # Least seconds of a run: each attack has its turn once.
-LEAST = 75.0
+LEAST = 110.0
 MAX_MORE_KIB = 160 * 1024
 # On the cores that the load and the attackers use too.
 MAX_NEWCOMER = 2.0
@@ -40,7 +40,8 @@ class Mixed(Saturation):
 
     def judge_answers(self, figures: Figures, active: float) -> None:
         super().judge_answers(figures, active)
-        figures.note("attacks", self.attacks["attacks"])
+        ran, of = self.attacks["attacks"], self.attacks["of"]
+        figures.hold("attacks", ran, len(ran) == of, f"each of {of}")
         figures.note("broken off by the server", self.attacks["broken off"] or "none")
         statuses, slowest = self.attacks["statuses"], self.attacks["slowest"]
         figures.hold("newcomers' key sets", statuses, set(statuses) == {"200"}, "200")

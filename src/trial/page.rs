@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::TrialError;
+
 /// Answer to a request for the key set.
 #[derive(Clone, Default)]
 pub(super) struct Page {
@@ -27,5 +31,22 @@ impl Page {
             status: 503,
             ..Self::default()
         }
+    }
+}
+
+/// The answer to a request that was done.
+pub(super) fn done(document: &Value) -> Page {
+    Page::json(document.to_string())
+}
+
+/// The answer to a request that is refused.
+pub(super) fn refused(status: u16, why: &str) -> Page {
+    let page = done(&json!({ "error": why }));
+    Page { status, ..page }
+}
+
+impl From<TrialError> for Page {
+    fn from(error: TrialError) -> Self {
+        refused(500, &error.to_string())
     }
 }

@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use axum::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::TrialError;
 use super::forge::{Forge, LIFETIME, jwk, kid};
-use super::page::Page;
-use super::sandbox::{done, refused};
+use super::page::{Page, done, refused};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::crypto::curves::CurveKey;
 use crate::crypto::rsa::{KeySource as _, Rsa2048};
@@ -132,12 +130,12 @@ impl Realm {
         done(&json!({ "kid": kid }))
     }
 
-    pub(super) fn note(&mut self, method: &Method, path: &str, now: UnixTime) {
+    pub(super) fn note(&mut self, method: &str, path: &str, now: UnixTime) {
         if self.requests.len() == MAX_REQUESTS {
             self.requests.pop_front();
             self.forgotten += 1;
         }
-        let request = json!({"method": method.as_str(), "path": path, "at": now.as_secs()});
+        let request = json!({"method": method, "path": path, "at": now.as_secs()});
         self.requests.push_back(request);
     }
 }

@@ -20,7 +20,7 @@ use tokio::runtime::Builder;
 use super::cases::{Case, Stage, cases};
 use super::forge::{Forge, kid};
 use super::issuer::{KEY_SET, answer, discovery};
-use super::page::Page;
+use super::page::{Page, done, refused};
 use super::realm::{Fault, Realm};
 use super::{TrialError, forge};
 use crate::clock::UnixTime;
@@ -51,12 +51,6 @@ struct Sign {
 struct SetFault {
     fault: Option<String>,
     times: Option<u32>,
-}
-
-impl From<TrialError> for Page {
-    fn from(error: TrialError) -> Self {
-        refused(500, &error.to_string())
-    }
 }
 
 impl Sandbox {
@@ -124,7 +118,7 @@ impl Sandbox {
             }
             ("GET" | "HEAD", _) => {
                 let page = self.document(realm, rest, now).ok_or_else(unknown)?;
-                realm.note(method, rest, now);
+                realm.note(method.as_str(), rest, now);
                 page
             }
             _ => Err(unknown()),
@@ -256,15 +250,6 @@ fn parsed<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Page> {
         return Ok(T::default());
     }
     serde_json::from_slice(body).map_err(|e| refused(400, &format!("the body: {e}")))
-}
-
-pub(super) fn done(document: &Value) -> Page {
-    Page::json(document.to_string())
-}
-
-pub(super) fn refused(status: u16, why: &str) -> Page {
-    let page = done(&json!({ "error": why }));
-    Page { status, ..page }
 }
 
 /// Makes keys and signatures, so on a thread that may be slow.

@@ -15,6 +15,7 @@ use super::state::{AppState, SharedState};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// Longest path and method in the log, characters.
 const MAX_SHOWN: usize = 200;
 /// Label of requests that match no route, and of methods that are not listed below.
@@ -45,11 +46,9 @@ pub(super) async fn access_log(
     };
     let mut response = next.run(request).await;
     entry.answered(response.status());
-    add_headers(
-        response.headers_mut(),
-        entry.id.clone(),
-        entry.trace.clone(),
-    );
+    let headers = response.headers_mut();
+    add_ids(headers, entry.id.clone(), entry.trace.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     response
 }
 
@@ -85,38 +84,41 @@ fn log_answer<B>(
     mut response: Response,
     began: Instant,
 ) -> Response {
-    let id = request_id(request.headers());
     let (took, status) = (began.elapsed(), response.status().as_u16());
     let http = &state.metrics.http;
     http.answered(route, method(request.method()), status, took);
-    let trace = trace_parent(request.headers());
-    tracing::debug!(
-        method = %request.method(),
-        path = cut(request.uri().path()),
-        status,
-        ms = millis(took),
-        client = %state.proxies.client(peer, request.headers()).0,
-        request_id = id.to_str().unwrap_or_default(),
-        traceparent = trace.as_ref().and_then(shown),
-        "answered"
-    );
-    add_headers(response.headers_mut(), id, trace);
+    let is_logged = tracing::enabled!(tracing::Level::DEBUG);
+    // Neither is needed for a public document, which most answers are.
+    if is_logged || !is_public(response.headers()) {
+        let id = request_id(request.headers());
+        let trace = trace_parent(request.headers());
+        tracing::debug!(
+            method = %request.method(),
+            path = cut(request.uri().path()),
+            status,
+            ms = millis(took),
+            client = %state.proxies.client(peer, request.headers()).0,
+            request_id = id.to_str().unwrap_or_default(),
+            traceparent = trace.as_ref().and_then(shown),
+            "answered"
+        );
+        add_ids(response.headers_mut(), id, trace);
+    }
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     response
 }
 
 /// A document that caches may keep has no id and no trace: they would give one
 /// client's to others.
-fn add_headers(headers: &mut HeaderMap, id: HeaderValue, trace: Option<HeaderValue>) {
+fn add_ids(headers: &mut HeaderMap, id: HeaderValue, trace: Option<HeaderValue>) {
     if !is_public(headers) {
         headers.insert(REQUEST_ID, id);
         if let Some(trace) = trace {
             headers.insert(TRACEPARENT, trace);
         }
     }
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
 }
 
 fn is_public(headers: &HeaderMap) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::domain::accounts::SignUpError;
 use crate::domain::error::ServiceError;
@@ -25,6 +25,8 @@ pub(super) enum Challenge {
     Body,
 }
 
+/// Header fields of an answer with an error.
+const FIELDS: usize = 8;
 /// `Retry-After` of a 503.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -149,10 +151,17 @@ impl ApiError {
     }
 }
 
+#[derive(Serialize)]
+struct Body {
+    error: Cow<'static, str>,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.text() });
-        let mut response = (self.status(), Json(body)).into_response();
+        let error = self.text();
+        let mut response = (self.status(), Json(Body { error })).into_response();
+        // A flood of refusals is made of this: room for what else is added, at once.
+        response.headers_mut().reserve(FIELDS);
         let (name, value) = match self {
             Self::NoCredentials => (header::WWW_AUTHENTICATE, challenge(Challenge::Basic)),
             Self::BadCredentials(scheme) => (header::WWW_AUTHENTICATE, challenge(scheme)),

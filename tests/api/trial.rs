@@ -28,6 +28,23 @@ fn each_case_has_a_token_of_its_own_and_names_a_section() {
     }
 }
 
+/// Users rely on each of them; a new one changes the number here.
+#[test]
+fn no_case_is_lost() {
+    let cases = cases().unwrap();
+    for (stage, expected) in [
+        (Stage::Tokens, 134),
+        (Stage::Sets, 34),
+        (Stage::Flood, 1),
+        (Stage::Outage, 1),
+        (Stage::Rotation, 1),
+        (Stage::Emergency, 1),
+    ] {
+        let count = cases.iter().filter(|case| case.stage() == stage).count();
+        assert_eq!(count, expected, "{stage:?}");
+    }
+}
+
 #[test]
 fn a_typo_in_the_table_is_refused() {
     let (forge, now) = (forge(), SystemClock::new().now());

@@ -1,5 +1,7 @@
 use std::sync::mpsc;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 
 const ONE: ClientKey = ClientKey::OPERATOR;
@@ -143,6 +145,17 @@ async fn a_job_that_has_waited_too_long_is_not_begun() {
     drop(release);
     assert_eq!(hasher.submit(SIGN_INS, ONE, |_| ()).await, Ok(()));
     assert_eq!(began.try_recv(), Ok(false));
+}
+
+#[tokio::test]
+async fn a_job_whose_caller_went_away_before_its_turn_is_skipped() {
+    let (hasher, release) = busy().await;
+    let (begin, began) = mpsc::channel();
+    let abandoned = hasher.submit(SIGN_INS, ONE, move |_| begin.send(()));
+    assert!(abandoned.now_or_never().is_none());
+    drop(release);
+    assert_eq!(hasher.submit(SIGN_INS, ONE, |_| ()).await, Ok(()));
+    assert!(began.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use jwks_server::store::Store;
 use proptest::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::long::times;
 use crate::support::TestApp;
 
 const CHEAP: Costs = Costs {
@@ -165,7 +166,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: u32::try_from(times(6, 100)).unwrap(), failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn servers_follow_operators_at_once_whatever_the_order(steps in prop::collection::vec((0..3_usize, step()), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

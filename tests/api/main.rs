@@ -14,6 +14,8 @@ mod auth;
 mod client;
 mod config;
 mod database;
+#[path = "../shared/empty_database.rs"]
+mod empty_database;
 mod errors;
 mod fernet;
 mod hashing;

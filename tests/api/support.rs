@@ -24,6 +24,7 @@ use jwks_server::store::Store;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::empty_database::EMPTY;
 use crate::manual_clock::ManualClock;
 
 /// Start of test time: 2027-01-15T08:00:00Z.
@@ -76,7 +77,9 @@ impl TestApp {
 
     /// The same with more lines for `.env`.
     pub async fn with_settings(env: &str) -> Self {
-        let mut app = Self::without_keys(tempfile::tempdir().unwrap(), env);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("keys.db"), &*EMPTY).unwrap();
+        let mut app = Self::without_keys(dir, env);
         app.rotate().await;
         app
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::long::times;
 use crate::seed::seed;
-use crate::support::{Server, command, folder, number, refusal, sql};
+use crate::support::{Server, command, number, refusal, sql, used_folder};
 
 /// Adds sign-ins of an account from long ago.
 fn add_old(dir: &Path, rows: u32) {
@@ -52,7 +52,7 @@ fn stored(dir: &Path) -> BTreeMap<i64, String> {
 
 #[test]
 fn no_sign_in_is_lost_or_kept_twice_when_pruning_is_killed_at_any_moment() {
-    let dir = folder("");
+    let dir = used_folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     let password = server.register("alice");
@@ -107,7 +107,7 @@ fn no_sign_in_is_lost_or_kept_twice_when_pruning_is_killed_at_any_moment() {
 
 #[test]
 fn only_a_file_of_sign_ins_is_written_to_and_a_cut_off_line_is_written_again() {
-    let dir = folder("");
+    let dir = used_folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     server.register("alice");
@@ -136,7 +136,7 @@ fn only_a_file_of_sign_ins_is_written_to_and_a_cut_off_line_is_written_again() {
 
 #[test]
 fn a_row_whose_address_cannot_be_written_as_text_stays_when_others_are_pruned() {
-    let dir = folder("");
+    let dir = used_folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     server.register("alice");
@@ -153,7 +153,7 @@ fn a_row_whose_address_cannot_be_written_as_text_stays_when_others_are_pruned() 
 
 #[test]
 fn sign_ins_are_listed_and_exported_by_account_address_and_time() {
-    let dir = folder("");
+    let dir = used_folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     let password = server.register("alice");
@@ -201,7 +201,7 @@ fn sign_ins_are_listed_and_exported_by_account_address_and_time() {
 
 #[test]
 fn a_service_deletes_sign_ins_that_are_older_than_audit_retention() {
-    let dir = folder("");
+    let dir = used_folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     let password = server.register("alice");

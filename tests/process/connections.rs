@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, JSON, JWKS, Reply, Server, credentials, folder};
+use crate::support::{Connection, JSON, JWKS, Reply, Server, credentials, used_folder};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame (RFC 9113 section 6.5).
@@ -10,7 +10,7 @@ const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 #[test]
 fn whoever_sends_no_whole_header_section_or_body_is_closed_after_about_ten_seconds() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let addr = server.addr;
     let key_set = format!("GET {JWKS} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -58,7 +58,7 @@ fn whoever_sends_no_whole_header_section_or_body_is_closed_after_about_ten_secon
 
 #[test]
 fn a_connection_is_kept_for_the_next_request() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
     let mut connection = Connection::open(server.addr);
@@ -86,7 +86,7 @@ fn a_connection_is_kept_for_the_next_request() {
 
 #[test]
 fn requests_that_are_sent_ahead_are_answered_in_their_order() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connection = Connection::open(server.addr);
     for path in [JWKS, "/nope", JWKS] {
@@ -98,7 +98,7 @@ fn requests_that_are_sent_ahead_are_answered_in_their_order() {
 
 #[test]
 fn a_header_section_may_have_16_kib_and_100_fields() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let long = |size: usize| format!("Host: x\r\nX: {}\r\n", "x".repeat(size));
     let many = |fields: usize| format!("Host: x\r\n{}", "X: x\r\n".repeat(fields - 1));
@@ -127,7 +127,7 @@ fn a_header_section_may_have_16_kib_and_100_fields() {
 
 #[test]
 fn a_request_that_rfc_9112_forbids_is_refused_with_a_reason() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     for (head, status) in [
         ("HTTP/1.1\r\n", 400),
@@ -176,7 +176,7 @@ fn a_request_that_rfc_9112_forbids_is_refused_with_a_reason() {
 
 #[test]
 fn a_connection_goes_on_after_a_refusal_with_a_body() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connection = Connection::open(server.addr);
     let body = vec![b' '; 1024 * 1024];
@@ -194,7 +194,7 @@ fn a_connection_goes_on_after_a_refusal_with_a_body() {
 
 #[test]
 fn what_follows_on_a_kept_connection_of_http_1_0_is_refused_with_a_reason_too() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connection = Connection::open(server.addr);
     let first = b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
@@ -209,7 +209,7 @@ fn what_follows_on_a_kept_connection_of_http_1_0_is_refused_with_a_reason_too() 
 
 #[test]
 fn bytes_that_are_no_http_end_only_their_own_connection() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut kept = Connection::open(server.addr);
     for bytes in [

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     Connection, DATABASE, JSON, Server, clear_env, command, database, files, folder, fresh_key,
-    number, program, refusal, run, sql,
+    number, program, refusal, run, sql, used_folder,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -94,8 +94,7 @@ fn an_empty_file_is_taken_as_a_new_database() {
 
 #[test]
 fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
-    let dir = folder("");
-    assert!(Server::start(dir.path(), &[]).stop().success());
+    let dir = used_folder("");
     let conn = sql(dir.path());
     conn.execute(
         "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
@@ -140,9 +139,8 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
 /// commit leaves it: with all mail addresses overwritten in the file, and what
 /// undoes that in the journal.
 fn killed_within_a_commit() -> TempDir {
-    let (at_work, dir) = (folder(""), folder(""));
+    let (at_work, dir) = (used_folder(""), folder(""));
     let server = Server::start(at_work.path(), &[]);
-    server.wait_for_log("a new expired key is in the database");
     server.register("alice");
     assert!(server.stop().success());
     let conn = sql(at_work.path());
@@ -207,9 +205,9 @@ fn a_path_at_which_no_database_can_be_is_refused_by_name() {
 
 #[test]
 fn fr_40_after_a_clean_stop_the_file_alone_is_complete() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
-    server.wait_for_log("a new expired key is in the database");
+    assert_eq!(server.key_set().status, 200);
     for n in 0..5 {
         let name = format!("user{n}");
         let password = server.register(&name);
@@ -232,10 +230,10 @@ fn fr_40_after_a_clean_stop_the_file_alone_is_complete() {
 
 #[test]
 fn fr_40_another_program_reads_and_writes_while_it_runs() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
-    server.wait_for_log("a new expired key is in the database");
+    assert_eq!(server.key_set().status, 200);
     let other = sql(dir.path());
     // Nothing waits: what a reader or writer meets, it meets at once.
     other.busy_timeout(Duration::ZERO).unwrap();
@@ -256,10 +254,9 @@ fn fr_40_another_program_reads_and_writes_while_it_runs() {
 
 #[test]
 fn fr_15_while_another_program_writes_reads_go_on_and_writes_wait() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     assert_eq!(server.key_set().status, 200);
-    server.wait_for_log("a new expired key is in the database");
     let other = sql(dir.path());
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut waiting = Connection::open(server.addr);
@@ -273,10 +270,10 @@ fn fr_15_while_another_program_writes_reads_go_on_and_writes_wait() {
 
 #[test]
 fn fr_15_a_lock_that_stays_is_a_503_that_says_when_to_come_back() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
-    server.wait_for_log("a new expired key is in the database");
+    assert_eq!(server.key_set().status, 200);
     let other = sql(dir.path());
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let reply = server.sign_in("/auth", "alice", &password);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{DATABASE, Server, command, database, folder, run, sql};
+use crate::support::{DATABASE, Server, command, database, folder, run, sql, used_folder};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -35,12 +35,6 @@ fn failures(dir: &Path) -> String {
         .filter(|line| line.starts_with("fail"))
         .collect();
     failures.join("\n")
-}
-
-fn used() -> tempfile::TempDir {
-    let dir = folder("");
-    assert!(Server::start(dir.path(), &[]).stop().success());
-    dir
 }
 
 #[test]
@@ -75,7 +69,7 @@ fn a_side_file_that_is_a_link_is_refused_and_what_it_leads_to_is_left() {
     let victim = tempfile::NamedTempFile::new().unwrap();
     chmod(victim.path(), 0o644);
     for end in ["-wal", "-shm", "-journal"] {
-        let dir = used();
+        let dir = used_folder("");
         let side = format!("{DATABASE}{end}");
         symlink(victim.path(), dir.path().join(&side)).unwrap();
         let said = refused(dir.path());
@@ -99,7 +93,7 @@ fn a_file_of_another_owner_is_refused() {
 
 #[test]
 fn fr_50_a_database_that_is_read_only_is_given_back_to_its_owner() {
-    let dir = used();
+    let dir = used_folder("");
     chmod(&database(dir.path()), 0o400);
     let server = Server::start(dir.path(), &[]);
     server.register("alice");
@@ -113,7 +107,7 @@ fn fr_50_a_database_that_is_read_only_is_given_back_to_its_owner() {
 
 #[test]
 fn fr_49_a_folder_that_cannot_be_written_to_is_named() {
-    let dir = used();
+    let dir = used_folder("");
     for path in [database(dir.path()), dir.path().join(".env")] {
         if chown(path, Some(54_321), None).is_err() {
             return crate::left_out::left_out("another owner", "only root gives files away");
@@ -157,7 +151,7 @@ fn what_another_program_planted_in_the_schema_is_refused_by_name() {
             "its table withdrawn_keys, or an index of it, is not",
         ),
     ] {
-        let dir = used();
+        let dir = used_folder("");
         sql(dir.path()).execute_batch(sql_text).unwrap();
         assert!(refused(dir.path()).contains(what));
         assert!(failures(dir.path()).contains("find out who made it"));
@@ -166,9 +160,9 @@ fn what_another_program_planted_in_the_schema_is_refused_by_name() {
 
 #[test]
 fn a_trigger_that_is_planted_while_the_service_runs_ends_it() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
-    server.wait_for_log("a new expired key is in the database");
+    assert_eq!(server.key_set().status, 200);
     let table = "CREATE TABLE of_another_program (a)";
     sql(dir.path()).execute_batch(table).unwrap();
     let trigger = "CREATE TRIGGER steal AFTER INSERT ON auth_logs BEGIN UPDATE users SET password_hash = ''; END";
@@ -196,7 +190,7 @@ fn a_damaged_record_of_migrations_is_one_line_and_reported_by_doctor() {
         ),
         ("DELETE FROM refinery_schema_history", "it is empty"),
     ] {
-        let dir = used();
+        let dir = used_folder("");
         sql(dir.path()).execute_batch(change).unwrap();
         let said = refused(dir.path());
         assert!(

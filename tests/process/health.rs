@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::support::{PATIENCE, Reply, Server, clear_env, database, folder, program};
+use crate::support::{PATIENCE, Reply, Server, clear_env, database, program, used_folder};
 
 fn readyz(server: &Server) -> Reply {
     server.send("GET", "/readyz", &[], b"")
@@ -23,7 +23,7 @@ fn limit_files(server: &Server, bytes: Option<u64>) {
 /// The lock for writing is free all the time.
 #[test]
 fn when_no_file_may_grow_it_is_not_ready_until_one_may_again() {
-    let dir = folder("");
+    let dir = used_folder("");
     let mut command = Command::new("sh");
     clear_env(&mut command)
         .current_dir(dir.path())

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::http::{Request, Response};
 
-use crate::support::{Connection, JWKS, Server, credentials, folder};
+use crate::support::{Connection, JWKS, Server, credentials, used_folder};
 
 pub type Http2 = h2::client::SendRequest<bytes::Bytes>;
 
@@ -64,7 +64,7 @@ async fn ask(
 
 #[tokio::test]
 async fn http_2_with_prior_knowledge_gives_the_same_answers() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
     let client = connect(server.addr).await;
@@ -85,7 +85,7 @@ async fn http_2_with_prior_knowledge_gives_the_same_answers() {
 /// RFC 9110 section 8.6: none with 204, and with 304 only the document's.
 #[tokio::test]
 async fn answers_without_a_body_state_no_length() {
-    let dir = folder("ISSUER=https://issuer.example");
+    let dir = used_folder("ISSUER=https://issuer.example");
     let server = Server::start(dir.path(), &[]);
     let client = connect(server.addr).await;
     let mut http1 = Connection::open(server.addr);
@@ -119,7 +119,7 @@ async fn answers_without_a_body_state_no_length() {
 
 #[tokio::test]
 async fn a_header_section_may_have_16_kib_and_100_fields() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let client = connect(server.addr).await;
     let health = || Request::post("http://localhost/healthz");
@@ -147,7 +147,7 @@ async fn a_header_section_may_have_16_kib_and_100_fields() {
 
 #[tokio::test]
 async fn fr_36_streams_of_one_http_2_connection_share_the_quota() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let client = connect(server.addr).await;
     // Afterwards the client knows how many streams it may open at once, and waits.

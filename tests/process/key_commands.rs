@@ -10,9 +10,10 @@ use std::time::SystemTime;
 
 use rusqlite::params;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::support::{Server, command, database, folder, fresh_key, refusal, run, sql};
+use crate::support::{
+    Server, command, database, folder, fresh_key, refusal, run, sql, used_folder,
+};
 
 fn output(dir: &Path, args: &[&str]) -> Output {
     command(dir).args(args).output().unwrap()
@@ -20,15 +21,6 @@ fn output(dir: &Path, args: &[&str]) -> Output {
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
-}
-
-fn used(env: &str) -> TempDir {
-    let dir = folder(env);
-    let server = Server::start(dir.path(), &[]);
-    // Waits for the first key.
-    assert_eq!(server.key_set().status, 200);
-    assert!(server.stop().success());
-    dir
 }
 
 /// Bytes and time of the last change of each file.
@@ -46,7 +38,7 @@ fn contents(dir: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
 #[test]
 fn listing_changes_no_file_also_not_one_of_the_earlier_server() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/earlier_server.db");
-    for dir in [used(""), folder("")] {
+    for dir in [used_folder(""), folder("")] {
         if !database(dir.path()).exists() {
             fs::copy(&fixture, database(dir.path())).unwrap();
         }
@@ -60,7 +52,7 @@ fn listing_changes_no_file_also_not_one_of_the_earlier_server() {
 
 #[test]
 fn every_row_is_listed_also_one_that_cannot_be_read() {
-    let dir = used("");
+    let dir = used_folder("");
     let row = "INSERT INTO keys (kid, key, exp) VALUES (9, 'x', 'soon')";
     sql(dir.path()).execute(row, []).unwrap();
     let table = text(output(dir.path(), &["keys", "list"]).stdout);
@@ -74,7 +66,7 @@ fn every_row_is_listed_also_one_that_cannot_be_read() {
 
 #[test]
 fn fr_58_a_row_of_the_wrong_type_is_counted_by_a_reencryption_which_fails() {
-    let dir = used("");
+    let dir = used_folder("");
     let row = "INSERT INTO keys (kid, key, exp) SELECT 9, key, 'soon' FROM keys LIMIT 1";
     sql(dir.path()).execute(row, []).unwrap();
     let row = "INSERT INTO keys (kid, key, exp) VALUES (10, 5, 4000000000)";
@@ -87,7 +79,7 @@ fn fr_58_a_row_of_the_wrong_type_is_counted_by_a_reencryption_which_fails() {
 
 #[test]
 fn what_a_terminal_would_obey_is_escaped_in_the_history() {
-    let dir = used("");
+    let dir = used_folder("");
     let reason = "\u{1b}[31m\n\u{9b}1m\u{202e}x";
     let row = "INSERT INTO key_events (kid, event, at, reason) VALUES (1, 'revoked', 5, ?)";
     sql(dir.path()).execute(row, params![reason]).unwrap();
@@ -109,7 +101,10 @@ fn what_a_terminal_would_obey_is_escaped_in_the_history() {
 
 #[test]
 fn fr_58_no_more_than_sixteen_keys_are_published_by_hand() {
-    let dir = used("KEY_LIFETIME=24h");
+    let dir = folder("KEY_LIFETIME=24h");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.key_set().status, 200);
+    assert!(server.stop().success());
     for _ in 1..16 {
         assert_eq!(
             output(dir.path(), &["keys", "rotate"]).status.code(),
@@ -154,7 +149,7 @@ fn commands_judge_by_the_settings_of_the_service() {
 
 #[test]
 fn another_file_is_read_instead_of_dotenv_by_every_command() {
-    let dir = used("");
+    let dir = used_folder("");
     fs::rename(dir.path().join(".env"), dir.path().join("service.env")).unwrap();
     let file = ["--env-file", "service.env"];
     for args in [&["keys", "list"][..], &["keys", "rotate"], &["doctor"]] {
@@ -193,7 +188,7 @@ fn a_dotenv_that_others_may_write_is_warned_of_and_refused_in_production() {
 
 #[test]
 fn doctor_knows_that_a_wrong_sealing_key_bars_the_start() {
-    let dir = used("");
+    let dir = used_folder("");
     let mut doctor = command(dir.path());
     let report = doctor.arg("doctor").env("NOT_MY_KEY", fresh_key());
     let report = text(report.output().unwrap().stdout);
@@ -211,7 +206,7 @@ fn doctor_knows_that_a_wrong_sealing_key_bars_the_start() {
 
 #[test]
 fn settings_that_another_program_recorded_bar_no_command_and_are_escaped() {
-    let dir = used("");
+    let dir = used_folder("");
     let planted = "\u{1b}[31m\u{202e}x";
     sql(dir.path())
         .execute("UPDATE service_settings SET value = ?", params![planted])

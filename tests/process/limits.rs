@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, JSON, JWKS, Reply, Server, folder};
+use crate::support::{Connection, JSON, JWKS, Reply, Server, used_folder};
 
 const RATE: usize = 10;
 /// A body without credentials counts like any other, and no password has to be
@@ -40,7 +40,7 @@ fn assert_let_in(replies: &[Reply], took: Duration) {
 
 #[test]
 fn fr_36_all_connections_of_an_address_share_one_quota_and_other_addresses_have_their_own() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     for last in 1..=3 {
         let (replies, took) = burst(&server, Ipv4Addr::new(127, 0, 0, last), 15);
@@ -50,7 +50,7 @@ fn fr_36_all_connections_of_an_address_share_one_quota_and_other_addresses_have_
 
 #[test]
 fn fr_36_many_requests_on_one_connection_count_like_many_connections() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connection = Connection::open(server.addr);
     let began = Instant::now();
@@ -62,7 +62,7 @@ fn fr_36_many_requests_on_one_connection_count_like_many_connections() {
 
 #[test]
 fn fr_36_nothing_else_is_limited_and_nothing_else_counts() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     for _ in 0..15 {
         let wrong_method = server.send("GET", "/auth", &[], b"");
@@ -86,7 +86,7 @@ fn fr_36_nothing_else_is_limited_and_nothing_else_counts() {
 
 #[test]
 fn fr_36_two_hundred_key_sets_over_fifty_connections_are_all_200() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connections: Vec<_> = (0..50).map(|_| Connection::open(server.addr)).collect();
     for _ in 0..4 {
@@ -101,7 +101,7 @@ fn fr_36_two_hundred_key_sets_over_fifty_connections_are_all_200() {
 
 #[test]
 fn fr_05_a_refusal_says_how_long_to_wait_and_waiting_so_long_is_enough() {
-    let dir = folder("AUTH_RATE=2");
+    let dir = used_folder("AUTH_RATE=2");
     let server = Server::start(dir.path(), &[]);
     let (replies, _) = burst(&server, Ipv4Addr::LOCALHOST, 12);
     let refused: Vec<_> = replies.iter().filter(|r| r.status == 429).collect();
@@ -120,7 +120,7 @@ fn fr_05_a_refusal_says_how_long_to_wait_and_waiting_so_long_is_enough() {
 
 #[test]
 fn fr_05_after_a_second_of_quiet_all_ten_are_back_again_and_again() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     for round in 0..4 {
         if round > 0 {
@@ -133,7 +133,7 @@ fn fr_05_after_a_second_of_quiet_all_ten_are_back_again_and_again() {
 
 #[test]
 fn the_last_hop_of_a_trusted_proxy_is_who_is_counted() {
-    let dir = folder("TRUSTED_PROXIES=127.0.0.9");
+    let dir = used_folder("TRUSTED_PROXIES=127.0.0.9");
     let server = Server::start(dir.path(), &[]);
     let call = |source: [u8; 4], client: &str| {
         let headers = [JSON, ("X-Forwarded-For", client)];

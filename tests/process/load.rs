@@ -6,7 +6,7 @@ use std::sync::Barrier;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::support::{Connection, JSON, Server, folder, number, sql};
+use crate::support::{Connection, JSON, Server, number, sql, used_folder};
 
 /// A line of /proc/PID/status, KiB.
 fn memory_kib(server: &Server, name: &str) -> u64 {
@@ -35,7 +35,7 @@ fn register(addr: SocketAddr, name: &str) -> u16 {
 #[test]
 fn fr_03_a_flood_of_sign_ups_takes_little_memory_and_makes_the_accounts_it_answers() {
     const FLOOD: usize = 200;
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     assert_eq!(server.key_set().status, 200);
     let (addr, ready) = (server.addr, Barrier::new(FLOOD));
@@ -64,7 +64,7 @@ fn fr_03_a_flood_of_sign_ups_takes_little_memory_and_makes_the_accounts_it_answe
 /// A row that asks for the most that is computed costs its own sign-in at most.
 #[test]
 fn a_hash_for_which_there_is_no_memory_is_busy_and_stops_nothing() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
     assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);

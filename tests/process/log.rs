@@ -5,7 +5,9 @@ use std::fs;
 use serde_json::Value;
 
 use crate::http2;
-use crate::support::{Connection, DATABASE, JSON, JWKS, Server, command, credentials, folder};
+use crate::support::{
+    Connection, DATABASE, JSON, JWKS, Server, command, credentials, folder, used_folder,
+};
 
 fn key_in(dir: &std::path::Path) -> String {
     let text = fs::read_to_string(dir.join(".env")).unwrap();
@@ -23,7 +25,7 @@ fn a_key_set_that_was_fetched_is_a_line_only_when_debug_is_asked_for() {
         ("RUST_LOG=debug", 1),
         ("APP_ENV=production\nRUST_LOG=debug", 1),
     ] {
-        let dir = folder(env);
+        let dir = used_folder(env);
         let server = Server::start(dir.path(), &[]);
         let id = ("x-request-id", "the-fetch");
         let mut connection = Connection::open(server.addr);
@@ -129,7 +131,7 @@ fn names_are_escaped_in_the_log() {
 
 #[test]
 fn every_answer_carries_the_request_id_of_its_line_in_the_log() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let ask = |id: &str| {
         let headers = [("X-Request-Id", id)];
@@ -157,7 +159,7 @@ fn every_answer_carries_the_request_id_of_its_line_in_the_log() {
 
 #[test]
 fn a_failed_sign_in_is_logged_with_address_name_and_request_id() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     server.register("mallory");
     let mut connection = Connection::from_address(server.addr, [127, 0, 0, 7].into());
@@ -176,7 +178,7 @@ fn a_failed_sign_in_is_logged_with_address_name_and_request_id() {
 #[test]
 fn in_production_every_line_is_a_json_object_and_key_sets_are_not_logged() {
     for (name, value) in [("APP_ENV", "production"), ("FLASK_ENV", "production")] {
-        let dir = folder("");
+        let dir = used_folder("");
         let server = Server::start_command(command(dir.path()).env(name, value));
         let password = server.register("alice");
         assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
-use crate::support::{PATIENCE, Server, command, folder};
+use crate::support::{PATIENCE, Server, command, used_folder};
 
 fn start(dir: &Path, socket: &str, watchdog: Option<&str>) -> Server {
     let mut command = command(dir);
@@ -41,7 +41,7 @@ fn is_ready_and_stops(manager: &UnixDatagram, server: Server) {
 
 #[test]
 fn a_socket_with_a_path_is_told_when_it_is_ready_and_when_it_stops() {
-    let dir = folder("");
+    let dir = used_folder("");
     let path = dir.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let server = start(dir.path(), path.to_str().unwrap(), None);
@@ -50,7 +50,7 @@ fn a_socket_with_a_path_is_told_when_it_is_ready_and_when_it_stops() {
 
 #[test]
 fn an_abstract_socket_is_told_the_same() {
-    let dir = folder("");
+    let dir = used_folder("");
     let name = format!("jwks-server-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let manager = UnixDatagram::bind_addr(&address).unwrap();
@@ -60,7 +60,7 @@ fn an_abstract_socket_is_told_the_same() {
 
 #[test]
 fn with_a_watchdog_there_are_signs_of_life_until_it_stops() {
-    let dir = folder("");
+    let dir = used_folder("");
     let path = dir.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let server = start(dir.path(), path.to_str().unwrap(), Some("100000"));
@@ -75,7 +75,7 @@ fn with_a_watchdog_there_are_signs_of_life_until_it_stops() {
 
 #[test]
 fn a_manager_that_is_gone_is_warned_of_and_delays_nothing() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = start(dir.path(), "/nonexistent/notify", Some("100000"));
     server.wait_for_log("the service manager was not told");
     assert_eq!(server.key_set().status, 200);
@@ -84,7 +84,7 @@ fn a_manager_that_is_gone_is_warned_of_and_delays_nothing() {
 
 #[test]
 fn a_socket_of_another_kind_is_warned_of() {
-    let dir = folder("");
+    let dir = used_folder("");
     let log = start(dir.path(), "vsock:2:1", None).stop_for_log();
     assert!(log.contains("NOTIFY_SOCKET is neither"), "{log}");
 }

@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use crate::client::Connection;
 use crate::long::times;
-use crate::support::{JWKS, PATIENCE, Server, command, folder, own_address, refusal, run, sql};
+use crate::support::{
+    JWKS, PATIENCE, Server, command, folder, own_address, refusal, run, sql, used_folder,
+};
 use crate::token::{Token, kids};
 
 /// Runs `jwks-server keys ...` in the folder and returns what it printed.
@@ -197,18 +199,10 @@ fn live_tokens_verify_through_every_operation_unless_their_key_was_revoked() {
     }
 }
 
-/// A server that has made its first key, and was stopped.
-fn with_a_key(dir: &Path) {
-    let server = Server::start(dir, &[]);
-    assert_eq!(server.key_set().status, 200);
-    assert_eq!(server.stop().code(), Some(0));
-}
-
 #[test]
 fn what_is_refused_says_why_and_changes_no_key() {
-    let dir = folder("");
+    let dir = used_folder("");
     let here = dir.path();
-    with_a_key(here);
     let before = keys(here, &["history"]);
     let signing = kid_in("signing", here);
     for (args, needle) in [
@@ -235,9 +229,8 @@ fn what_is_refused_says_why_and_changes_no_key() {
 
 #[test]
 fn a_row_that_no_key_opens_is_left_and_reported_when_the_rest_is_encrypted_again() {
-    let dir = folder("");
+    let dir = used_folder("");
     let here = dir.path();
-    with_a_key(here);
     sql(here)
         .execute("INSERT INTO keys (kid, key, exp) VALUES (9, 'x', 1)", [])
         .unwrap();

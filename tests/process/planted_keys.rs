@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::support::{Server, command, folder, number, sql};
+use crate::support::{Server, command, folder, number, sql, used_folder};
 use crate::token::{Token, kids};
 
 const SIGNER: &str = "SELECT max(kid) FROM keys WHERE exp > unixepoch()";
@@ -31,7 +31,7 @@ fn neither_publishes_nor_signs(server: &Server, kid: &str, n: &str, password: &s
 
 #[test]
 fn a_key_is_not_published_past_its_life_when_another_program_sets_a_later_exp() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
     let jwk = server.key_set().json()["keys"][0].clone();
@@ -78,7 +78,7 @@ fn a_shorter_key_lifetime_takes_no_key_out_of_the_set() {
 
 #[test]
 fn a_copy_of_a_revoked_key_is_neither_published_nor_signs_also_in_a_running_service() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let password = server.register("alice");
     let n = server.key_set().json()["keys"][0]["n"].clone();
@@ -115,7 +115,7 @@ fn a_copy_of_a_revoked_key_is_neither_published_nor_signs_also_in_a_running_serv
 
 #[test]
 fn a_copy_of_a_published_key_is_not_taken_for_one_of_the_earlier_server() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let made = kids(&server.key_set().json());
     assert!(server.stop().success());

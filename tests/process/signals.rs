@@ -10,7 +10,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 
 use crate::standstill::Stopwatch;
-use crate::support::{Connection, DATABASE, JSON, JWKS, Server, command, files, folder};
+use crate::support::{
+    Connection, DATABASE, JSON, JWKS, Server, command, files, folder, used_folder,
+};
 use crate::support::{PATIENCE, clear_env, number, own_address, program, sql};
 
 const BODY: &[u8] = br#"{"username":"alice","email":"alice@example.com"}"#;
@@ -31,7 +33,7 @@ fn under_way(server: &Server) -> Connection {
 #[test]
 fn term_int_and_hup_let_a_request_that_is_under_way_end_and_then_exit_with_0() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let dir = folder("");
+        let dir = used_folder("");
         let server = Server::start(dir.path(), &[]);
         let mut connection = under_way(&server);
         server.signal(signal);
@@ -55,7 +57,7 @@ fn a_second_signal_stops_at_once_with_1() {
         (Signal::INT, Signal::INT),
         (Signal::HUP, Signal::INT),
     ] {
-        let dir = folder("");
+        let dir = used_folder("");
         let mut server = Server::start(dir.path(), &[]);
         let mut connection = under_way(&server);
         server.signal(first);
@@ -76,7 +78,7 @@ fn a_second_signal_stops_at_once_with_1() {
 
 #[test]
 fn connections_that_are_idle_do_not_hold_up_the_stop() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut idle: Vec<_> = (0..20).map(|_| Connection::open(server.addr)).collect();
     // Half of them have been used, the others have asked for nothing yet. Some of
@@ -98,7 +100,7 @@ fn connections_that_are_idle_do_not_hold_up_the_stop() {
 
 #[test]
 fn neither_a_request_that_never_ends_nor_a_reader_holds_up_the_stop_for_ten_seconds() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let _held = under_way(&server);
     let reader = sql(dir.path());
@@ -135,7 +137,7 @@ fn with_closed_pipes(command: &mut Command) -> (std::process::Child, SocketAddr)
 #[test]
 fn closed_output_pipes_never_hurt() {
     for mode in ["development", "production"] {
-        let dir = folder("");
+        let dir = used_folder("");
         // Its log is then text for people or JSON.
         let host = own_address().to_string();
         let mut command = command(dir.path());
@@ -245,7 +247,7 @@ fn exit_code(child: &mut Child) -> Option<i32> {
 #[test]
 fn a_standard_error_that_stalls_holds_up_neither_a_stop_nor_a_second_signal() {
     for (signals, code) in [(1, 0), (2, 1)] {
-        let dir = folder("");
+        let dir = used_folder("");
         let addr = SocketAddr::from((own_address(), 18_084));
         let mut command = command(dir.path());
         command
@@ -269,7 +271,7 @@ fn a_standard_error_that_stalls_holds_up_neither_a_stop_nor_a_second_signal() {
 
 #[test]
 fn a_failure_that_nobody_reads_is_still_an_exit_code() {
-    let dir = folder("");
+    let dir = used_folder("");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for (args, port) in [(&["--nonsense"][..], "0"), (&[], &*port)] {
@@ -286,7 +288,7 @@ fn a_failure_that_nobody_reads_is_still_an_exit_code() {
 #[test]
 fn a_port_is_free_again_as_soon_as_it_has_stopped() {
     // An address of its own, so that nothing else takes the port in between.
-    let dir = folder(&format!("HOST={}", own_address()));
+    let dir = used_folder(&format!("HOST={}", own_address()));
     let server = Server::start(dir.path(), &[]);
     let addr = server.addr;
     assert_eq!(server.key_set().status, 200);

@@ -1,13 +1,14 @@
 //! `Server`: a running binary in a folder of its own.
 
 use std::cell::RefCell;
-use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -50,8 +51,32 @@ pub fn clear_env(command: &mut Command) -> &mut Command {
 
 /// A folder whose `.env` has a key and `PORT=0`.
 pub fn folder(env: &str) -> TempDir {
+    folder_with(&fresh_key(), env)
+}
+
+/// The same with the database of a server that was stopped. Nearly all the CPU time of a
+/// first start is spent on its keys, so all of these folders share them.
+pub fn used_folder(env: &str) -> TempDir {
+    /// `NOT_MY_KEY`, and the file.
+    static MADE: LazyLock<(String, Vec<u8>)> = LazyLock::new(|| {
+        let key = fresh_key();
+        let dir = folder_with(&key, "");
+        let server = Server::start(dir.path(), &[]);
+        server.wait_for_log("a new expired key is in the database");
+        assert!(server.stop().success());
+        (key, fs::read(database(dir.path())).unwrap())
+    });
+    let (key, content) = &*MADE;
+    let dir = folder_with(key, env);
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600);
+    let mut file = file.open(database(dir.path())).unwrap();
+    file.write_all(content).unwrap();
+    dir
+}
+
+fn folder_with(key: &str, env: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let key = fresh_key();
     // Most tests sign up as many as they need at once.
     let text = format!("NOT_MY_KEY={key}\nPORT=0\nREGISTER_RATE=1000\n{env}\n");
     fs::write(dir.path().join(".env"), text).unwrap();

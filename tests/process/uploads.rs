@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::support::{Connection, JSON, PATIENCE, Server, folder};
+use crate::support::{Connection, JSON, PATIENCE, Server, used_folder};
 
 /// Answered from the start, also before there is a key.
 const HEALTH: &str = "/healthz";
@@ -16,7 +16,7 @@ fn head(more: &str) -> Vec<u8> {
 
 #[test]
 fn whoever_sends_a_megabyte_reads_why_it_is_refused_and_may_go_on() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connection = Connection::open(server.addr);
     let large = vec![b'x'; LARGE];
@@ -40,7 +40,7 @@ fn whoever_sends_a_megabyte_reads_why_it_is_refused_and_may_go_on() {
 
 #[test]
 fn whoever_asks_first_is_not_told_to_go_ahead() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let mut connection = Connection::open(server.addr);
     let asks = format!("Expect: 100-continue\r\nContent-Length: {LARGE}");
@@ -54,7 +54,7 @@ fn whoever_asks_first_is_not_told_to_go_ahead() {
 
 #[test]
 fn whoever_sends_far_too_much_before_reading_reads_why_it_is_refused() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let body = vec![b'x'; 16 * MIB];
     for path in ["/register", "/nope"] {
@@ -68,7 +68,7 @@ fn whoever_sends_far_too_much_before_reading_reads_why_it_is_refused() {
 
 #[test]
 fn what_never_comes_is_not_waited_for_and_holds_up_nobody() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let begun = [head(&format!("Content-Length: {LARGE}")), b"x".to_vec()].concat();
     let mut slow: Vec<_> = (0..50).map(|_| Connection::open(server.addr)).collect();
@@ -86,7 +86,7 @@ fn what_never_comes_is_not_waited_for_and_holds_up_nobody() {
 
 #[test]
 fn what_never_ends_is_cut_off() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let chunk = [
         format!("{MIB:x}\r\n").into_bytes(),

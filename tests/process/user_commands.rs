@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Server, command, database, files, folder, number, refusal, sql};
+use crate::support::{Server, command, database, files, number, refusal, sql, used_folder};
 
 fn users(dir: &Path, args: &[&str]) -> Output {
     command(dir).arg("users").args(args).output().unwrap()
@@ -22,7 +22,7 @@ fn json(dir: &Path, args: &[&str]) -> Value {
 
 #[test]
 fn a_running_server_follows_each_command_at_once() {
-    let dir = folder("");
+    let dir = used_folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     // Waits for the database.
@@ -53,7 +53,7 @@ fn a_running_server_follows_each_command_at_once() {
 
 #[test]
 fn a_password_of_ones_own_comes_from_standard_input_and_is_not_printed() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     assert_eq!(server.key_set().status, 200);
     let mut add = command(dir.path());
@@ -82,7 +82,7 @@ fn a_password_of_ones_own_comes_from_standard_input_and_is_not_printed() {
 
 #[test]
 fn what_cannot_be_done_is_refused_in_a_line_that_helps() {
-    let dir = folder("");
+    let dir = used_folder("");
     let there = Server::start(dir.path(), &[]);
     there.register("alice");
     for (args, part) in [
@@ -108,7 +108,7 @@ fn what_cannot_be_done_is_refused_in_a_line_that_helps() {
 #[test]
 fn accounts_of_the_earlier_server_are_shown_without_a_change_of_any_file() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/earlier_server.db");
-    let dir = folder("");
+    let dir = used_folder("");
     fs::copy(&fixture, database(dir.path())).unwrap();
     let before = files(dir.path());
     let listed = json(dir.path(), &["list"]);
@@ -127,7 +127,7 @@ fn accounts_of_the_earlier_server_are_shown_without_a_change_of_any_file() {
 
 #[test]
 fn accounts_are_imported_with_their_hashes_all_or_none() {
-    let dir = folder("");
+    let dir = used_folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     let password = server.register("alice");
@@ -208,7 +208,7 @@ fn files_with(dir: &Path, needles: &[String]) -> Vec<String> {
 
 #[test]
 fn no_byte_of_a_person_is_left_after_a_deletion_with_the_audit() {
-    let dir = folder("TRUSTED_PROXIES=127.0.0.1");
+    let dir = used_folder("TRUSTED_PROXIES=127.0.0.1");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
     let password = server.register("alice-liddell");

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::support::{JWKS, Server, command, folder};
+use crate::support::{JWKS, Server, command, used_folder};
 
 const VERIFIED: i32 = 0;
 const REFUSED: i32 = 2;
@@ -58,7 +58,7 @@ fn token(server: &Server, path: &str) -> (String, String) {
 
 #[test]
 fn a_live_token_is_verified_and_an_expired_one_has_a_key_that_is_gone() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let (live, url) = token(&server, "/auth");
     let done = verify(dir.path(), &[&live, "--jwks", &url], "");
@@ -79,7 +79,7 @@ fn a_live_token_is_verified_and_an_expired_one_has_a_key_that_is_gone() {
 
 #[test]
 fn the_key_set_of_this_machine_is_the_default_and_no_secret_is_needed() {
-    let dir = folder("ISSUER=https://a.example\nAUDIENCE=api");
+    let dir = used_folder("ISSUER=https://a.example\nAUDIENCE=api");
     let server = Server::start(dir.path(), &[]);
     let (live, _) = token(&server, "/auth");
     let elsewhere = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ fn the_key_set_of_this_machine_is_the_default_and_no_secret_is_needed() {
 
 #[test]
 fn a_token_may_come_from_standard_input_and_a_key_set_from_a_file() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let (live, url) = token(&server, "/auth");
     let set = server.key_set().body;
@@ -136,7 +136,7 @@ fn a_token_may_come_from_standard_input_and_a_key_set_from_a_file() {
 
 #[test]
 fn a_changed_token_is_reported_with_its_cause_and_never_shown() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let (live, url) = token(&server, "/auth");
     let parts: Vec<_> = live.split('.').collect();
@@ -167,7 +167,7 @@ fn a_changed_token_is_reported_with_its_cause_and_never_shown() {
 
 #[test]
 fn what_surrounds_a_token_is_removed_and_reported() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let (live, url) = token(&server, "/auth");
     let answer = format!(r#"{{"token":"{live}"}}"#);
@@ -206,7 +206,7 @@ fn what_surrounds_a_token_is_removed_and_reported() {
 
 #[test]
 fn header_and_claims_are_shown_and_nothing_that_a_terminal_obeys() {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     let (live, url) = token(&server, "/auth");
     let done = verify(dir.path(), &[&live, "--jwks", &url], "");
@@ -246,7 +246,7 @@ fn header_and_claims_are_shown_and_nothing_that_a_terminal_obeys() {
 
 #[test]
 fn a_key_set_that_cannot_be_had_is_one_line_and_no_verdict() {
-    let dir = folder("");
+    let dir = used_folder("");
     let closed = {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}/", socket.local_addr().unwrap())

@@ -35,13 +35,13 @@ const SAMPLE: usize = 10;
 /// With `LONG=1` half a year, on each of two databases at the same time.
 #[tokio::test]
 async fn promises_hold_for_days_of_ticks_in_time() {
-    run_in_time(START, times(9, 183) as u64 * DAY).await;
+    run_in_time(START, times(5, 183) as u64 * DAY).await;
 }
 
 #[tokio::test]
 async fn promises_hold_for_later_days_of_ticks_in_time() {
     let start = START + Duration::from_secs(183 * DAY);
-    run_in_time(start, times(9, 182) as u64 * DAY).await;
+    run_in_time(start, times(5, 182) as u64 * DAY).await;
 }
 
 async fn run_in_time(start: UnixTime, secs: u64) {
@@ -66,13 +66,13 @@ async fn promises_hold_for_days_of_late_ticks() {
         1 => (1..=3_u64).prop_map(|quarters| quarters * HOUR / 4),
     ];
     let mut next = || late.new_tree(&mut runner).unwrap().current();
-    run.go(times(9, 120) as u64 * DAY, &mut next).await.unwrap();
+    run.go(times(5, 120) as u64 * DAY, &mut next).await.unwrap();
 }
 
 #[tokio::test]
 async fn promises_hold_in_each_second_of_many_keys_of_eighty_seconds() {
     let mut run = Run::new([80, 10, 5, 5, 0], START, Check::EachSecond);
-    let secs = times(8, 24) as u64 * HOUR;
+    let secs = times(4, 24) as u64 * HOUR;
     run.go(secs, || 0).await.unwrap();
     assert_eq!(run.made as u64, secs.div_ceil(60 - 2));
 }

@@ -8,6 +8,8 @@
 )]
 
 mod database;
+#[path = "../shared/empty_database.rs"]
+mod empty_database;
 mod key_source;
 #[path = "../shared/long.rs"]
 mod long;

@@ -11,7 +11,7 @@ use crate::simulation::play;
 
 /// Cases of one test, few and many. There are two tests, so that they run at the
 /// same time; each run draws other cases.
-const CASES: (usize, usize) = (40, 4000);
+const CASES: (usize, usize) = (24, 4000);
 
 #[test]
 fn promises_hold_under_short_schedules() {

@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::lifecycle::{Kid, PolicyParts};
-use jwks_server::store::Store;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
 use crate::database::{Original, Reason};
+use crate::empty_database::EMPTY;
 use crate::key_source::{GenerationFault, KeyStock};
 use crate::manual_clock::ManualClock;
 use crate::observer::{ALWAYS, Checked, KeyRecord, Observer, notice, promise};
@@ -24,17 +24,6 @@ use crate::sealing_keys::{in_use, sealing_keys};
 
 /// The beginning of test time: 2027-01-15T08:00:00Z.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
-
-/// An empty database of this schema. Writing it is quicker than migrating.
-static EMPTY: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let dir = temp_dir();
-    let (made, copy) = (dir.path().join("made.db"), dir.path().join("copy.db"));
-    let _store = Store::open(&made).unwrap();
-    // Part of it is still in the write-ahead log.
-    let sql = Connection::open(&made).unwrap();
-    sql.execute("VACUUM INTO ?", [copy.to_str()]).unwrap();
-    std::fs::read(&copy).unwrap()
-});
 
 /// A directory of its own, in memory where that can be had: each commit is
 /// synced, and no disk is tested here.

@@ -6,6 +6,7 @@ mod imported;
 mod params;
 mod queue;
 #[cfg(test)]
+#[path = "../../../tests/unit/hashing.rs"]
 mod tests;
 mod turns;
 

@@ -2,8 +2,7 @@
 //! until something else is written there.
 
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::connection::{file, wal_check};
 use super::{Store, schema};
@@ -11,7 +10,6 @@ use crate::store::OpenError;
 
 /// The checkpoint waits this long for reads to end.
 const WAIT: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Writes the database at `path` anew, without a byte of deleted rows, and empties
@@ -24,13 +22,9 @@ impl Store {
         let conn = file::connect(path)?;
         schema::check(&conn)?;
         conn.execute_batch("VACUUM")?;
-        let deadline = Instant::now() + WAIT;
-        while !file::checkpoint(&conn)? {
-            if Instant::now() > deadline {
-                let text = "a read of another program does not end";
-                return Err(OpenError::Engine(text.to_owned()));
-            }
-            sleep(PAUSE);
+        if !file::empty_wal(&conn, WAIT)? {
+            let text = "a read of another program does not end";
+            return Err(OpenError::Engine(text.to_owned()));
         }
         // The log begins anew, with the page by which `wal_check` knows whose it is.
         conn.execute(

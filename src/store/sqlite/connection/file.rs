@@ -235,10 +235,19 @@ fn to_wal(conn: &Connection) -> Result<(), OpenError> {
     }
 }
 
-/// Moves what is in the write-ahead log into the database file and empties the
-/// log. `false`: another program still reads it or does the same; SQLite says so in
-/// a row and not as an error.
-pub(in crate::store) fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
-    let blocked: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    Ok(!blocked)
+/// Moves what is in the write-ahead log into the database file and empties the log.
+/// `false`: after `wait` another program still reads it, or does the same.
+pub(in crate::store) fn empty_wal(conn: &Connection, wait: Duration) -> rusqlite::Result<bool> {
+    let deadline = Instant::now() + wait;
+    conn.busy_timeout(wait)?;
+    // SQLite waits for readers, but not for another server that does the same. It says so
+    // in a row and not as an error.
+    let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+    while conn.query_row(sql, [], |row| row.get::<_, bool>(0))? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(true)
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -15,7 +15,6 @@ use super::identity::OpenFiles;
 
 /// The last checkpoint waits this long for other programs' reads.
 const WAIT: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Closes the last connection of this process to the files.
 pub(super) fn close(conn: Connection, files: &OpenFiles) {
@@ -28,7 +27,11 @@ pub(super) fn close(conn: Connection, files: &OpenFiles) {
     }
     let emptied = match files.has_second_wal() {
         true => Err("another program has begun a second one".to_owned()),
-        false => empty_wal(&conn),
+        false => match file::empty_wal(&conn, WAIT) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("another program still uses it".to_owned()),
+            Err(e) => Err(e.to_string()),
+        },
     };
     if let Err(e) = &emptied {
         let wal = set_wal_aside(files);
@@ -42,21 +45,6 @@ pub(super) fn close(conn: Connection, files: &OpenFiles) {
     if let Err((_, e)) = conn.close() {
         tracing::warn!("the database was not closed cleanly: {e}");
     }
-}
-
-/// Moves what is in the write-ahead log into the database file.
-fn empty_wal(conn: &Connection) -> Result<(), String> {
-    let deadline = Instant::now() + WAIT;
-    let failed = |e: rusqlite::Error| e.to_string();
-    conn.busy_timeout(WAIT).map_err(failed)?;
-    // SQLite waits for readers, but not for another server that does the same.
-    while !file::checkpoint(conn).map_err(failed)? {
-        if Instant::now() >= deadline {
-            return Err("another program still uses it".to_owned());
-        }
-        std::thread::sleep(PAUSE);
-    }
-    Ok(())
 }
 
 /// Renames a full write-ahead log beside which another database file is now,

@@ -1,3 +1,5 @@
+//! Hashing on one thread: what is computed, and what is left in its memory.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

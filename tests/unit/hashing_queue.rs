@@ -1,3 +1,5 @@
+//! Turns, bounds and estimates of the hashing queues.
+
 use std::sync::mpsc;
 
 use futures_util::FutureExt as _;

@@ -302,4 +302,5 @@ fn run_thread(shared: &Shared, mut workspace: Workspace) {
 }
 
 #[cfg(test)]
+#[path = "../../../tests/unit/hashing_queue.rs"]
 mod tests;

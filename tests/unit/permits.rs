@@ -1,0 +1,51 @@
+//! Who gives a permit up.
+
+use super::*;
+
+impl Holder for u64 {
+    fn rank(&self) -> (u8, u64) {
+        (0, *self)
+    }
+
+    fn evict(self) {}
+}
+
+/// Their ranks.
+fn held(permits: &Permits<u64>) -> Vec<u64> {
+    let holders = permits.0.holders.lock();
+    let mut held: Vec<u64> = holders
+        .by_client
+        .values()
+        .flat_map(BTreeMap::values)
+        .copied()
+        .collect();
+    held.sort_unstable();
+    held
+}
+
+#[tokio::test]
+async fn the_longest_idle_of_the_client_that_holds_most_gives_way() {
+    let client = |n: u8| Some(ClientKey::of([127, 0, 0, n].into()));
+    let permits = Permits::new(6);
+    let clients = [None, None, client(1), client(2), client(2), client(3)];
+    let mut all = Vec::new();
+    for (client, rank) in clients.into_iter().zip([10, 11, 12, 21, 20, 13]) {
+        all.push(permits.acquire(client, rank).await);
+    }
+    all.push(permits.acquire(client(4), 14).await);
+    assert_eq!(held(&permits), [10, 11, 12, 13, 14, 21]);
+    // Until that one is gone nobody else is let in.
+    let mut acquired = pin!(permits.acquire(client(5), 15));
+    tokio::select! {
+        biased;
+        _ = &mut acquired => panic!("the bound is exceeded"),
+        () = tokio::task::yield_now() => {}
+    }
+    drop(all.remove(4));
+    // Nobody holds more than one, as a proxy's do not count together.
+    all.push(acquired.await);
+    assert_eq!(held(&permits), [11, 12, 13, 14, 15, 21]);
+    drop(all);
+    assert!(held(&permits).is_empty());
+    assert_eq!(permits.0.holders.lock().leaving, 0);
+}

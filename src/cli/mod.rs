@@ -42,7 +42,7 @@ const NO_CORE: Rlimit = Rlimit {
 };
 /// Exit code of a command that was refused and changed nothing.
 const REFUSED: u8 = 2;
-/// Place of an option after all of a command's own, however many there are.
+/// Position of an option behind all of a command's own, however many there are.
 const LAST: usize = 900;
 /// Those of commands that do not tell their own.
 const EXIT_CODES: &str = "\

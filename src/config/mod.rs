@@ -1,6 +1,6 @@
 //! The configuration: what may be set, within which bounds, and what is said
 //! when it is not. The one reader of the environment, but for systemd's variables.
-//! CONTRIBUTING.md lists the places of a new setting.
+//! CONTRIBUTING.md lists the files of a new setting.
 
 mod dotenv;
 mod settings;

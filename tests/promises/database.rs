@@ -100,7 +100,7 @@ impl Simulation {
             intact: true,
             entry: maker.entry,
             revoked: false,
-            typed: true,
+            has_right_types: true,
             number: self.order.len(),
         };
         promise!(
@@ -192,10 +192,10 @@ impl Simulation {
         let (exp, key, sealed): (bool, bool, Vec<u8>) =
             self.sql.query_row(sql, [kid], read).unwrap();
         let row = self.observer.rows.get_mut(&kid).unwrap();
-        row.typed = exp && key;
+        row.has_right_types = exp && key;
         row.intact = false;
         if let Some((entry, plain)) = opened_by(self.newest_entry, &sealed)
-            && row.typed
+            && row.has_right_types
         {
             row.intact = plain == self.originals[&kid].plain;
             row.entry = entry;

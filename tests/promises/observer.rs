@@ -34,7 +34,7 @@ pub const MARGIN: Duration = Duration::from_secs(2);
 const FOLLOWS: Duration = Duration::from_secs(1);
 
 /// Time from the making of a key until it signs.
-pub fn notice(parts: &PolicyParts) -> Duration {
+pub fn lead_with_margin(parts: &PolicyParts) -> Duration {
     parts.lead + MARGIN
 }
 
@@ -53,7 +53,7 @@ pub struct KeyRecord {
     /// An operator has taken it out of the set.
     pub revoked: bool,
     /// The values in its row have the types that they should have.
-    pub typed: bool,
+    pub has_right_types: bool,
     /// Grows with each key that is made.
     pub number: usize,
 }
@@ -79,11 +79,14 @@ impl KeyRecord {
     fn covers_lead(&self, parts: &PolicyParts, now: UnixTime) -> bool {
         let (start, latest) = match self.signs_from {
             ALWAYS => (self.exp - parts.key_lifetime, now),
-            signs_from => (signs_from, now + notice(parts)),
+            signs_from => (signs_from, now + lead_with_margin(parts)),
         };
         let end = self.exp.min(start + parts.key_lifetime);
         let signs_until = end - parts.token_lifetime - parts.skew;
-        self.intact && !self.revoked && start <= latest && now + notice(parts) < signs_until
+        self.intact
+            && !self.revoked
+            && start <= latest
+            && now + lead_with_margin(parts) < signs_until
     }
 
     /// True when it may sign at `now` by its stored times.
@@ -162,7 +165,7 @@ impl Observer {
             "the key of expired tokens is published"
         );
         let is_there = |(_, row): &(&i64, &KeyRecord)| row.intact && row.is_published(now);
-        let rows = &process.seen;
+        let rows = &process.rows;
         let unexpired = rows.iter().filter(is_there).map(|(kid, _)| kid);
         promise!(
             unexpired.eq(set.keys()),
@@ -198,18 +201,18 @@ impl Observer {
         let set = process.key_set(now);
         for (kid, n) in &*set {
             self.check_name(*kid, n)?;
-            let exp = process.seen.get(kid).map(|key| key.exp);
+            let exp = process.rows.get(kid).map(|key| key.exp);
             promise!(
                 exp.is_some_and(|exp| now < exp),
                 "promise 5: {kid}, which expired at {exp:?}, is published"
             );
             promise!(
-                !process.seen[kid].revoked,
+                !process.rows[kid].revoked,
                 "{kid}, which was revoked, is published"
             );
         }
         let Some(kid) = process.signer(now) else {
-            let could = set.keys().find(|kid| process.seen[*kid].may_sign());
+            let could = set.keys().find(|kid| process.rows[*kid].may_sign());
             promise!(
                 could.is_none(),
                 "promise 1: {could:?} could sign and does not"
@@ -221,7 +224,7 @@ impl Observer {
             "promise 9: {kid} signs, published is {:?}",
             set.keys()
         );
-        let key = process.seen[&kid];
+        let key = process.rows[&kid];
         promise!(key.signs_from < key.exp, "{kid} was not made to sign");
         self.check_lead(process, kid, now, elapsed)?;
         check_length(process, &set, kid, now)
@@ -236,9 +239,9 @@ impl Observer {
         let set = process.key_set(now);
         let skew = creation.skew.max(process.parts.skew);
         let can_sign = |(other, exp): &&(i64, UnixTime)| {
-            let seen = process.seen.get(other);
+            let known = process.rows.get(other);
             let lasts = |key: &KeyRecord| now < (*exp).min(key.exp) - skew;
-            set.contains_key(other) && seen.is_some_and(|key| key.may_sign() && lasts(key))
+            set.contains_key(other) && known.is_some_and(|key| key.may_sign() && lasts(key))
         };
         let other = creation.others.iter().find(can_sign);
         promise!(
@@ -266,13 +269,15 @@ impl Observer {
     fn check_tokens(&self, process: &Process, now: UnixTime) -> Checked {
         let set = process.key_set(now);
         for token in self.tokens.iter().filter(|token| now < token.exp) {
-            let Some(key) = process.seen.get(&token.kid) else {
+            let Some(key) = process.rows.get(&token.kid) else {
                 continue;
             };
             let is_owed = key.intact
                 && !key.revoked
                 && token.exp <= key.exp
-                && process.looked.is_some_and(|looked| looked < key.exp);
+                && process
+                    .last_load
+                    .is_some_and(|last_load| last_load < key.exp);
             promise!(
                 !is_owed || set.contains_key(&token.kid),
                 "promise 3: a token of {} until {} does not verify",
@@ -321,7 +326,7 @@ impl Observer {
 /// Promise 2: a token ends before its key, and leaves the clock skew to verifiers
 /// unless no key that may sign lasts for long enough.
 fn check_length(process: &Process, set: &KeySet, kid: i64, now: UnixTime) -> Checked {
-    let (parts, key) = (&process.parts, process.seen[&kid]);
+    let (parts, key) = (&process.parts, process.rows[&kid]);
     let end = process.token_end(now).unwrap_or(now);
     let full = now + parts.token_lifetime;
     promise!(
@@ -330,7 +335,7 @@ fn check_length(process: &Process, set: &KeySet, kid: i64, now: UnixTime) -> Che
         key.exp
     );
     let lasts = |kid: &&i64| {
-        let key = process.seen[*kid];
+        let key = process.rows[*kid];
         key.signs_by(now) && full + parts.skew <= key.exp
     };
     let better = set.keys().find(lasts);
@@ -363,7 +368,7 @@ fn edges(process: &Process, now: UnixTime) -> Vec<UnixTime> {
     let ends_before = process.parts.token_lifetime + process.parts.skew;
     let second = std::time::Duration::from_secs(1);
     let mut moments: Vec<_> = process
-        .seen
+        .rows
         .values()
         .flat_map(|key| [key.signs_from, key.exp - ends_before, key.exp])
         .flat_map(|edge| [edge - second, edge, edge + second])

@@ -106,7 +106,7 @@ impl Simulation {
         let now = self.now();
         let rows = self.observer.rows.values();
         let published: Vec<_> = rows
-            .filter(|row| row.typed && row.is_published(now))
+            .filter(|row| row.has_right_types && row.is_published(now))
             .collect();
         let opened = published.iter().filter(|row| row.opens_under(&by.entries));
         self.sealing = match published.is_empty() {
@@ -153,7 +153,7 @@ impl Simulation {
         end(own).await;
         let rows = self.observer.rows.iter();
         let marked = rows.filter(|(_, row)| !row.revoked);
-        let is_there = |row: &KeyRecord| row.typed && row.is_published(now);
+        let is_there = |row: &KeyRecord| row.has_right_types && row.is_published(now);
         let (marked, there): (Vec<_>, Vec<_>) = marked
             .map(|(kid, row)| (*kid, is_there(row).then_some(*kid)))
             .unzip();
@@ -224,7 +224,7 @@ impl Simulation {
     fn may_revoke(&self, kid: i64, entries: &[usize]) -> Result<(), &'static str> {
         let now = self.now();
         let key = self.observer.rows.get(&kid).ok_or("unknown")?;
-        if !key.typed || !key.is_published(now) {
+        if !key.has_right_types || !key.is_published(now) {
             return Err("not published");
         }
         let rest = self

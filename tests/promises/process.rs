@@ -34,11 +34,11 @@ pub struct Process {
     pub ring: Arc<KeyRing>,
     pub store: Store,
     /// The time by its clock at which it last read the database.
-    pub looked: Option<UnixTime>,
+    pub last_load: Option<UnixTime>,
     /// Monotonic time of the first good tick since the clock was set; see `is_settled`.
     pub settles_from: Cell<Option<Duration>>,
     /// The rows of the database then; intact are those that this process can use.
-    pub seen: BTreeMap<i64, KeyRecord>,
+    pub rows: BTreeMap<i64, KeyRecord>,
     /// The keys that it had opened before its latest tick.
     opened: BTreeSet<i64>,
     /// The entries of its `NOT_MY_KEY`.
@@ -97,9 +97,9 @@ impl Process {
         Self {
             issuer: TokenIssuer::new(Arc::clone(&ring), policy, None, None),
             clock: Arc::clone(clock),
-            looked: None,
+            last_load: None,
             settles_from: Cell::default(),
-            seen: BTreeMap::new(),
+            rows: BTreeMap::new(),
             opened: BTreeSet::new(),
             read: Mutex::default(),
             parts,
@@ -175,7 +175,7 @@ impl Process {
     ) -> BTreeMap<i64, KeyRecord> {
         let is_intact = |kid, row: &KeyRecord| {
             row.opens_under(&self.entries)
-                || (row.typed && self.opened.contains(kid) && is_kept(kid, row))
+                || (row.has_right_types && self.opened.contains(kid) && is_kept(kid, row))
         };
         rows.iter()
             .map(|(kid, row)| {
@@ -189,7 +189,7 @@ impl Process {
     pub fn readable_kids(&self, rows: &BTreeMap<i64, KeyRecord>) -> Vec<i64> {
         let kept = self.in_memory();
         let is_readable = |(kid, row): &(&i64, &KeyRecord)| {
-            row.opens_under(&self.entries) || (row.typed && kept.contains(kid))
+            row.opens_under(&self.entries) || (row.has_right_types && kept.contains(kid))
         };
         let readable_kids = rows.iter().filter(is_readable);
         readable_kids.map(|(kid, _)| *kid).collect()

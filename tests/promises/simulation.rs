@@ -17,7 +17,7 @@ use crate::database::{Original, Reason};
 use crate::empty_database::EMPTY;
 use crate::key_source::{GenerationFault, KeyStock};
 use crate::manual_clock::ManualClock;
-use crate::observer::{ALWAYS, Checked, KeyRecord, Observer, notice, promise};
+use crate::observer::{ALWAYS, Checked, KeyRecord, Observer, lead_with_margin, promise};
 use crate::process::Process;
 use crate::schedule::{Edge, Schedule, Step, Who, policy};
 use crate::sealing_keys::{in_use, sealing_keys};
@@ -126,7 +126,7 @@ impl Simulation {
             intact: true,
             entry: 0,
             revoked: false,
-            typed: true,
+            has_right_types: true,
             number: n,
         };
         self.observer.rows.insert(kid, record);
@@ -203,7 +203,7 @@ impl Simulation {
         let signs_until = key.exp - parts.token_lifetime - parts.skew;
         let moment = match edge {
             Edge::SignsFrom => key.signs_from,
-            Edge::NextDue => signs_until - notice(parts),
+            Edge::NextDue => signs_until - lead_with_margin(parts),
             Edge::EndOfSigning => signs_until,
             Edge::Expiry => key.exp,
             Edge::Deletion => key.exp + parts.retention,
@@ -298,8 +298,8 @@ impl Simulation {
         self.check_deleted(who, &before)?;
         for who in who {
             let process = &mut self.processes[*who];
-            process.looked = Some(now);
-            process.seen = process.own_rows(&self.observer.rows, now);
+            process.last_load = Some(now);
+            process.rows = process.own_rows(&self.observer.rows, now);
         }
         Ok(added)
     }

@@ -3,6 +3,7 @@
 pub mod audit;
 mod backup;
 mod check;
+mod db;
 mod doctor;
 mod fetch;
 mod init;
@@ -92,6 +93,9 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Put a backup in the place of the database, which must not be in use
     Restore(restore::RestoreArgs),
+    /// Move to another database engine
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Verify a token against a key set and show the result of each step
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
@@ -145,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Audit(command) => audit::run(command, env_file),
         Command::Backup(args) => backup::run(&args, env_file),
         Command::Restore(args) => restore::run(&args, env_file),
+        Command::Db(command) => db::run(command, env_file),
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
         Command::Trial(args) => trial::run(&args),

@@ -271,6 +271,11 @@ pub fn database(settings: &Settings) -> Result<Location, ConfigError> {
     values::database(settings)
 }
 
+/// A URL like `DATABASE_URL` that `source` has.
+pub fn database_at(settings: &Settings, source: &str, url: &str) -> Result<Location, ConfigError> {
+    values::database_at(settings, source, url)
+}
+
 /// `AUDIENCE` alone.
 pub fn audience(settings: &Settings) -> Option<Audience> {
     settings.get(name::AUDIENCE).and_then(Audience::parse)

@@ -115,8 +115,17 @@ pub(super) fn database(settings: &Settings) -> Result<Location, ConfigError> {
     let url = settings
         .get(name::DATABASE_URL)
         .unwrap_or("sqlite:totally_not_my_privateKeys.db");
+    database_at(settings, "DATABASE_URL", url)
+}
+
+/// The same of a URL that `source` has.
+pub(super) fn database_at(
+    settings: &Settings,
+    source: &str,
+    url: &str,
+) -> Result<Location, ConfigError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return postgres(settings, url);
+        return postgres(settings, source, url);
     }
     let path = url
         .strip_prefix("sqlite:")
@@ -126,13 +135,13 @@ pub(super) fn database(settings: &Settings) -> Result<Location, ConfigError> {
         // The rest may hold a password for another kind of database.
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         ConfigError::new(format!(
-            "DATABASE_URL={:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db, or postgres://user@host/database",
+            "{source}={:?}... is not understood: it is sqlite:PATH of a file, such as sqlite:keys.db or sqlite:///var/lib/jwks/keys.db, or postgres://user@host/database",
             redacted(scheme)
         ))
     })
 }
 
-fn postgres(settings: &Settings, url: &str) -> Result<Location, ConfigError> {
+fn postgres(settings: &Settings, source: &str, url: &str) -> Result<Location, ConfigError> {
     let credentials = Credentials {
         password: settings.get(name::PGPASSWORD),
         password_file: settings.get(name::PGPASSFILE).map(Path::new),
@@ -140,7 +149,7 @@ fn postgres(settings: &Settings, url: &str) -> Result<Location, ConfigError> {
     };
     let target = Target::parse(url, &credentials).map_err(|why| {
         ConfigError::new(format!(
-            "DATABASE_URL=postgres://... is not understood: {why}; it is postgres://user@host1,host2/database"
+            "{source}=postgres://... is not understood: {why}; it is postgres://user@host1,host2/database"
         ))
     })?;
     Ok(Location::Postgres(Box::new(target)))

@@ -7,6 +7,7 @@ pub mod account_import;
 pub mod accounts;
 pub mod audit;
 pub mod backup;
+pub mod copy;
 pub mod database;
 mod document;
 pub mod error;

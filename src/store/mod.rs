@@ -3,6 +3,7 @@
 //! `sqlite/` and `postgres/` its methods, each of them atomic. A method that changes keys
 //! reads their rows, calls a function of the domain that decides, and writes its plan.
 
+mod copy;
 mod engine;
 mod error;
 mod postgres;
@@ -15,6 +16,7 @@ use strum::{EnumString, IntoStaticStr};
 
 use crate::clock::UnixTime;
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
+pub use copy::{Copied, CopyError, Supervision, copy};
 pub use engine::{Location, Store};
 pub use error::{BadRow, OpenError, StoreError};
 pub use postgres::{Credentials, ServerState, Store as PostgresStore, Target};

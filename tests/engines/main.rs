@@ -10,6 +10,7 @@
 mod accounts;
 mod cluster;
 mod commit;
+mod copy;
 mod engine;
 mod keys;
 #[path = "../shared/left_out.rs"]

@@ -13,22 +13,26 @@ use crate::cluster::Cluster;
 use crate::proxy::{Fault, Proxy};
 
 /// The binary under test: `JWKS_SERVER`, or that of the same build.
-fn server() -> OsString {
+pub fn server() -> OsString {
     let built = || env!("CARGO_BIN_EXE_jwks-server").into();
     std::env::var_os("JWKS_SERVER").unwrap_or_else(built)
 }
 
-struct Replica {
+pub struct Replica {
     process: Child,
     port: u16,
 }
 
 impl Replica {
     fn start(sealing_key: &str, port: u16, database: &str) -> Self {
+        Self::start_at(sealing_key, &url(port, database))
+    }
+
+    pub fn start_at(sealing_key: &str, database_url: &str) -> Self {
         let mut process = Command::new(server())
             .env_clear()
             .env("NOT_MY_KEY", sealing_key)
-            .env("DATABASE_URL", url(port, database))
+            .env("DATABASE_URL", database_url)
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
             .env("NO_COLOR", "1")
@@ -49,6 +53,13 @@ impl Replica {
         Self { process, port }
     }
 
+    /// Ends it as an operator does.
+    pub fn stop(mut self) {
+        let id = self.process.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(self.process.wait().unwrap().success());
+    }
+
     /// Status, header section and body.
     async fn ask(&self, request: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
@@ -65,7 +76,7 @@ impl Replica {
         self.ask(&format!("GET {path} {head}")).await
     }
 
-    async fn post(&self, path: &str, json: &str) -> (u16, String, String) {
+    pub async fn post(&self, path: &str, json: &str) -> (u16, String, String) {
         let length = json.len();
         self.ask(&format!(
             "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{json}"
@@ -73,13 +84,13 @@ impl Replica {
         .await
     }
 
-    async fn etag(&self) -> String {
+    pub async fn etag(&self) -> String {
         let (status, head, _) = self.get("/.well-known/jwks.json").await;
         assert_eq!(status, 200);
         header(&head, "etag").to_owned()
     }
 
-    async fn until(&self, path: &str, wanted: u16) -> Duration {
+    pub async fn until(&self, path: &str, wanted: u16) -> Duration {
         let began = Instant::now();
         while self.get(path).await.0 != wanted {
             assert!(began.elapsed() < Duration::from_secs(20), "{path} {wanted}");
@@ -108,11 +119,11 @@ fn max_age(head: &str) -> u64 {
     age.parse().unwrap()
 }
 
-fn url(port: u16, database: &str) -> String {
+pub fn url(port: u16, database: &str) -> String {
     format!("postgres://postgres@127.0.0.1:{port}/{database}")
 }
 
-fn sealing_key() -> String {
+pub fn sealing_key() -> String {
     jwks_server::config::generate_sealing_key().to_string()
 }
 

@@ -34,6 +34,8 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         "audit prune",
         "backup",
         "restore",
+        "db",
+        "db copy",
         "verify",
         "doctor",
         "trial",

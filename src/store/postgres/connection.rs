@@ -86,6 +86,7 @@ impl Database {
         Ok(Connection {
             object: Some(object),
             is_idle: true,
+            timeout: TIMEOUT,
         })
     }
 
@@ -139,6 +140,8 @@ pub(super) struct Connection {
     /// None once it was dropped.
     object: Option<Object>,
     is_idle: bool,
+    /// A statement may take this long.
+    pub(super) timeout: Duration,
 }
 
 impl Connection {
@@ -149,7 +152,7 @@ impl Connection {
     ) -> Result<Vec<Row>, StoreError> {
         let was_idle = std::mem::replace(&mut self.is_idle, false);
         let object = self.object.as_ref().ok_or_else(timed_out)?;
-        let answer = tokio::time::timeout(TIMEOUT, object.query_typed(sql, params)).await;
+        let answer = tokio::time::timeout(self.timeout, object.query_typed(sql, params)).await;
         let answer = answer.map_err(|_| timed_out())?;
         self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
         Ok(answer?)
@@ -159,7 +162,7 @@ impl Connection {
     pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         let was_idle = std::mem::replace(&mut self.is_idle, false);
         let object = self.object.as_ref().ok_or_else(timed_out)?;
-        let answer = tokio::time::timeout(TIMEOUT, object.batch_execute(sql)).await;
+        let answer = tokio::time::timeout(self.timeout, object.batch_execute(sql)).await;
         let answer = answer.map_err(|_| timed_out())?;
         self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
         Ok(answer?)
@@ -178,6 +181,10 @@ impl Connection {
 }
 
 impl PlainTransaction {
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+
     pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         self.0.batch(sql).await
     }
@@ -227,6 +234,10 @@ pub(super) struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     pub(super) async fn rows(
         &mut self,
         sql: &str,

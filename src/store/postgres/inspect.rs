@@ -129,7 +129,7 @@ fn read_only<T: Send>(
 }
 
 /// On a thread of its own: the caller's may be one of a runtime.
-fn run<T: Send>(
+pub(super) fn run<T: Send>(
     target: &Target,
     work: impl AsyncFnOnce(&Database) -> Result<T, OpenError> + Send,
 ) -> Result<T, OpenError> {

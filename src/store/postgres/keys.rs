@@ -60,7 +60,7 @@ impl Store {
         let outcome = async {
             let now = lock(&mut work).await?;
             let rows = match selection {
-                KeySelection::All => work.rows(&format!("{SELECT_KEY} {IN_ORDER}"), &[]).await?,
+                KeySelection::All => work.rows(&select_all(), &[]).await?,
                 KeySelection::Unexpired { and_expired } => {
                     let (sql, now, expired) = at_moment(now, and_expired);
                     let params = &[(&now as _, Type::INT8), (&expired as _, Type::INT8)];
@@ -134,8 +134,11 @@ impl Store {
 }
 
 pub(super) async fn all(database: &Database) -> Result<KeyRows, StoreError> {
-    let sql = format!("{SELECT_KEY} {IN_ORDER}");
-    collect(&database.rows(&sql, &[]).await?)
+    collect(&database.rows(&select_all(), &[]).await?)
+}
+
+pub(super) fn select_all() -> String {
+    format!("{SELECT_KEY} {IN_ORDER}")
 }
 
 fn at_moment(now: UnixTime, expired: usize) -> (String, i64, i64) {
@@ -153,7 +156,7 @@ fn at_moment(now: UnixTime, expired: usize) -> (String, i64, i64) {
     )
 }
 
-fn collect(rows: &[Row]) -> Result<KeyRows, StoreError> {
+pub(super) fn collect(rows: &[Row]) -> Result<KeyRows, StoreError> {
     Ok(KeyRows {
         rows: rows.iter().map(read).collect::<Result<_, _>>()?,
         // Columns have types here.

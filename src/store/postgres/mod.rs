@@ -7,6 +7,7 @@ mod accounts;
 mod audit;
 mod calls;
 mod connection;
+mod copy;
 mod error;
 mod health;
 mod inspect;

@@ -135,6 +135,18 @@ impl Target {
         self
     }
 
+    /// The same with another name for its sessions.
+    pub(super) fn named(&self, name: &str) -> Self {
+        let mut this = self.clone();
+        this.config.application_name(name);
+        this
+    }
+
+    /// Name of its sessions.
+    pub(super) fn name(&self) -> &str {
+        self.config.get_application_name().unwrap_or_default()
+    }
+
     pub(super) fn clock_tolerance(&self) -> Duration {
         self.clock_tolerance
     }

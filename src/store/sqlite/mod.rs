@@ -4,6 +4,7 @@
 
 mod backup;
 mod connection;
+mod copy;
 mod erase;
 mod inspect;
 mod restore;
@@ -18,6 +19,7 @@ use rusqlite::ffi::{
 
 use super::{OpenError, StoreError};
 pub use connection::Store;
+pub(in crate::store) use copy::CopyFile;
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {

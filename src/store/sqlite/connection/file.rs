@@ -37,7 +37,7 @@ const UNREAD: OFlags = OFlags::NONBLOCK;
 
 /// Makes sure that there is a file which its owner can write to and nobody else
 /// can read. SQLite gives its side files the mode of the main file.
-pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
+pub(in crate::store) fn prepare(path: &Path) -> Result<(), OpenError> {
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)

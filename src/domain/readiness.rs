@@ -26,6 +26,16 @@ impl Readiness {
         (self.store.wal_bytes(), self.store.is_low_on_disk())
     }
 
+    /// Replicas, or processes with the file open, this one too, and what they are called;
+    /// `None` where their number is not known.
+    pub async fn users(&self) -> (&'static str, Option<usize>) {
+        let what = match self.store.is_shared_by_replicas() {
+            true => "Replicas seen",
+            false => "Processes seen",
+        };
+        (what, self.store.users().await)
+    }
+
     /// Time for which nothing is known of changes that other replicas make to the keys.
     pub fn unconfirmed_for(&self) -> Duration {
         self.store.unreachable_for()

@@ -45,6 +45,7 @@ pub fn metrics_service(state: SharedState, is_local: bool) -> Service {
 async fn operators(State(state): State<SharedState>) -> Response {
     read_current(&state);
     let faults = state.readiness.faults().await;
+    let users = state.readiness.users().await;
     let now = state.clock.now();
     let schedule = Schedule::new(&state.keys.snapshot(), &state.policy, now);
     let body = html! {
@@ -60,7 +61,7 @@ async fn operators(State(state): State<SharedState>) -> Response {
             nav aria-label="Documents" { a href="/metrics" { "Metrics for Prometheus" } }
         }
         main {
-            section aria-labelledby="figures" { h2 #figures { "Now" } (figures(&state, &schedule, now)) }
+            section aria-labelledby="figures" { h2 #figures { "Now" } (figures(&state, users, &schedule, now)) }
             section aria-labelledby="sign-ins" { h2 #sign-ins { "Sign-ins since the start" } (sign_ins(&state)) }
             (timeline::section(&schedule, &state.policy, now))
         }
@@ -82,7 +83,12 @@ async fn operators(State(state): State<SharedState>) -> Response {
     (headers, pages::page(title, REFRESH, body)).into_response()
 }
 
-fn figures(state: &AppState, schedule: &Schedule, now: UnixTime) -> Markup {
+fn figures(
+    state: &AppState,
+    (users, number): (&str, Option<usize>),
+    schedule: &Schedule,
+    now: UnixTime,
+) -> Markup {
     let current = &state.metrics.current;
     let (sign_ins, sign_ups) = state.accounts.queued();
     let (committed, failed) = state.accounts.store.commits().counts();
@@ -93,6 +99,9 @@ fn figures(state: &AppState, schedule: &Schedule, now: UnixTime) -> Markup {
         dl {
             (pages::fact("Up for", html! { (duration(uptime)) }))
             (pages::fact("Process", html! { (std::process::id()) }))
+            (pages::fact(users, html! {
+                @match number { Some(number) => (number), None => "not known" }
+            }))
             (pages::fact("Passwords waiting", html! { (sign_ins) " to sign in, " (sign_ups) " to register" }))
             (pages::fact("Refused by the quotas", html! { (current.quota_refusals.get()) }))
             (pages::fact("Addresses in the quotas", html! { (current.quota_clients.get()) }))

@@ -175,6 +175,19 @@ impl Store {
         }
     }
 
+    /// Replicas that have called in lately, or processes that have the file open, this one
+    /// too; `None` where that is not known.
+    pub async fn users(&self) -> Option<usize> {
+        match self {
+            Self::Sqlite(store) => store.processes().await,
+            Self::Postgres(store) => store.replicas().await.ok(),
+        }
+    }
+
+    pub fn is_shared_by_replicas(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// Time since the database was last known to be reachable; zero for a file.
     pub fn unreachable_for(&self) -> Duration {
         match self {

@@ -70,6 +70,7 @@ async fn operators_find_readiness_counts_and_keys_at_its_root() {
         "token given</th><td>2<",
         "unknown name or wrong password</th><td>1<",
         "Refused by the quotas</dt><dd>0<",
+        "Processes seen</dt><dd>1<",
         ", and 0 failed",
         "in 18m 58s",
         &format!("data-kid=\"{kid}\""),

@@ -1,15 +1,19 @@
 //! The table `calls`: times of each client's latest calls that were let in, by any
-//! replica. Unlogged: it is empty after a crash, and costs no sync of the disk.
+//! replica; each replica also calls in here. Unlogged: it is empty after a crash, and
+//! costs no sync of the disk.
 
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::Store;
-use super::connection::{Database, only};
+use super::connection::{Database, Params, only};
 use crate::client::ClientKey;
 use crate::store::StoreError;
 
+/// Quota under which replicas call in.
+const REPLICA: &str = "replica";
 /// Clients that a statement of the sweep deletes.
 const STEP: i64 = 10_000;
 
@@ -23,7 +27,7 @@ impl Store {
         rate: usize,
     ) -> Result<Result<(), Duration>, StoreError> {
         self.database.health.check()?;
-        let client = uuid::Uuid::from_u128(client.to_bits());
+        let client = Uuid::from_u128(client.to_bits());
         let rate = i32::try_from(rate).unwrap_or(i32::MAX);
         let rows = self
             .rows(
@@ -57,6 +61,32 @@ impl Store {
             }
         })
     }
+
+    /// Replicas that have called in during the last ten seconds, this one too.
+    pub async fn replicas(&self) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) AS number FROM calls
+             WHERE quota = $1 AND at[1] > clock_timestamp() - interval '10 seconds'";
+        let rows = self.rows(sql, &[(&REPLICA, Type::TEXT)]).await?;
+        let number: i64 = only(&rows)?.try_get("number")?;
+        Ok(usize::try_from(number).unwrap_or(0))
+    }
+}
+
+/// Tells the others that this replica runs.
+pub(super) async fn call_in(database: &Database, replica: Uuid) -> Result<(), StoreError> {
+    let sql = "INSERT INTO calls (quota, client, admitted, at)
+         VALUES ($1, $2, TRUE, ARRAY[clock_timestamp()])
+         ON CONFLICT (quota, client) DO UPDATE SET at = EXCLUDED.at
+         RETURNING 1 AS done";
+    let params: &Params<'_> = &[(&REPLICA, Type::TEXT), (&replica, Type::UUID)];
+    database.rows(sql, params).await.map(drop)
+}
+
+/// Forgets this replica when it stops.
+pub(super) async fn call_out(database: &Database, replica: Uuid) -> Result<(), StoreError> {
+    let sql = "DELETE FROM calls WHERE quota = $1 AND client = $2 RETURNING 1 AS done";
+    let params: &Params<'_> = &[(&REPLICA, Type::TEXT), (&replica, Type::UUID)];
+    database.rows(sql, params).await.map(drop)
 }
 
 /// Deletes the clients that have been quiet for a while.

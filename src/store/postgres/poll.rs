@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::connection::{Database, only, time};
 use super::health::Poll;
@@ -13,6 +14,8 @@ use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::store::StoreError;
 
 const EVERY: Duration = Duration::from_millis(500);
+/// Polls after which a replica calls in.
+const CALL_IN_EVERY: u32 = 8;
 /// Polls between two sweeps of the quotas and of the ids of transactions.
 const SWEEP_EVERY: u32 = 60;
 /// One poll may take this long.
@@ -88,6 +91,7 @@ pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
 pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
     let mut failing = false;
     let mut rounds = 0_u32;
+    let replica = Uuid::new_v4();
     while stop
         .run_until_cancelled(tokio::time::sleep(EVERY))
         .await
@@ -105,11 +109,15 @@ pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
             _ => {}
         }
         failing = why.is_some();
+        // What fails is left for the next time.
+        if !failing && rounds.is_multiple_of(CALL_IN_EVERY) {
+            let _ = calls::call_in(&database, replica).await;
+        }
         rounds = rounds.wrapping_add(1);
         if !failing && rounds.is_multiple_of(SWEEP_EVERY) {
-            // Left for the next time when it fails.
             let _ = calls::sweep(&database).await;
             let _ = database.forget_commits().await;
         }
     }
+    let _ = tokio::time::timeout(TIMEOUT, calls::call_out(&database, replica)).await;
 }

@@ -112,7 +112,8 @@ async fn serve(
         );
     }
     let demo_users = std::mem::take(&mut config.accounts.demo_users);
-    let store = database::open(&config.database, &config.keys.sealing_keys).await?;
+    let may_seal = config.mode == Mode::Development;
+    let store = database::open(&config.database, &config.keys.sealing_keys, may_seal).await?;
     if let Some(addr) = listeners.service.first().and_then(|l| l.local_addr().ok()) {
         config.network.port = addr.port();
     }

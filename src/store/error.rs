@@ -78,6 +78,10 @@ pub enum OpenError {
         "its {what} is not as this service needs it and may change what is written: find out who made it, then restore a copy"
     )]
     OtherDefinition { what: String },
+    #[error(
+        "private keys lie in it in the clear, as an early stage of the earlier server left them. Whoever can write the file may have put them there. If they are yours, start once with APP_ENV=development, which encrypts them; if not, restore a copy"
+    )]
+    ClearKeys,
     #[error("its record of migrations is damaged ({0}): restore a copy")]
     History(String),
     #[error("its schema cannot be brought up to date: {0}")]

@@ -201,7 +201,7 @@ fn earlier(dir: &TempDir, sealing_keys: &SealingKeys) {
 }
 
 async fn take_over(path: &Path, sealing_keys: &Arc<SealingKeys>) {
-    let store = database::open(&Location::Sqlite(path.to_owned()), sealing_keys)
+    let store = database::open(&Location::Sqlite(path.to_owned()), sealing_keys, true)
         .await
         .unwrap();
     store.close().await;

@@ -6,7 +6,7 @@ use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rusqlite::params;
 
-use crate::support::{Server, folder, number, sql};
+use crate::support::{Server, command, database, folder, number, run, sql};
 use crate::token::kids;
 
 fn key() -> rsa::PrivateKey {
@@ -44,12 +44,40 @@ fn fr_60_keys_in_the_clear_are_encrypted_while_the_file_is_taken_over_and_go_on(
     let encrypted = "SELECT count(*) FROM keys WHERE CAST(key AS TEXT) LIKE 'gAAAA%'";
     let all = "SELECT count(*) FROM keys";
     assert_eq!(number(dir.path(), encrypted), number(dir.path(), all));
-    let file = std::fs::read(crate::support::database(dir.path())).unwrap();
+    let file = std::fs::read(database(dir.path())).unwrap();
     let text = String::from_utf8_lossy(&file);
     assert!(
         !text.contains("PRIVATE KEY-----"),
         "it is left in a free page"
     );
+}
+
+#[test]
+fn keys_in_the_clear_are_refused_in_production_and_by_commands() {
+    let dir = folder("");
+    let pem = key().to_pkcs8_pem(LineEnding::LF).unwrap();
+    let db = sql(dir.path());
+    db.execute_batch("CREATE TABLE keys(kid INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, exp INTEGER NOT NULL)")
+        .unwrap();
+    let row = params![pem.as_bytes(), in_an_hour()];
+    db.execute("INSERT INTO keys (key, exp) VALUES (?, ?)", row)
+        .unwrap();
+    drop(db);
+    let tables = "SELECT count(*) FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'";
+    let secret = pem.lines().nth(1).unwrap();
+    let mut start = command(dir.path());
+    start.env("APP_ENV", "production");
+    let mut add = command(dir.path());
+    add.args(["users", "add", "alice"]);
+    for mut command in [start, add] {
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        let advice = "start once with APP_ENV=development";
+        assert!(ended.stderr.contains(advice), "{}", ended.stderr);
+        assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
+        assert_eq!(number(dir.path(), "SELECT count(*) FROM keys"), 1);
+        assert_eq!(number(dir.path(), tables), 1);
+    }
 }
 
 #[test]

@@ -3,13 +3,16 @@
 use rusqlite::{Connection, params};
 
 use super::schema;
+use crate::store::OpenError;
 
 /// Replaces them by their sealed forms. Only in a file that has no table of this
-/// service yet: later such a key may have been planted.
+/// service yet: later such a key may have been planted. Whoever can write the file can
+/// also drop those tables, so it is refused unless `may_seal`.
 pub(super) fn seal_keys(
     conn: &mut Connection,
+    may_seal: bool,
     seal: impl Fn(&[u8]) -> Option<Vec<u8>>,
-) -> rusqlite::Result<()> {
+) -> Result<(), OpenError> {
     // Overwrites what is replaced.
     conn.execute_batch("PRAGMA secure_delete = ON")?;
     let tx = conn.transaction()?;
@@ -24,6 +27,9 @@ pub(super) fn seal_keys(
     let mut sealed = 0;
     for (kid, key) in stored {
         if let Some(key) = seal(&key) {
+            if !may_seal {
+                return Err(OpenError::ClearKeys);
+            }
             sealed += tx.execute("UPDATE keys SET key = ? WHERE kid = ?", params![key, kid])?;
         }
     }

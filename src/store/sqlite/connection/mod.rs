@@ -46,13 +46,14 @@ impl Store {
     ///
     /// Blocks: call it on a blocking thread.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_and_seal(path, |_| None)
+        Self::open_and_seal(path, false, |_| None)
     }
 
     /// The same. In a file that is no database of this service yet, keys for
-    /// which `seal` has a sealed form get that.
+    /// which `seal` has a sealed form get that; without `may_seal` they are refused.
     pub fn open_and_seal(
         path: &Path,
+        may_seal: bool,
         seal: impl Fn(&[u8]) -> Option<Vec<u8>>,
     ) -> Result<Self, OpenError> {
         let replaced = || io::Error::other("it was replaced while it was opened");
@@ -60,7 +61,7 @@ impl Store {
         let before = FileId::of(path)?;
         wal_check::check(path)?;
         let mut conn = file::connect(path)?;
-        take_over::seal_keys(&mut conn, seal)?;
+        take_over::seal_keys(&mut conn, may_seal, seal)?;
         schema::migrate(&mut conn)?;
         // SQLite has created the side files when the schema was read.
         let files = OpenFiles::at(path)?.ok_or_else(replaced)?;

@@ -73,6 +73,22 @@ fn an_export_has_one_line_for_each_sign_in_whatever_is_in_it() {
 }
 
 #[test]
+fn a_name_is_no_formula_in_a_spreadsheet() {
+    let [row, ..] = rows();
+    for name in ["=1+1", "+1", "-1", "@SUM(A1)"] {
+        let username = Some(name.to_owned());
+        let text = export(
+            &[SignInRow {
+                username,
+                ..row.clone()
+            }],
+            false,
+        );
+        assert!(text.ends_with(&format!(",1,\"'{name}\"\n")), "{text}");
+    }
+}
+
+#[test]
 fn pruning_says_how_many_are_gone_and_where_they_are() {
     let file = Some("kept.jsonl".as_ref());
     assert_snapshot!(pruned(3, NOW, file, false) + &pruned(3, NOW, None, true), @r#"

@@ -135,6 +135,32 @@ fn only_a_file_of_sign_ins_is_written_to_and_a_cut_off_line_is_written_again() {
 }
 
 #[test]
+fn what_a_keep_file_says_deletes_no_sign_in_that_is_young_or_another() {
+    let dir = used_folder("");
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    let password = server.register("alice");
+    assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);
+    add_old(dir, 1);
+    let all = output(dir, &["export", "--json"]);
+    // As an export of all sign-ins, and one that says another account signed in.
+    fs::write(dir.join("all"), &all).unwrap();
+    fs::write(dir.join("forged"), all.replace("alice", "mallory")).unwrap();
+    output(
+        dir,
+        &["prune", "--before", "3650d", "--keep-file", "forged"],
+    );
+    let forged = fs::read_to_string(dir.join("forged")).unwrap();
+    assert_eq!(
+        forged.lines().filter(|line| line.contains("alice")).count(),
+        1
+    );
+    assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 1);
+    output(dir, &["prune", "--before", "3650d", "--keep-file", "all"]);
+    assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 1);
+}
+
+#[test]
 fn a_row_whose_address_cannot_be_written_as_text_stays_when_others_are_pruned() {
     let dir = used_folder("");
     let dir = dir.path();

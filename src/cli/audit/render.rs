@@ -56,9 +56,18 @@ pub fn export(rows: &[SignInRow], as_json: bool) -> String {
     rows.iter().map(each).collect()
 }
 
-/// One line of RFC 4180. Control characters are escaped, so it is one line always.
+/// One line of RFC 4180. Control characters are escaped, so it is one line always. Text
+/// that a spreadsheet would calculate gets an apostrophe before it: anybody can register
+/// such a name.
 fn csv(row: &SignInRow) -> String {
-    let quoted = |text: &str| format!("\"{}\"", plain(text).replace('"', "\"\""));
+    let quoted = |text: &str| {
+        let apostrophe = if text.starts_with(['=', '+', '-', '@']) {
+            "'"
+        } else {
+            ""
+        };
+        format!("\"{apostrophe}{}\"", plain(text).replace('"', "\"\""))
+    };
     format!(
         "{},{},{},{},{}\n",
         row.id,

@@ -1,6 +1,7 @@
 //! The file that keeps pruned sign-ins: one JSON object a line, in the order in which
 //! they were pruned. Only whole lines count; the last one may be cut off by a kill.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -11,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::store::{AccountId, SignInRow};
 
-/// Bytes from the end of the file that are read first.
-const TAIL: u64 = 1 << 20;
+/// Bytes from the end of the file that are read, of which the lines of one step take a
+/// part.
+const TAIL: u64 = 8 << 20;
 /// Every line begins so.
 const BEGINNING: &[u8] = b"{\"id\":";
 
@@ -52,24 +54,13 @@ pub fn line(row: &SignInRow) -> String {
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-fn parse(line: &[u8]) -> Result<SignInRow, KeepFileError> {
-    let line: Line = serde_json::from_slice(line).map_err(|_| KeepFileError::Foreign)?;
-    Ok(SignInRow {
-        id: line.id,
-        at: line.at.map(Into::into),
-        client: line.client,
-        account: line.user_id.map(AccountId::from_row),
-        username: line.username,
-    })
-}
-
 /// Locked for as long as it is open. All methods block.
 pub struct KeepFile(File);
 
 impl KeepFile {
     /// Opens the file, or makes it, and cuts off a line that is not whole. Returns its
-    /// last rows too, at most `last`. They are on disk.
-    pub fn open(path: &Path, last: u32) -> Result<(Self, Vec<SignInRow>), KeepFileError> {
+    /// last lines too, at most `last`. They are on disk.
+    pub fn open(path: &Path, last: u32) -> Result<(Self, HashSet<String>), KeepFileError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -85,7 +76,7 @@ impl KeepFile {
             Err(TryLockError::WouldBlock) => return Err(KeepFileError::Locked),
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
-        let (rows, cut_off) = last_rows(&file, usize::try_from(last).unwrap_or(usize::MAX))?;
+        let (lines, cut_off) = last_lines(&file, usize::try_from(last).unwrap_or(usize::MAX))?;
         let mut file = file;
         let end = file.metadata()?.len() - cut_off;
         file.set_len(end)?;
@@ -93,7 +84,7 @@ impl KeepFile {
         file.sync_all()?;
         let path = std::path::absolute(path)?;
         File::open(path.parent().unwrap_or(&path))?.sync_all()?;
-        Ok((Self(file), rows))
+        Ok((Self(file), lines))
     }
 
     /// When it returns, the rows are on disk, and were read back.
@@ -114,37 +105,36 @@ impl KeepFile {
     }
 }
 
-/// The rows of the last lines, and the number of bytes behind them.
-fn last_rows(file: &File, wanted: usize) -> Result<(Vec<SignInRow>, u64), KeepFileError> {
+/// The last lines, and the number of bytes behind them.
+fn last_lines(file: &File, wanted: usize) -> Result<(HashSet<String>, u64), KeepFileError> {
     let length = file.metadata()?.len();
-    let mut first = vec![
-        0;
-        BEGINNING
-            .len()
-            .min(usize::try_from(length).unwrap_or(usize::MAX))
-    ];
-    file.read_exact_at(&mut first, 0)?;
+    let start = length.saturating_sub(TAIL);
+    let first = bytes(file, 0, length.min(BEGINNING.len() as u64))?;
     if !BEGINNING.starts_with(&first) {
         return Err(KeepFileError::Foreign);
     }
-    let mut tail = TAIL;
-    loop {
-        let start = length.saturating_sub(tail);
-        let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, start)?;
-        let mut lines: Vec<_> = bytes.split(|&byte| byte == b'\n').collect();
-        let cut_off = lines.pop().unwrap_or_default();
-        if start > 0 && lines.len() <= wanted {
-            tail = tail.saturating_mul(2);
-            continue;
-        }
-        if !BEGINNING.starts_with(cut_off) && !cut_off.starts_with(BEGINNING) {
-            return Err(KeepFileError::Foreign);
-        }
-        // The first one may have begun earlier.
-        let skipped = usize::from(start > 0).max(lines.len().saturating_sub(wanted));
-        let whole = lines.iter().skip(skipped);
-        let rows = whole.map(|line| parse(line)).collect::<Result<_, _>>()?;
-        return Ok((rows, u64::try_from(cut_off.len()).unwrap_or(0)));
+    let bytes = bytes(file, start, length - start)?;
+    let mut lines: Vec<_> = bytes.split(|&byte| byte == b'\n').collect();
+    let cut_off = lines.pop().unwrap_or_default();
+    if !BEGINNING.starts_with(cut_off) && !cut_off.starts_with(BEGINNING) {
+        return Err(KeepFileError::Foreign);
     }
+    // The first one may have begun earlier.
+    let skipped = usize::from(start > 0).max(lines.len().saturating_sub(wanted));
+    let whole = lines.into_iter().skip(skipped);
+    let lines = whole.map(checked).collect::<Result<_, _>>()?;
+    Ok((lines, u64::try_from(cut_off.len()).unwrap_or(0)))
+}
+
+fn bytes(file: &File, start: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(bytes)
+}
+
+/// The line, if it is that of a sign-in.
+fn checked(line: &[u8]) -> Result<String, KeepFileError> {
+    let text = std::str::from_utf8(line).map_err(|_| KeepFileError::Foreign)?;
+    let _: Line = serde_json::from_str(text).map_err(|_| KeepFileError::Foreign)?;
+    Ok(text.to_owned())
 }

@@ -3,6 +3,7 @@
 
 mod keep_file;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,14 +41,13 @@ pub async fn prune(
     keep: Option<&Path>,
     mut progress: impl FnMut(i64),
 ) -> Result<usize, AuditError> {
-    let (mut kept, mut deleted) = (None, 0);
+    let (mut kept, mut held, mut deleted) = (None, HashSet::new(), 0);
     if let Some(path) = keep.map(Path::to_owned) {
         let opened = tokio::task::spawn_blocking(move || KeepFile::open(&path, STEP));
         let (file, last) = opened.await??;
         kept = Some(file);
-        // The file has them, but perhaps the run that wrote them was ended before it
-        // deleted them.
-        deleted += delete(store, last).await?;
+        // Perhaps the run that wrote them was ended before it deleted them.
+        held = last;
     }
     let mut past = i64::MIN;
     loop {
@@ -58,9 +58,10 @@ pub async fn prune(
         past = last.id;
         rows.retain(|row| is_before(row, before));
         if let Some(mut file) = kept.take() {
-            let append = move || file.append(&rows).map(|()| (file, rows));
-            let (file, written) = tokio::task::spawn_blocking(append).await??;
-            (kept, rows) = (Some(file), written);
+            let is_new = |row: &&SignInRow| !held.remove(&line(row));
+            let new: Vec<_> = rows.iter().filter(is_new).cloned().collect();
+            let append = move || file.append(&new).map(|()| file);
+            kept = Some(tokio::task::spawn_blocking(append).await??);
         }
         deleted += delete(store, rows).await?;
         progress(past);

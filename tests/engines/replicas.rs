@@ -243,6 +243,12 @@ async fn what_keeps_a_replica_from_starting_is_said_in_one_line() {
         &format!("{name}?sslmode=require"),
         "verify-full or disable",
     );
+    // Not an address of this machine, so the password goes nowhere without TLS.
+    refused(
+        cluster.port,
+        &format!("{name}?hostaddr=192.0.2.1&connect_timeout=1&sslrootcert=none.pem"),
+        "none.pem",
+    );
     let (code, text) = command(&key, cluster.port, &name, &["keys", "list"]);
     assert_eq!(code, 2);
     assert!(text.contains("start the service once"), "{text}");

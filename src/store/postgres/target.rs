@@ -85,7 +85,16 @@ impl Target {
             return Err("it names no database, as in postgres://user@host/database".to_owned());
         }
         let root = root.as_deref().or(credentials.root_certificates);
-        let is_local = config.get_hosts().iter().all(is_local);
+        if config
+            .get_hosts()
+            .iter()
+            .any(|host| shown(host).contains('@'))
+        {
+            return Err("an @ in the user or the password is written %40".to_owned());
+        }
+        let addresses = config.get_hostaddrs();
+        let is_local = config.get_hosts().iter().all(is_local)
+            && addresses.iter().all(|address| address.is_loopback());
         let tls = match ssl_mode.as_deref() {
             Some("disable") => false,
             Some("verify-full") => true,

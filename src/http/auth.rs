@@ -18,7 +18,7 @@ use super::access_log::RequestId;
 use super::client::ClientAddr;
 use super::error::{ApiError, Challenge};
 use super::state::SharedState;
-use super::{body, origin};
+use super::{body, quota};
 use crate::domain::sign_in::Credentials;
 use crate::domain::tokens::TokenKind;
 use crate::metrics::{SignInOutcome, SignIns};
@@ -38,7 +38,7 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
         PATH,
         // `route_layer` does not apply to the fallback: 405 comes before 429.
         post(auth)
-            .route_layer(state.auth_quota.layer())
+            .route_layer(quota::layer(&state.auth_quota, state))
             .fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
     )
 }
@@ -60,7 +60,6 @@ async fn sign_in(
     let (quota, shared) = (&state.auth_quota, &state.shared_quota);
     let key = ClientAddr(client).key();
     quota.admit_everywhere("auth", shared, key).await?;
-    origin::refuse_other_origins(&state, &request)?;
     let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,
         outcome: SignInOutcome::Abandoned,

@@ -17,6 +17,7 @@ mod openapi;
 mod operators;
 mod origin;
 mod pages;
+mod quota;
 mod rate_limit;
 mod refusals;
 mod register;

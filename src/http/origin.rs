@@ -2,7 +2,7 @@
 //! out nor forge the headers that name it; other programs do not send them.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Uri, header};
+use axum::http::{self, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -17,7 +17,10 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// have dropped. A service that only this machine reaches has no other names than this
 /// machine's: DNS may resolve a page's own name to a loopback address after it was
 /// loaded (DNS rebinding).
-pub(super) fn refuse_other_origins(state: &AppState, request: &Request) -> Result<(), ApiError> {
+pub(super) fn refuse_other_origins<B>(
+    state: &AppState,
+    request: &http::Request<B>,
+) -> Result<(), ApiError> {
     let headers = request.headers();
     let is_same = match (headers.get(SEC_FETCH_SITE), headers.get(header::ORIGIN)) {
         (Some(site), _) => site == "same-origin" || site == "none",
@@ -52,7 +55,7 @@ fn is_local_name(state: &AppState, name: &str) -> bool {
         || issuer.is_some_and(|issuer| issuer.eq_ignore_ascii_case(name))
 }
 
-fn host(request: &Request) -> Option<String> {
+fn host<B>(request: &http::Request<B>) -> Option<String> {
     let host = request.headers().get(header::HOST).and_then(parse);
     // HTTP/2 has it in the request's target.
     host.or_else(|| request.uri().host().map(str::to_ascii_lowercase))

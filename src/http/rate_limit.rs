@@ -1,16 +1,6 @@
 //! The quotas of `POST /auth` and `POST /register`, each with a log of its own: in
 //! any second, at most `rate` calls of one client are let in, and a client within
-//! the rate is never refused.
-//!
-//! [`SlidingLog`] decides, as the key extractor of `tower_governor`'s layer; the layer
-//! puts it on the route and turns its refusal into the 429. The layer's own token bucket
-//! could not keep that promise (of 10 a second with a burst of 10 it lets in an eleventh
-//! at once after ten spaced by 100 ms); it gets one key and a rate that no traffic reaches.
-//!
-//! An extractor usually only reads the request. This one has a side effect: it
-//! writes each call into the log, or refuses it. That is right as long as the layer
-//! asks it once for each request, before the handler, and stops at its error; the
-//! tests of `tests/api` that count the calls which are let in would show otherwise.
+//! the rate is never refused. `quota.rs` puts them on their routes.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -19,18 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
-use axum::response::{IntoResponse as _, Response};
-use governor::middleware::NoOpMiddleware;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tower_governor::governor::GovernorConfigBuilder;
-use tower_governor::key_extractor::KeyExtractor;
-use tower_governor::{GovernorError, GovernorLayer};
 
-use super::client::ClientAddr;
-use super::error::{ApiError, whole_seconds};
+use super::error::ApiError;
 use crate::client::ClientKey;
 use crate::clock::Clock;
 use crate::domain::shared_quota::SharedQuota;
@@ -138,21 +120,6 @@ impl SlidingLog {
         self.shared.refusals.load(Ordering::Relaxed)
     }
 
-    /// The layer for the route. Requests must have a [`ClientAddr`] among their
-    /// extensions.
-    pub(super) fn layer(&self) -> GovernorLayer<Self, NoOpMiddleware, Body> {
-        let config = GovernorConfigBuilder::const_default()
-            .key_extractor(self.clone())
-            .per_nanosecond(1)
-            .burst_size(u32::MAX)
-            .finish();
-        match config {
-            Some(config) => GovernorLayer::new(config).error_handler(refuse),
-            // Only a period or a burst of zero gives no configuration.
-            None => unreachable!("period and burst are not zero"),
-        }
-    }
-
     fn shard(&self, client: ClientKey) -> &Mutex<Shard> {
         let hash = self.shared.hasher.hash_one(client);
         &self.shared.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
@@ -175,33 +142,4 @@ impl Shard {
         self.calls.shrink_to(SWEEP_FROM);
         self.sweep_at = 2 * self.calls.len();
     }
-}
-
-impl KeyExtractor for SlidingLog {
-    /// One key for all: the bucket is not what decides.
-    type Key = ();
-
-    fn extract<T>(&self, request: &Request<T>) -> Result<(), GovernorError> {
-        let Some(client) = request.extensions().get::<ClientAddr>() else {
-            return Err(GovernorError::UnableToExtractKey);
-        };
-        self.admit(client.key())
-            .map_err(|wait| GovernorError::TooManyRequests {
-                wait_time: whole_seconds(wait),
-                headers: None,
-            })
-    }
-}
-
-fn refuse(error: GovernorError) -> Response {
-    match error {
-        GovernorError::TooManyRequests { wait_time, .. } => {
-            ApiError::TooManyRequests(Duration::from_secs(wait_time))
-        }
-        other => {
-            tracing::error!("the quota found no client address: {other}");
-            ApiError::Internal
-        }
-    }
-    .into_response()
 }

@@ -12,7 +12,7 @@ use super::access_log::RequestId;
 use super::client::ClientAddr;
 use super::error::ApiError;
 use super::state::SharedState;
-use super::{body, origin};
+use super::{body, quota};
 use crate::domain::names::{Email, Username};
 
 const PATH: &str = "/register";
@@ -29,7 +29,7 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
         PATH,
         // As for `/auth`, 405 comes before 429.
         post(register)
-            .route_layer(state.register_quota.layer())
+            .route_layer(quota::layer(&state.register_quota, state))
             .fallback(|| async { ApiError::MethodNotAllowed(METHODS) }),
     )
 }
@@ -51,7 +51,6 @@ async fn sign_up(
     let (quota, shared) = (&state.register_quota, &state.shared_quota);
     let key = ClientAddr(client).key();
     quota.admit_everywhere("register", shared, key).await?;
-    origin::refuse_other_origins(&state, &request)?;
     let (parts, body) = request.into_parts();
     let bytes = body::read(body).await?;
     if bytes.is_empty() {

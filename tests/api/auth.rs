@@ -469,6 +469,13 @@ async fn what_a_browser_sends_for_a_page_of_another_origin_is_refused() {
             .await;
         assert_eq!(reply.status == 403, status == 403, "{headers:?}");
     }
+    // Such calls are not counted: a page could use up the quota of its visitor.
+    app.advance(Duration::from_secs(1));
+    for _ in 0..20 {
+        let headers = [host, JSON, ("sec-fetch-site", "cross-site")];
+        assert_eq!(auth(&app, &headers, GOOD_JSON).await.status, 403);
+    }
+    assert_eq!(auth(&app, &[host, JSON], GOOD_JSON).await.status, 200);
     // HTTP/2 has no Host.
     for (origin, status) in [("https://issuer.example", 200), ("https://a.example", 403)] {
         app.advance(Duration::from_millis(100));

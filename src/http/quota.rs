@@ -1,0 +1,94 @@
+//! Puts a quota on its route, and refuses there what a browser sends for a page of
+//! another origin, before it counts: such a page could use up its visitor's quota.
+//!
+//! [`SlidingLog`] decides, as the key extractor of `tower_governor`'s layer; the layer
+//! turns its refusal into the 429. The layer's own token bucket could not keep the promise
+//! of `rate_limit.rs` (of 10 a second with a burst of 10 it lets in an eleventh at once
+//! after ten spaced by 100 ms); it gets one key and a rate that no traffic reaches.
+//!
+//! An extractor usually only reads the request. This one has a side effect: it
+//! writes each call into the log, or refuses it. That is right as long as the layer
+//! asks it once for each request, before the handler, and stops at its error; the
+//! tests of `tests/api` that count the calls which are let in would show otherwise.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use governor::middleware::NoOpMiddleware;
+use tower_governor::governor::GovernorConfigBuilder;
+use tower_governor::key_extractor::KeyExtractor;
+use tower_governor::{GovernorError, GovernorLayer};
+
+use super::client::ClientAddr;
+use super::error::{ApiError, whole_seconds};
+use super::origin;
+use super::rate_limit::SlidingLog;
+use super::state::SharedState;
+
+/// Refuses a call, or writes it into the log.
+#[derive(Clone)]
+pub(super) struct Quota {
+    log: SlidingLog,
+    state: SharedState,
+}
+
+/// The layer for a route. Requests must have a [`ClientAddr`] among their extensions.
+pub(super) fn layer(
+    log: &SlidingLog,
+    state: &SharedState,
+) -> GovernorLayer<Quota, NoOpMiddleware, Body> {
+    let quota = Quota {
+        log: log.clone(),
+        state: state.clone(),
+    };
+    let config = GovernorConfigBuilder::const_default()
+        .key_extractor(quota)
+        .per_nanosecond(1)
+        .burst_size(u32::MAX)
+        .finish();
+    match config {
+        Some(config) => GovernorLayer::new(config).error_handler(refuse),
+        // Only a period or a burst of zero gives no configuration.
+        None => unreachable!("period and burst are not zero"),
+    }
+}
+
+impl KeyExtractor for Quota {
+    /// One key for all: the bucket is not what decides.
+    type Key = ();
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<(), GovernorError> {
+        if origin::refuse_other_origins(&self.state, request).is_err() {
+            return Err(GovernorError::Other {
+                code: StatusCode::FORBIDDEN,
+                msg: None,
+                headers: None,
+            });
+        }
+        let Some(client) = request.extensions().get::<ClientAddr>() else {
+            return Err(GovernorError::UnableToExtractKey);
+        };
+        self.log
+            .admit(client.key())
+            .map_err(|wait| GovernorError::TooManyRequests {
+                wait_time: whole_seconds(wait),
+                headers: None,
+            })
+    }
+}
+
+fn refuse(error: GovernorError) -> Response {
+    match error {
+        GovernorError::TooManyRequests { wait_time, .. } => {
+            ApiError::TooManyRequests(Duration::from_secs(wait_time))
+        }
+        GovernorError::Other { .. } => ApiError::OtherOrigin,
+        other => {
+            tracing::error!("the quota found no client address: {other}");
+            ApiError::Internal
+        }
+    }
+    .into_response()
+}

@@ -5,8 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -158,10 +157,18 @@ struct Body {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = self.text();
-        let mut response = (self.status(), Json(Body { error })).into_response();
-        // A flood of refusals is made of this: room for what else is added, at once.
-        response.headers_mut().reserve(FIELDS);
+        let text = serde_json::to_vec(&Body { error: self.text() }).unwrap_or_default();
+        let mut response = Response::new(text.into());
+        *response.status_mut() = self.status();
+        // A flood of refusals is made of this: room for all fields at once.
+        *response.headers_mut() = HeaderMap::with_capacity(FIELDS);
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        // Or a cache could give one client's 431 or 404 to others.
+        let no_store = HeaderValue::from_static("no-store");
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, no_store);
         let (name, value) = match self {
             Self::NoCredentials => (header::WWW_AUTHENTICATE, challenge(Challenge::Basic)),
             Self::BadCredentials(scheme) => (header::WWW_AUTHENTICATE, challenge(scheme)),

@@ -33,7 +33,7 @@ fn is(reply: &Reply, status: u16, error: &str, what: &str) {
         (status, error),
         "{what}"
     );
-    assert_eq!(reply.header("cache-control"), "", "{what}");
+    assert_eq!(reply.header("cache-control"), "no-store", "{what}");
 }
 
 /// Bodies that neither route accepts, by their fault.

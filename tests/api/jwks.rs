@@ -242,7 +242,7 @@ async fn without_a_usable_key_the_set_is_503_and_never_empty() {
         assert_eq!(reply.header("content-type"), "application/json");
         assert_eq!(reply.header("retry-after"), "2");
         assert_eq!(reply.header("access-control-allow-origin"), "*");
-        assert_eq!(reply.header("cache-control"), "");
+        assert_eq!(reply.header("cache-control"), "no-store");
         assert_eq!(reply.header("etag"), "");
         if method == "GET" {
             assert_eq!(reply.error(), "no key is published at the moment");

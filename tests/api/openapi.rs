@@ -120,12 +120,12 @@ async fn the_headers_of_the_contract_are_described() {
     for (operation, status, more) in [
         ("POST /register", "201", &["cache-control"][..]),
         ("POST /auth", "200", &["cache-control"]),
-        ("POST /auth", "400", &[]),
-        ("POST /auth", "401", &["www-authenticate"]),
-        ("POST /auth", "405", &["allow"]),
-        ("POST /auth", "429", &["retry-after"]),
-        ("POST /auth", "503", &["retry-after"]),
-        ("POST /register", "503", &["retry-after"]),
+        ("POST /auth", "400", &["cache-control"]),
+        ("POST /auth", "401", &["cache-control", "www-authenticate"]),
+        ("POST /auth", "405", &["allow", "cache-control"]),
+        ("POST /auth", "429", &["cache-control", "retry-after"]),
+        ("POST /auth", "503", &["cache-control", "retry-after"]),
+        ("POST /register", "503", &["cache-control", "retry-after"]),
         ("HEAD /healthz", "200", &["cache-control"]),
         ("GET /readyz", "405", &["allow", "cache-control"]),
         ("GET /readyz", "503", &["cache-control", "retry-after"]),
@@ -134,17 +134,21 @@ async fn the_headers_of_the_contract_are_described() {
         (
             "GET /.well-known/jwks.json",
             "412",
-            &["access-control-allow-origin"],
+            &["access-control-allow-origin", "cache-control"],
         ),
         (
             "GET /.well-known/jwks.json",
             "405",
-            &["access-control-allow-origin", "allow"],
+            &["access-control-allow-origin", "allow", "cache-control"],
         ),
         (
             "GET /.well-known/jwks.json",
             "503",
-            &["access-control-allow-origin", "retry-after"],
+            &[
+                "access-control-allow-origin",
+                "cache-control",
+                "retry-after",
+            ],
         ),
         (
             "OPTIONS /.well-known/jwks.json",

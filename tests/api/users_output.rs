@@ -129,11 +129,11 @@ fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_gene
       }
     }
     "#);
-    assert_snapshot!(changed(&alice, "disabled", &JUDGED, false), @"
+    assert_snapshot!(disabled(&alice, &JUDGED, false), @"
     Account alice is disabled.
     Tokens that it was given stay good for up to 1h (TOKEN_LIFETIME), until 2027-01-15T08:59:00Z at most.
     ");
-    assert_snapshot!(changed(&alice, "deleted", &JUDGED, true), @r#"
+    assert_snapshot!(deleted(&alice, &JUDGED, true), @r#"
     {
       "deleted": "alice",
       "tokens_until": {

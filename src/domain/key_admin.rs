@@ -2,22 +2,18 @@
 //! running servers. These check for new key events every 500 ms, so they usually
 //! follow within a second; under load it may take longer.
 
-use std::fmt;
 use std::sync::Arc;
 
-use super::adopted_keys::AdoptedKey;
 use super::key_ring::{BadKey, OpenedKey};
 use super::rotation::{self, RotationError};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
 use crate::lifecycle::{self, KeyTimes, Kid, Policy, Stage};
-use crate::store::{
-    AdoptedRow, BadRow, KeyChange, KeyRow, KeyRows, KeySelection, NewKey, Store, StoreError,
-};
+use crate::store::{BadRow, KeyChange, KeyRow, KeyRows, KeySelection, NewKey, Store, StoreError};
 pub use crate::store::{KeyEvent, KeyEventKind};
 
-/// Keys that operators may publish at once, adopted ones among them: verifiers and gateways stop reading
+/// Keys that operators may publish at once: verifiers and gateways stop reading
 /// large key sets, some at 50 KiB, some at 100 keys.
 pub const MAX_PUBLISHED: usize = 16;
 
@@ -31,10 +27,10 @@ pub struct KeyOperations {
     pub clock: Arc<dyn Clock>,
 }
 
-/// All that is shown of a key, ours or adopted.
+/// All that is shown of a key.
 #[derive(Debug)]
 pub struct KeyStatus {
-    pub kid: String,
+    pub kid: Kid,
     pub stage: Stage,
     /// `None` for keys of the earlier server.
     pub created_at: Option<UnixTime>,
@@ -65,9 +61,9 @@ pub struct Reencrypted {
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     #[error("there is no key {0}; `keys list` shows all")]
-    Unknown(String),
+    Unknown(Kid),
     #[error("key {0} is not published any more")]
-    NotPublished(String),
+    NotPublished(Kid),
     #[error(
         "key {0} is the only one that can sign, and no other would be left: use `keys rotate --now`, which makes a new one"
     )]
@@ -77,16 +73,16 @@ pub enum RevokeError {
 }
 
 impl KeyOperations {
-    /// Status of all keys at `now`, ours in creation order and then adopted ones, and the rows that could not be
+    /// Status of all keys at `now`, in creation order, and the rows that could not be
     /// read. Opens each key, so it is slow.
     pub async fn list(
         &self,
         now: UnixTime,
     ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), RotationError> {
-        let keys = self.store.all_keys().await?;
+        let KeyRows { rows, bad } = self.store.all_keys().await?;
         let (sealing_keys, policy) = (Arc::clone(&self.sealing_keys), self.policy);
-        let list = move || (statuses(&keys, &sealing_keys, &policy, now), keys.bad);
-        Ok(tokio::task::spawn_blocking(list).await?)
+        let list = move || statuses(&rows, &sealing_keys, &policy, now);
+        Ok((tokio::task::spawn_blocking(list).await?, bad))
     }
 
     /// Publishes a new key, which signs after the usual lead. Returns its times.
@@ -114,13 +110,10 @@ impl KeyOperations {
         Ok((kid, signs_from))
     }
 
-    /// `keys rotate --now`, for an emergency: takes all keys out of the set, adopted ones
-    /// too, since whoever has `NOT_MY_KEY` could adopt one, and puts a new one in, which signs at once. Returns the new one and those that were
+    /// `keys rotate --now`, for an emergency: takes all keys out of the set and puts
+    /// a new one in, which signs at once. Returns the new one and those that were
     /// published.
-    pub async fn emergency_rotate(
-        &self,
-        reason: String,
-    ) -> Result<(Kid, Vec<String>), RotationError> {
+    pub async fn emergency_rotate(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
         let (kid, sealed) = self.generate_sealed().await?;
         let policy = self.policy;
         let decide = move |keys: &KeyRows, now| {
@@ -128,7 +121,6 @@ impl KeyOperations {
             let change = KeyChange {
                 insert: Some(NewKey { kid, sealed, span }),
                 revoke: revocable(keys),
-                revoke_adopted: keys.adopted.iter().map(|row| row.kid.clone()).collect(),
                 reason,
                 ..KeyChange::default()
             };
@@ -142,24 +134,15 @@ impl KeyOperations {
     }
 
     /// Takes one key out of the set, unless no other could sign then.
-    pub async fn revoke(&self, kid: impl fmt::Display, reason: String) -> Result<(), RevokeError> {
-        let kid = kid.to_string();
+    pub async fn revoke(&self, kid: Kid, reason: String) -> Result<(), RevokeError> {
         let (policy, sealing_keys) = (self.policy, Arc::clone(&self.sealing_keys));
         let decide = move |keys: &KeyRows, now| {
-            let mut change = KeyChange {
+            may_revoke(kid, keys, &sealing_keys, &policy, now)?;
+            let change = KeyChange {
+                revoke: vec![kid],
                 reason,
                 ..KeyChange::default()
             };
-            match keys.adopted.iter().find(|row| row.kid == kid) {
-                Some(row) if row.times.is_published_at(now) => change.revoke_adopted.push(kid),
-                Some(_) => return Err(RevokeError::NotPublished(kid)),
-                None => {
-                    let number = kid.parse().map_err(|_| RevokeError::Unknown(kid))?;
-                    let own = Kid::from_row(number);
-                    may_revoke(own, keys, &sealing_keys, &policy, now)?;
-                    change.revoke.push(own);
-                }
-            }
             Ok((change, ()))
         };
         self.store
@@ -186,11 +169,11 @@ impl KeyOperations {
 
     /// Index of the entry of `NOT_MY_KEY` that opens the newest published key. A
     /// running server has it; it may not have the first one yet.
-    pub(super) async fn entry_in_use(&self) -> Result<usize, RotationError> {
+    async fn entry_in_use(&self) -> Result<usize, RotationError> {
         let (keys, _) = self.list(self.clock.now()).await?;
         let published: Vec<_> = keys
             .into_iter()
-            .filter(|key| key.stage.is_published() && key.stage != Stage::Adopted)
+            .filter(|key| key.stage.is_published())
             .collect();
         let mut newest_first = published.iter().rev();
         match newest_first.find_map(|key| key.opened_by.as_ref().ok()) {
@@ -209,18 +192,12 @@ fn revocable(keys: &KeyRows) -> Vec<Kid> {
     rows.map(|row| row.times.kid).chain(bad).collect()
 }
 
-pub(super) fn published_own(keys: &KeyRows, now: UnixTime) -> impl Iterator<Item = Kid> {
+fn published(keys: &KeyRows, now: UnixTime) -> Vec<Kid> {
     let times = keys.rows.iter().map(|row| &row.times);
     times
-        .filter(move |times| times.is_published_at(now))
+        .filter(|times| times.is_published_at(now))
         .map(|times| times.kid)
-}
-
-fn published(keys: &KeyRows, now: UnixTime) -> Vec<String> {
-    let own = published_own(keys, now).map(|kid| kid.to_string());
-    let adopted = keys.adopted.iter();
-    let adopted = adopted.filter(|row| row.times.is_published_at(now));
-    own.chain(adopted.map(|row| row.kid.clone())).collect()
+        .collect()
 }
 
 /// Plan of a re-encryption. Each new sealed form is opened again, before
@@ -231,50 +208,35 @@ fn plan_reencryption(keys: &KeyRows, sealing_keys: &SealingKeys) -> (KeyChange, 
         unreadable: keys.bad.len(),
         ..Reencrypted::default()
     };
-    let mut resealed = |sealed: &[u8]| {
-        let Some((entry, plain)) = sealing_keys.open_with_index(sealed) else {
+    for row in &keys.rows {
+        let Some((entry, plain)) = sealing_keys.open_with_index(&row.sealed) else {
             done.unreadable += 1;
-            return None;
+            continue;
         };
         if entry == 0 {
             done.unchanged += 1;
-            return None;
+            continue;
         }
         let sealed = sealing_keys.seal(&plain).into_bytes();
         match sealing_keys.open_with_index(&sealed) {
             Some((0, again)) if again == plain => {
+                change.reencrypt.push((row.times.kid, sealed));
                 done.changed += 1;
-                Some(sealed)
             }
-            _ => {
-                done.unreadable += 1;
-                None
-            }
+            _ => done.unreadable += 1,
         }
-    };
-    for row in &keys.rows {
-        let sealed = resealed(&row.sealed);
-        change
-            .reencrypt
-            .extend(sealed.map(|it| (row.times.kid, it)));
-    }
-    for row in &keys.adopted {
-        let sealed = resealed(&row.sealed);
-        let sealed = sealed.map(|it| (row.kid.clone(), it));
-        change.reencrypt_adopted.extend(sealed);
     }
     (change, done)
 }
 
-/// Status at `now` of the keys in `keys.rows`, then of adopted ones. Opens each one: slow,
-/// call it on a blocking thread.
+/// Status at `now` of the keys in `rows`. Opens each one: slow, call it on a
+/// blocking thread.
 pub fn statuses(
-    keys: &KeyRows,
+    rows: &[KeyRow],
     sealing_keys: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> Vec<KeyStatus> {
-    let rows = &keys.rows;
     let opened: Vec<_> = rows.iter().map(|row| open(row, sealing_keys)).collect();
     // A server counts only on keys that open.
     let usable: Vec<_> = rows
@@ -283,34 +245,10 @@ pub fn statuses(
         .filter(|(_, opened)| opened.is_ok())
         .map(|(row, _)| row.times)
         .collect();
-    let own = rows
-        .iter()
+    rows.iter()
         .zip(opened)
-        .map(|(row, opened_by)| status(row, opened_by, &usable, policy, now));
-    let adopted = keys.adopted.iter();
-    let adopted = adopted.map(|row| adopted_status(row, sealing_keys, policy, now));
-    own.chain(adopted).collect()
-}
-
-fn adopted_status(
-    row: &AdoptedRow,
-    sealing_keys: &SealingKeys,
-    policy: &Policy,
-    now: UnixTime,
-) -> KeyStatus {
-    let opened = AdoptedKey::open(row, sealing_keys);
-    let times = *opened.as_ref().map_or(&row.times, AdoptedKey::times);
-    let entry = || sealing_keys.open_with_index(&row.sealed).map(|it| it.0);
-    KeyStatus {
-        kid: row.kid.clone(),
-        stage: lifecycle::adopted_stage(&times, now),
-        created_at: Some(times.adopted_at),
-        signs_from: None,
-        stops_signing: None,
-        unpublished_at: times.until,
-        deleted_at: lifecycle::deleted_at(times.until, policy),
-        opened_by: opened.and_then(|_| entry().ok_or(BadKey::NotOpened)),
-    }
+        .map(|(row, opened_by)| status(row, opened_by, &usable, policy, now))
+        .collect()
 }
 
 fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<usize, BadKey> {
@@ -331,7 +269,7 @@ fn status(
     let times = &row.times;
     let stage = lifecycle::stage(times, usable, policy, now);
     KeyStatus {
-        kid: times.kid.to_string(),
+        kid: times.kid,
         stage,
         created_at: row.times.created_at,
         signs_from: times.signs_from,
@@ -339,7 +277,7 @@ fn status(
             .will_sign()
             .then(|| lifecycle::stops_signing(times, usable, policy)),
         unpublished_at: times.published_until(),
-        deleted_at: lifecycle::deleted_at(times.expires_at, policy),
+        deleted_at: lifecycle::deleted_at(times, policy),
         opened_by,
     }
 }
@@ -355,9 +293,9 @@ fn may_revoke(
     let row = keys.rows.iter().find(|row| row.times.kid == kid);
     let is_bad = keys.bad.iter().any(|bad| bad.row == kid.as_i64());
     match row {
-        None if !is_bad => return Err(RevokeError::Unknown(kid.to_string())),
+        None if !is_bad => return Err(RevokeError::Unknown(kid)),
         Some(row) if published(&row) => {}
-        _ => return Err(RevokeError::NotPublished(kid.to_string())),
+        _ => return Err(RevokeError::NotPublished(kid)),
     }
     let others = keys.rows.iter().filter(published);
     // A key that does not open cannot take over.

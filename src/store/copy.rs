@@ -39,7 +39,7 @@ pub(in crate::store) struct Table {
 use Kind::{Bytes, Int, Text, Time};
 
 /// All tables that both engines have, a table after those that it refers to.
-pub(in crate::store) const TABLES: [Table; 11] = [
+pub(in crate::store) const TABLES: [Table; 9] = [
     numbered("keys", &[("kid", Int), ("key", Bytes), ("exp", Int)]),
     numbered(
         "users",
@@ -86,25 +86,6 @@ pub(in crate::store) const TABLES: [Table; 11] = [
     plain(
         "disabled_accounts",
         &[("user_id", Int), ("at", Int), ("reason", Text)],
-    ),
-    plain(
-        "adopted_keys",
-        &[
-            ("kid", Text),
-            ("key", Bytes),
-            ("adopted_at", Int),
-            ("exp", Int),
-        ],
-    ),
-    numbered(
-        "adopted_key_events",
-        &[
-            ("id", Int),
-            ("kid", Text),
-            ("event", Text),
-            ("at", Int),
-            ("reason", Text),
-        ],
     ),
 ];
 

@@ -6,7 +6,6 @@
     reason = "a test that cannot go on should stop"
 )]
 
-mod adopt;
 mod audit;
 mod backup;
 mod check;

@@ -32,7 +32,7 @@ pub fn list(keys: &[KeyStatus], bad: &[BadRow], now: UnixTime, as_json: bool) ->
     let when = |at: Option<UnixTime>| at.map_or("-".to_owned(), |at| relative(at, now));
     let rows = keys.iter().map(|key| {
         vec![
-            plain(&key.kid),
+            key.kid.to_string(),
             key.stage.name().to_owned(),
             when(key.created_at),
             when(key.signs_from),
@@ -64,35 +64,21 @@ pub fn rotated(kid: Kid, signs_from: UnixTime, as_json: bool) -> String {
     )
 }
 
-pub fn emergency_rotated(kid: Kid, old: &[String], as_json: bool) -> String {
+pub fn emergency_rotated(kid: Kid, old: &[Kid], as_json: bool) -> String {
+    let old: Vec<_> = old.iter().map(Kid::to_string).collect();
     if as_json {
         return document(&json!({ "kid": kid.to_string(), "revoked": old }));
     }
     format!(
         "Key {kid} signs. Revoked: {}.\nVerifiers accept tokens of revoked keys until they fetch the key set again: restart them, or empty their caches.\n",
-        plain(&old.join(", "))
+        old.join(", ")
     )
 }
 
-pub fn adopted(kids: &[String], until: UnixTime, as_json: bool) -> String {
+pub fn revoked(kid: Kid, as_json: bool) -> String {
     if as_json {
-        return document(&json!({ "adopted": kids, "until": Moment::from(until) }));
+        return document(&json!({ "revoked": kid.to_string() }));
     }
-    let kids: String = kids
-        .iter()
-        .map(|kid| format!("  {}\n", plain(kid)))
-        .collect();
-    format!(
-        "Published until {}, from the next load of a running server on, within a second:\n{kids}",
-        until.rfc3339()
-    )
-}
-
-pub fn revoked(kid: &str, as_json: bool) -> String {
-    if as_json {
-        return document(&json!({ "revoked": kid }));
-    }
-    let kid = plain(kid);
     format!(
         "Key {kid} is revoked.\nVerifiers accept its tokens until they fetch the key set again: restart them, or empty their caches.\n"
     )
@@ -119,7 +105,7 @@ pub fn history(events: &[KeyEvent], as_json: bool) -> String {
             .map(|event| {
                 json!({
                     "at": Moment::from(event.at),
-                    "kid": event.kid,
+                    "kid": event.kid.to_string(),
                     "event": event.kind.name(),
                     "reason": event.reason,
                 })
@@ -130,7 +116,7 @@ pub fn history(events: &[KeyEvent], as_json: bool) -> String {
     let rows = events.iter().map(|event| {
         vec![
             event.at.rfc3339(),
-            plain(&event.kid),
+            event.kid.to_string(),
             event.kind.name().to_owned(),
             event.reason.as_deref().map(plain).unwrap_or_default(),
         ]
@@ -140,7 +126,7 @@ pub fn history(events: &[KeyEvent], as_json: bool) -> String {
 
 fn status_json(key: &KeyStatus) -> Value {
     json!({
-        "kid": key.kid,
+        "kid": key.kid.to_string(),
         "state": key.stage.name(),
         "created_at": key.created_at.map(Moment::from),
         "signs_from": key.signs_from.map(Moment::from),

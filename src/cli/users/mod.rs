@@ -2,12 +2,14 @@
 
 pub mod render;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{BufReader, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use rustix::fs::OFlags;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -240,7 +242,11 @@ async fn execute(
             Ok(render::added(name.as_str(), shown.as_ref(), output.json))
         }
         UsersCommand::Import { file, output } => {
-            let opened = File::open(&file).map_err(ImportError::File)?;
+            // Without waiting for the other end of a pipe.
+            let mut options = OpenOptions::new();
+            let flags = OFlags::NONBLOCK.bits().cast_signed();
+            let opened = options.read(true).custom_flags(flags).open(&file);
+            let opened = opened.map_err(ImportError::File)?;
             let read = account_import::read(BufReader::new(opened))?;
             let now = accounts.clock.now();
             let imported = account_import::import(&accounts.store, read, now).await?;
@@ -261,7 +267,7 @@ async fn execute(
             reason,
         } => {
             let account = accounts.disable(&name, checked_reason(reason)?).await?;
-            Ok(render::changed(&account, "disabled", judged, output.json))
+            Ok(render::disabled(&account, judged, output.json))
         }
         UsersCommand::Enable(Named { name, output }) => {
             let account = accounts.enable(&name).await?;
@@ -273,7 +279,7 @@ async fn execute(
             ..
         } => {
             let account = accounts.delete(&name, with_audit).await?;
-            Ok(render::changed(&account, "deleted", judged, output.json))
+            Ok(render::deleted(&account, judged, output.json))
         }
     }
 }

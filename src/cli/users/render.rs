@@ -122,13 +122,23 @@ pub fn reset(
     )
 }
 
-/// `what`: disabled, or deleted.
-pub fn changed(account: &AccountDetails, what: &str, judged: &Judged, as_json: bool) -> String {
+pub fn disabled(account: &AccountDetails, judged: &Judged, as_json: bool) -> String {
     if as_json {
-        return document(&changed_json(account, what, judged));
+        return document(&changed_json(account, "disabled", judged));
     }
     format!(
-        "Account {} is {what}.\n{}",
+        "Account {} is disabled.\n{}",
+        plain(&account.username),
+        tokens_live_on(account, judged)
+    )
+}
+
+pub fn deleted(account: &AccountDetails, judged: &Judged, as_json: bool) -> String {
+    if as_json {
+        return document(&changed_json(account, "deleted", judged));
+    }
+    format!(
+        "Account {} is deleted.\n{}The name is free: who registers it next has tokens with the same sub. `users disable` keeps a name taken.\n",
         plain(&account.username),
         tokens_live_on(account, judged)
     )

@@ -62,8 +62,7 @@ impl super::Store {
                  current_setting('fsync') = 'on' AS fsync,
                  coalesce((SELECT bool_and(has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE'))
                      FROM pg_class c WHERE c.relkind = 'r' AND c.relname IN
-                         ('keys', 'users', 'auth_logs', 'key_times', 'key_events', 'key_version',
-                          'adopted_keys', 'adopted_key_events')
+                         ('keys', 'users', 'auth_logs', 'key_times', 'key_events', 'key_version')
                      AND pg_table_is_visible(c.oid)), TRUE) AS may_write,
                  floor(extract(epoch FROM clock_timestamp()))::bigint AS now";
         run(target, async |database| {

@@ -4,7 +4,6 @@
 
 mod account_admin;
 mod accounts;
-mod adopted_keys;
 mod audit;
 mod calls;
 mod connection;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderMap, Request, Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -91,6 +92,14 @@ pub(super) fn addresses(url: &str) -> Result<Vec<SocketAddr>, String> {
     Ok(found)
 }
 
+/// The name that the certificate of an https URL is for.
+pub(super) fn tls_name(url: &str) -> Option<ServerName<'static>> {
+    let uri: Uri = url.parse().ok()?;
+    let host = uri.host().filter(|_| uri.scheme_str() == Some("https"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned()).ok()
+}
+
 /// Finds one address, whatever the name.
 #[derive(Debug)]
 struct Pinned(SocketAddr);
@@ -168,7 +177,7 @@ fn config(
 }
 
 /// Scheme and authority of a URL.
-fn authority(url: &str) -> (&str, &str) {
+pub(super) fn authority(url: &str) -> (&str, &str) {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next();
     (scheme, authority.unwrap_or_default())

@@ -8,6 +8,7 @@
 
 mod audit;
 mod backup;
+mod certificates;
 mod check;
 mod clear_keys;
 mod client;

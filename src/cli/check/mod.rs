@@ -5,6 +5,7 @@
 mod discovery;
 mod http;
 mod time;
+mod tls;
 mod token;
 mod watch;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::report::Report;
-use super::{Failure, print};
+use super::{Failure, fetch, print};
 use crate::trial::key_set;
 use token::Tokens;
 
@@ -59,6 +60,12 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let mut tokens = Tokens::new(args.token.as_deref(), args.token_command.as_deref())?;
     let mut report = Report::default();
     let found = discovery::key_set(&args.url, &mut report);
+    let mut servers = vec![found.key_set.as_str()];
+    servers.extend(found.issuer.as_deref());
+    servers.dedup_by_key(|url| fetch::authority(url));
+    for url in servers {
+        tls::check(url, &mut report);
+    }
     if let Some(reply) = http::check(&found.key_set, &mut report) {
         report.extend(key_set::findings(&reply.body));
         token::check(&mut tokens, &reply.body, found.issuer, &mut report);

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 use crate::crypto::curves::is_point;
 use crate::crypto::rsa::PublicKey;
 
+/// More operations than RFC 7517 section 4.3 knows; a longer list is not looked at.
+const MAX_OPERATIONS: usize = 32;
 /// Findings of one kind that are listed.
 const MAX_LISTED: usize = 5;
 /// Keys that Amazon's API Gateway reads.
@@ -179,10 +181,14 @@ fn usage(key: &Map<String, Value>, findings: &mut Findings) {
     let has = |name: &str| operations.iter().any(|it| **it == *name);
     let why = if operations.is_empty() {
         "key_ops is not a list of operations"
+    } else if operations.len() > MAX_OPERATIONS {
+        "key_ops has more operations than there are"
     } else if (1..operations.len()).any(|n| operations[..n].contains(&operations[n])) {
         "key_ops has an operation twice"
     } else if usage != Some("enc") && !has("verify") {
         "key_ops do not have verify"
+    } else if usage == Some("enc") && has("verify") {
+        "key_ops have verify, and use is enc"
     } else if has("sign") {
         "key_ops have sign, which only the private key can do"
     } else {

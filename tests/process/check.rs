@@ -187,6 +187,14 @@ fn each_fault_of_a_document_is_named() {
             "fail use: key \\a\\: key_ops do not have verify",
         ),
         (
+            one(with(
+                with(rsa(), "use", "enc".into()),
+                "key_ops",
+                json!(["verify"]),
+            )),
+            "fail use: key \\a\\: key_ops have verify, and use is enc",
+        ),
+        (
             one(with(rsa(), "key_ops", json!(["verify", "verify"]))),
             "fail use: key \\a\\: key_ops has an operation twice",
         ),
@@ -356,4 +364,35 @@ fn a_watch_names_a_key_that_signs_too_early_one_that_leaves_too_soon_and_an_empt
             "{expected}: {lines:#?}"
         );
     }
+}
+
+#[test]
+fn a_command_for_tokens_that_hangs_or_never_stops_printing_is_a_finding() {
+    let set = json!({ "keys": [rsa()] }).to_string();
+    let addr = server(local(), move |head| fine(head, &set));
+    let url = format!("http://{addr}/jwks");
+    for (line, expected) in [
+        ("sleep 60", "did not end within 10 s"),
+        ("yes", "it is over 65536 bytes"),
+        ("exit 3", "ended with exit status: 3"),
+    ] {
+        let (code, lines) = check(&[&url, "--token-command", line]);
+        assert_eq!(code, Some(1), "{lines:#?}");
+        let last = lines.last().unwrap();
+        assert!(last.starts_with("fail token: --token-command"), "{last}");
+        assert!(last.ends_with(expected), "{last}");
+    }
+}
+
+#[test]
+fn a_set_that_was_made_to_be_slow_is_checked_at_once() {
+    let operations: Vec<_> = (0..100_000).collect();
+    let body = json!({ "keys": [with(rsa(), "key_ops", json!(operations))] }).to_string();
+    let addr = server(local(), move |head| fine(head, &body));
+    let started = std::time::Instant::now();
+    let (code, lines) = check(&[&format!("http://{addr}/jwks")]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    let expected = "fail use: key \\a\\: key_ops has more operations than there are";
+    assert!(lines.iter().any(|it| it == expected), "{lines:#?}");
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }

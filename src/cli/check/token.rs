@@ -1,8 +1,13 @@
 //! A token of the issuer, and the key of the set that it names.
 
-use std::io::{self, Cursor};
-use std::process::{Command, Stdio};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::cli::Failure;
 use crate::cli::report::Report;
@@ -12,6 +17,8 @@ use crate::domain::verification::{self, Cause, Expectations, KeySet};
 
 const CHECK: &str = "token";
 const LEEWAY: Duration = Duration::from_secs(60);
+/// Longest wait for a command that prints a token.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Source of tokens.
 pub(super) enum Tokens {
@@ -57,12 +64,28 @@ fn text(bytes: &[u8]) -> String {
 fn run(line: &str) -> Result<String, String> {
     let mut command = Command::new("/bin/sh");
     let command = command.args(["-c", line]).stdin(Stdio::null());
-    let output = command.stderr(Stdio::inherit()).output();
-    let output = output.map_err(|e| format!("--token-command: {e}"))?;
-    if !output.status.success() {
-        return Err(format!("--token-command ended with {}", output.status));
+    let child = command.stdout(Stdio::piped()).process_group(0).spawn();
+    let child = child.map_err(|e| format!("--token-command: {e}"))?;
+    let group = Pid::from_child(&child);
+    let (said, heard) = mpsc::channel();
+    thread::spawn(move || said.send(output(child)));
+    heard.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
+        let _ = kill_process_group(group, Signal::KILL);
+        let limit = TIMEOUT.as_secs();
+        Err(format!("--token-command did not end within {limit} s"))
+    })
+}
+
+fn output(mut child: Child) -> Result<String, String> {
+    let failed = |why: String| format!("--token-command: {why}");
+    // When it prints more, closing its output ends it.
+    let printed = child.stdout.take().map(|out| bounded(out, MAX_TOKEN));
+    let status = child.wait().map_err(|e| failed(e.to_string()))?;
+    let printed = printed.transpose().map_err(failed)?.unwrap_or_default();
+    match status.success() {
+        true => Ok(text(&printed)),
+        false => Err(format!("--token-command ended with {status}")),
     }
-    bounded(Cursor::new(output.stdout), MAX_TOKEN).map(|bytes| text(&bytes))
 }
 
 /// kid and `exp` of a token, of which nothing is checked.

@@ -366,5 +366,5 @@ fn time(rest: &str, now: i64) -> Option<String> {
     let is_right = offset.starts_with(['+', '-'])
         && fraction.bytes().skip(1).all(|byte| byte.is_ascii_digit());
     let offset: i64 = offset.parse().ok().filter(|_| is_right)?;
-    Some(format!("{}{fraction}", now + offset))
+    Some(format!("{}{fraction}", now.saturating_add(offset)))
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{Method, Uri};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -25,6 +26,7 @@ use super::realm::{Fault, Realm};
 use super::{TrialError, forge};
 use crate::clock::UnixTime;
 use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
+use crate::domain::issuer;
 
 const OPENAPI: &str = include_str!("sandbox.json");
 const MAX_REALMS: usize = 200;
@@ -257,8 +259,17 @@ async fn any(
     State(sandbox): State<Arc<Sandbox>>,
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    // A page may make its own name lead here, and would then read all answers.
+    let named = match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(HOST).map(|it| it.to_str().unwrap_or_default()),
+    };
+    if !named.is_none_or(|it| issuer::host(it).is_some_and(issuer::is_loopback)) {
+        return answer(refused(421, "Host must be a loopback address or localhost")).await;
+    }
     let answered = tokio::task::spawn_blocking(move || {
         let page = sandbox.answer(&method, uri.path(), &body);
         page.unwrap_or_else(|refused| refused)

@@ -161,6 +161,8 @@ fn wait(mut child: Child) -> mpsc::Receiver<std::io::Result<std::process::ExitSt
 /// A message for one line of a terminal.
 fn shown(text: &str) -> String {
     let line = text.trim().chars().take(MAX_SHOWN);
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    // Nor what turns the direction of text, or is not seen.
+    let is_plain = |c: char| c.is_ascii_graphic() || c.escape_debug().len() == 1;
+    let plain = |c: char| if is_plain(c) { c } else { ' ' };
     line.map(plain).collect()
 }

@@ -1,6 +1,6 @@
 //! `sandbox`: an issuer that does what a test asks of it.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -149,6 +149,44 @@ fn keys_come_and_go_as_they_are_told_to() {
     assert_eq!(sandbox.set("a").1["keys"].as_array().unwrap().len(), 2);
     sandbox.post("/a/fault", json!({"fault": "stale"}));
     assert!(sandbox.is_good("a", &new), "the set from before");
+}
+
+#[test]
+fn a_page_cannot_reach_a_realm_by_a_name_of_its_own() {
+    let sandbox = Sandbox::start();
+    let path = format!("/a{JWKS}");
+    let port = sandbox.addr.port();
+    for (host, expected) in [
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("LocalHost:{port}"), 200),
+        (format!("[::1]:{port}"), 200),
+        (format!("rebound.example:{port}"), 421),
+        ("127.0.0.1.example".to_owned(), 421),
+        ("\u{e9}".to_owned(), 421),
+    ] {
+        let mut stream = std::net::TcpStream::connect(sandbox.addr).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {expected} ")),
+            "{host}: {answer}"
+        );
+    }
+}
+
+#[test]
+fn a_clock_at_the_end_of_time_breaks_nothing() {
+    let sandbox = Sandbox::start();
+    sandbox.post("/a/clock", json!({"now": i64::MAX}));
+    let token = sandbox.token("a", json!({"fault": "nbf-ahead-1h"}));
+    let (_, claims) = contents(&token).unwrap();
+    assert_eq!(claims["nbf"], i64::MAX);
+    sandbox.post("/a/clock", json!({"now": i64::MIN}));
+    for path in ["/a/sign", "/a/rotate", "/a/emergency"] {
+        sandbox.post(path, Value::Null);
+    }
 }
 
 #[test]

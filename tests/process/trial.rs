@@ -561,6 +561,15 @@ fn the_reports_for_other_programs_tell_the_same() {
 }
 
 #[test]
+fn what_a_verifier_says_cannot_change_a_terminal() {
+    let line = r#"printf 'a\342\200\256b\033[31mc\342\200\213d\302\233e "f\\g"' >&2; exit 0"#;
+    let done = trial(&["--command", line, "--only", "alg-none"]);
+    let said = text(&done.stdout);
+    assert!(said.contains(r#"a b [31mc d e "f\g""#), "{said}");
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said}");
+}
+
+#[test]
 fn nothing_is_sent_to_another_machine_unless_the_user_may() {
     for url in [
         "http://192.0.2.1/",

@@ -1,6 +1,8 @@
 // Verifies the bearer token of a request by the key set at /_keys, for auth_request.
 
 const RSA = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
+// Seconds by which the issuer's clock may be ahead.
+const LEEWAY = 60;
 // The AlgorithmIdentifier of rsaEncryption (RFC 3279).
 const RSA_ENCRYPTION = Buffer.from('300d06092a864886f70d0101010500', 'hex');
 
@@ -23,6 +25,9 @@ async function verify(r, header, payload, signature) {
   if (head.alg !== 'RS256') {
     throw new Error('another algorithm');
   }
+  if ('crit' in head) {
+    throw new Error('unknown extension');
+  }
   const answer = await ngx.fetch(`http://127.0.0.1:${r.variables.server_port}/_keys`);
   if (answer.status !== 200) {
     throw new Error('no key set');
@@ -37,8 +42,12 @@ async function verify(r, header, payload, signature) {
     throw new Error('bad signature');
   }
   const claims = decoded(payload);
-  if (!(claims.exp > Date.now() / 1000)) {
+  const now = Date.now() / 1000;
+  if (typeof claims.exp !== 'number' || claims.exp <= now) {
     throw new Error('expired');
+  }
+  if ('nbf' in claims && (typeof claims.nbf !== 'number' || claims.nbf > now + LEEWAY)) {
+    throw new Error('not valid yet');
   }
   if (claims.iss !== r.variables.issuer) {
     throw new Error('another issuer');
@@ -69,7 +78,7 @@ function bytes(text) {
 }
 
 function decoded(part) {
-  return JSON.parse(bytes(part).toString());
+  return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes(part)));
 }
 
 export default { check };

@@ -36,5 +36,5 @@ class HeldSet:
                 raise
             headers = answer.headers
         self.etag = headers["ETag"]
-        max_age = headers["Cache-Control"].partition("max-age=")[2]
+        max_age = (headers["Cache-Control"] or "").partition("max-age=")[2]
         self.until = time.monotonic() + int(max_age or 0)

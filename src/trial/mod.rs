@@ -35,7 +35,8 @@ use cases::{Expected, Set};
 use page::Page;
 use target::Answer;
 
-/// Longest wait for a verifier that is not reached yet: it may start after its issuer.
+/// Longest wait for the first answer of a verifier: it may start after its issuer, and
+/// its first token may take long, as with discovery on a virtual machine that is cold.
 const START: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
 /// Tokens without an answer, or good ones refused one after the other, that end a run.
@@ -123,8 +124,8 @@ impl<C: Clock> Trial<'_, C> {
         let since = Instant::now();
         let (verdict, detail) = loop {
             let answer = self.target.send(&self.forge.good(self.clock.now())?);
-            let is_started = !matches!(answer, Answer::Unreachable(_));
-            if is_started || since.elapsed() > START {
+            let is_ready = !matches!(answer, Answer::Unreachable(_) | Answer::TimedOut);
+            if is_ready || since.elapsed() > START {
                 break self.judge.verdict(&answer, 0);
             }
             thread::sleep(RETRY);

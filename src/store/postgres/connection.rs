@@ -114,13 +114,21 @@ impl Database {
         })
     }
 
-    /// Outcome of a transaction whose COMMIT was not answered. The insertion waits for
-    /// it while it is in progress; once it was inserted here, it can commit no more.
+    /// Outcome of a transaction whose COMMIT was not answered. The insertion waits for it
+    /// while it is in progress; once it was inserted here, it can commit no more. A session
+    /// that was terminated while it waited for a standby has committed on the primary
+    /// alone, so a row is written in either case, whose commit waits for the standby.
     async fn was_committed(&self, id: Uuid) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO commits (id) VALUES ($1) ON CONFLICT (id) DO NOTHING RETURNING id";
-        let inserted = self.rows(sql, &[(&id, Type::UUID)]).await;
-        match inserted {
-            Ok(rows) => Ok(rows.is_empty()),
+        let sql = "INSERT INTO commits (id)
+             SELECT $1 WHERE set_config('synchronous_commit', 'on', TRUE) = 'on'
+             ON CONFLICT (id) DO UPDATE SET at = commits.at - interval '1 second'
+             RETURNING at = now() AS inserted";
+        let inserted = async {
+            let rows = self.rows(sql, &[(&id, Type::UUID)]).await?;
+            Ok::<bool, StoreError>(only(&rows)?.try_get("inserted")?)
+        };
+        match inserted.await {
+            Ok(inserted) => Ok(!inserted),
             Err(e) => Err(StoreError::Unavailable(format!(
                 "the outcome of a transaction is unknown: {e}"
             ))),

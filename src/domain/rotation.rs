@@ -314,6 +314,11 @@ impl Rotation {
         let (kid, sealed) = generate_sealed(&self.source, &self.sealing_keys, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
         let sealed = sealed.into_bytes();
+        // A key is due for all replicas at once: few may wait for the lock, so those that
+        // another was faster than load the keys instead.
+        if self.store.keys_have_changed(self.seen_change).await? {
+            return Ok(());
+        }
         let decide = move |keys: &KeyRows, now| {
             let span = due.span(&usable(keys, &bad), &policy, now);
             let insert = span.map(|span| NewKey { kid, sealed, span });

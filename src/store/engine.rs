@@ -93,6 +93,15 @@ impl Store {
         }
     }
 
+    /// True when another replica has changed the keys since `seen`. Asked before waiting
+    /// for the lock of the keys; on SQLite that wait is short.
+    pub async fn keys_have_changed(&self, seen: i64) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(false),
+            Self::Postgres(store) => Ok(store.change_counter().await? != seen),
+        }
+    }
+
     pub async fn change_keys<T, E>(
         &self,
         selection: KeySelection,

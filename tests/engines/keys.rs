@@ -187,14 +187,18 @@ pub async fn what_others_must_see_moves_the_counter_and_nothing_else_does(engine
         first_use: Some(Kid::from_row(1)),
         ..sign_in(&alice)
     };
-    store.record_sign_in(first_use).await.unwrap();
+    store.record_sign_in(first_use.clone()).await.unwrap();
     assert!(moved().await, "the first use of a key");
+    store.record_sign_in(first_use).await.unwrap();
+    assert!(!moved().await, "its first use by another replica");
     let withdraw = SignInRecord {
         withdraw: Some([Kid::from_row(2), Kid::from_row(2)]),
         ..sign_in(&alice)
     };
-    store.record_sign_in(withdraw).await.unwrap();
+    store.record_sign_in(withdraw.clone()).await.unwrap();
     assert!(moved().await, "a key that is withdrawn");
+    store.record_sign_in(withdraw).await.unwrap();
+    assert!(!moved().await, "a key that was withdrawn before");
     other.close().await;
 }
 

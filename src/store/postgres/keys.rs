@@ -318,6 +318,10 @@ pub(super) async fn mark(
     if first_use.is_empty() && withdraw.is_empty() {
         return Ok(());
     }
+    // All replicas begin to use a key at once: the lock is for the first of them.
+    if are_marked(work, first_use, withdraw).await? {
+        return Ok(());
+    }
     // In the order in which whoever changes keys takes its locks.
     lock(work).await?;
     for &(kid, at) in first_use {
@@ -332,6 +336,25 @@ pub(super) async fn mark(
         .await?;
     }
     announce(work).await
+}
+
+async fn are_marked(
+    work: &mut Transaction<'_>,
+    first_use: &[(Kid, UnixTime)],
+    withdraw: &[(Kid, UnixTime)],
+) -> Result<bool, StoreError> {
+    let kids = |marks: &[(Kid, UnixTime)]| marks.iter().map(|(kid, _)| kid.as_i64()).collect();
+    let (used, withdrawn): (Vec<_>, Vec<_>) = (kids(first_use), kids(withdraw));
+    let rows = work
+        .rows(
+            "SELECT NOT EXISTS (SELECT 1 FROM unnest($1) AS f (kid) WHERE NOT EXISTS (
+                     SELECT 1 FROM key_events e WHERE e.kid = f.kid AND e.event = 'first_signed'))
+                 AND NOT EXISTS (SELECT 1 FROM unnest($2) AS f (kid) WHERE NOT EXISTS (
+                     SELECT 1 FROM withdrawn_keys w WHERE w.kid = f.kid)) AS marked",
+            &[(&used, Type::INT8_ARRAY), (&withdrawn, Type::INT8_ARRAY)],
+        )
+        .await?;
+    Ok(only(&rows)?.try_get("marked")?)
 }
 
 async fn prune(

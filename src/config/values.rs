@@ -142,14 +142,17 @@ pub(super) fn database_at(
 }
 
 fn postgres(settings: &Settings, source: &str, url: &str) -> Result<Location, ConfigError> {
+    let usual = std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
+    let usual = usual.filter(|path| path.is_file());
+    let password_file = settings.get(name::PGPASSFILE).map(Path::new);
     let credentials = Credentials {
         password: settings.get(name::PGPASSWORD),
-        password_file: settings.get(name::PGPASSFILE).map(Path::new),
+        password_file: password_file.or(usual.as_deref()),
         root_certificates: settings.get(name::PGSSLROOTCERT).map(Path::new),
     };
     let target = Target::parse(url, &credentials).map_err(|why| {
         ConfigError::new(format!(
-            "{source}=postgres://... is not understood: {why}; it is postgres://user@host1,host2/database"
+            "{source}=postgres://... cannot be used: {why}; it is postgres://user@host1,host2/database"
         ))
     })?;
     Ok(Location::Postgres(Box::new(target)))

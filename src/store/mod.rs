@@ -250,6 +250,9 @@ pub enum SchemaState {
         has: usize,
         needs: usize,
     },
+    /// A later version has made this step and perhaps more. Steps leave the schema usable
+    /// for the version before them, as a rolling upgrade needs.
+    Newer(String),
     /// The service would refuse it, for this reason.
     Unusable(OpenError),
 }

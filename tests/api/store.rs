@@ -167,21 +167,12 @@ fn an_older_file_without_keys_is_reported_without() {
 }
 
 #[tokio::test]
-async fn other_schemas_are_reported_and_refused_alike() {
-    for (change, needle) in [
-        (
-            "INSERT INTO refinery_schema_history VALUES (9, 'later', '2027-01-15T08:00:00Z', '5')",
-            "a newer version of this service has changed it (V9__later); run that version",
-        ),
-        (
-            "ALTER TABLE keys ADD COLUMN note TEXT",
-            "its table keys has the columns (kid,key,exp,note) where this service needs (kid,key,exp)",
-        ),
-    ] {
-        let (_dir, path) = stopped().await;
-        execute(&path, change);
-        assert_eq!(refusal(&path), needle);
-    }
+async fn a_column_too_many_is_reported_and_refused_alike() {
+    let (_dir, path) = stopped().await;
+    execute(&path, "ALTER TABLE keys ADD COLUMN note TEXT");
+    let needle =
+        "its table keys has the columns (kid,key,exp,note) where this service needs (kid,key,exp)";
+    assert_eq!(refusal(&path), needle);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub struct Cluster {
     processes: Vec<Child>,
     pub port: u16,
     pub pgbouncer_port: u16,
+    /// Certificate of the authority that vouches for the server's, which is for localhost.
+    pub authority: PathBuf,
     _dir: TempDir,
 }
 
@@ -30,7 +32,7 @@ impl Cluster {
         let Some(programs) = programs() else {
             left_out(
                 "a server of PostgreSQL",
-                "initdb or pgbouncer is not installed",
+                "initdb, pgbouncer or openssl is not installed",
             );
             assert!(
                 std::env::var_os("REQUIRE_POSTGRES").is_none(),
@@ -57,6 +59,10 @@ impl Cluster {
             .stdout(Stdio::null())
             .status();
         assert!(made.unwrap().success(), "initdb");
+        let rules =
+            "local all all trust\nhost all guarded all scram-sha-256\nhost all all all trust\n";
+        fs::write(at("data/pg_hba.conf"), rules).unwrap();
+        make_certificates(dir.path());
         let (port, pgbouncer_port) = (free_port(), free_port());
         let log = fs::File::create(at("log")).unwrap();
         let postgres = unprivileged(&programs.join("postgres"))
@@ -69,6 +75,12 @@ impl Cluster {
                 "fsync=off",
                 "-c",
                 "max_connections=400",
+                "-c",
+                "ssl=on",
+                "-c",
+                &format!("ssl_cert_file={}", at("server.pem").display()),
+                "-c",
+                &format!("ssl_key_file={}", at("server.key").display()),
             ])
             .args(["-c", "listen_addresses=127.0.0.1", "-k"])
             .arg(dir.path())
@@ -90,6 +102,7 @@ impl Cluster {
             processes: vec![pgbouncer, postgres],
             port,
             pgbouncer_port,
+            authority: at("authority.pem"),
             _dir: dir,
         };
         cluster.wait();
@@ -153,14 +166,36 @@ fn psql(port: u16, database: &str, sql: &str) -> Option<String> {
 
 /// The folder of the newest version.
 fn programs() -> Option<PathBuf> {
-    let has_pgbouncer = Command::new("pgbouncer").arg("--version").output().is_ok();
+    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    let has_others = has("pgbouncer") && has("openssl");
     let mut found: Vec<_> = fs::read_dir("/usr/lib/postgresql")
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
-        .filter(|bin| has_pgbouncer && bin.join("initdb").exists())
+        .filter(|bin| has_others && bin.join("initdb").exists())
         .collect();
     found.sort();
     found.pop()
+}
+
+/// `authority.pem`, and `server.pem` with `server.key`, which belongs to the server's user.
+fn make_certificates(dir: &Path) {
+    let names = dir.join("names");
+    fs::write(&names, "subjectAltName=DNS:localhost\n").unwrap();
+    for line in [
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+         -subj /CN=Authority -keyout authority.key -out authority.pem",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+         -subj /CN=localhost -keyout server.key -out server.csr",
+        "x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial \
+         -days 2 -extfile names -out server.pem",
+    ] {
+        let made = unprivileged(Path::new("openssl"))
+            .args(line.split_whitespace())
+            .current_dir(dir)
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.unwrap().success(), "{line}");
+    }
 }
 
 /// PostgreSQL does not run as root.

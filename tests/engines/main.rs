@@ -10,6 +10,7 @@
 mod accounts;
 mod cluster;
 mod commit;
+mod connect;
 mod copy;
 mod engine;
 mod keys;
@@ -17,6 +18,7 @@ mod keys;
 mod left_out;
 mod proxy;
 mod replicas;
+mod upgrade;
 
 /// Runs each contract on each engine.
 macro_rules! contracts {

@@ -128,10 +128,22 @@ pub fn sealing_key() -> String {
 }
 
 fn command(sealing_key: &str, port: u16, database: &str, args: &[&str]) -> (i32, String) {
+    run(sealing_key, &url(port, database), args)
+}
+
+/// Exit code and output of a command.
+pub fn run(sealing_key: &str, database_url: &str, args: &[&str]) -> (i32, String) {
+    run_with(
+        &[("NOT_MY_KEY", sealing_key), ("DATABASE_URL", database_url)],
+        args,
+    )
+}
+
+/// The same with these variables alone.
+pub fn run_with(variables: &[(&str, &str)], args: &[&str]) -> (i32, String) {
     let output = Command::new(server())
         .env_clear()
-        .env("NOT_MY_KEY", sealing_key)
-        .env("DATABASE_URL", url(port, database))
+        .envs(variables.iter().copied())
         .current_dir(std::env::temp_dir())
         .args(args)
         .output()

@@ -47,34 +47,56 @@ pub(super) fn check(at: &Location, report: &mut Report) -> Option<Inspection> {
 }
 
 fn server(state: &ServerState, report: &mut Report) {
-    let tls = match state.uses_tls {
-        true => "over TLS",
-        false => "without TLS",
-    };
-    let text = format!("PostgreSQL {}, {tls}", state.version);
-    report.ok("server", text);
-    match (state.fsync, state.synchronous_standbys.is_empty()) {
-        (false, _) => report.fail(
+    report.ok("server", format!("PostgreSQL {}", state.version));
+    report.ok(
+        "tls",
+        match state.uses_tls {
+            true => "the connection is encrypted, and the server's name was verified",
+            false => "the connection is not encrypted",
+        },
+    );
+    match state.fsync {
+        true => report.ok(
+            "durability",
+            format!(
+                "fsync is on; synchronous_commit is {}, which the service sets on for what it writes",
+                state.synchronous_commit
+            ),
+        ),
+        false => report.fail(
             "durability",
             "fsync is off: a crash loses what was answered",
             "set fsync = on in postgresql.conf",
         ),
-        (true, true) => report.warn(
-            "durability",
+    }
+    match state.synchronous_standbys.is_empty() {
+        true => report.warn(
+            "standbys",
             "there is no synchronous standby: a failover loses the latest answers",
             "set synchronous_standby_names when there is a standby",
         ),
-        (true, false) => report.ok(
-            "durability",
+        false => report.ok(
+            "standbys",
             format!("synchronous standbys: {}", state.synchronous_standbys),
         ),
     }
-    if !state.may_write {
-        report.fail(
+    report.ok(
+        "pooler",
+        match state.shares_sessions {
+            true => "one in transaction mode is in between",
+            false => "each connection has a session of its own",
+        },
+    );
+    match state.lacking_rights.is_empty() {
+        true => report.ok("rights", "this user may read and write all tables"),
+        false => report.fail(
             "rights",
-            "this user may not write to all tables",
-            "grant SELECT, INSERT, UPDATE and DELETE on them",
-        );
+            format!(
+                "this user may not read, add, change and delete rows of {}",
+                state.lacking_rights
+            ),
+            "grant SELECT, INSERT, UPDATE and DELETE on all tables",
+        ),
     }
     let ahead = SystemClock::new().now().as_secs() - state.now.as_secs();
     match ahead.abs() > MAX_CLOCK_DIFFERENCE {
@@ -141,6 +163,11 @@ fn schema(found: &Inspection, report: &mut Report) {
             "schema",
             format!("it is an older one: {has} of {needs} migrations are applied"),
             "keep a copy of the file; the next start of the service applies the others",
+        ),
+        SchemaState::Newer(step) => report.warn(
+            "schema",
+            format!("a later version has changed it ({step}); this one works with it"),
+            "finish the upgrade, or go back with a copy of before",
         ),
         SchemaState::Unusable(why) => report.fail(
             "schema",

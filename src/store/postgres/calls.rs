@@ -30,7 +30,8 @@ impl Store {
         let client = Uuid::from_u128(client.to_bits());
         let rate = i32::try_from(rate).unwrap_or(i32::MAX);
         let rows = self
-            .rows(
+            .database
+            .quota_rows(
                 "INSERT INTO calls AS c (quota, client, admitted, at)
                  VALUES ($1, $2, TRUE, ARRAY[clock_timestamp()])
                  ON CONFLICT (quota, client) DO UPDATE SET (admitted, at) = (

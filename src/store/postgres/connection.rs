@@ -1,10 +1,11 @@
-//! The pool of connections, and transactions whose outcome is known before anything is
+//! The pools of connections, and transactions whose outcome is known before anything is
 //! answered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool, PoolError, Runtime, TimeoutType};
+use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -15,7 +16,12 @@ use crate::clock::UnixTime;
 use crate::metrics::Commits;
 use crate::store::{OpenError, StoreError};
 
-const CONNECTIONS: usize = 8;
+/// Connections for sign-ins, sign-ups and keys.
+const CONNECTIONS: usize = 5;
+/// Others for the quotas, and one for the poll: a flood of one kind of call does not keep
+/// the others from the database.
+const FOR_QUOTAS: usize = 2;
+const FOR_POLLS: usize = 1;
 /// A caller waits this long for a connection, and for the answer to each statement.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -24,29 +30,30 @@ pub(super) type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 /// What the tasks of a store share with it.
 pub(super) struct Database {
-    pub(super) pool: Pool,
+    pool: Pool,
+    quotas: Pool,
+    polls: Pool,
+    target: Arc<Target>,
     pub(super) health: Health,
     pub(super) commits: Arc<Commits>,
 }
 
 impl Database {
     pub(super) fn connect(target: &Target) -> Result<Self, OpenError> {
-        let manager = target
-            .manager()
-            .map_err(|why| OpenError::Server(why, "correct DATABASE_URL"))?;
-        let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS)
-            .wait_timeout(Some(TIMEOUT))
-            .create_timeout(Some(TIMEOUT))
-            .recycle_timeout(Some(TIMEOUT))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|e| OpenError::Server(e.to_string(), "correct DATABASE_URL"))?;
         Ok(Self {
-            pool,
+            pool: pool(target, CONNECTIONS)?,
+            quotas: pool(target, FOR_QUOTAS)?,
+            polls: pool(target, FOR_POLLS)?,
+            target: Arc::new(target.clone()),
             health: Health::new(target.clock_tolerance()),
             commits: Arc::default(),
         })
+    }
+
+    pub(super) fn close(&self) {
+        for pool in [&self.pool, &self.quotas, &self.polls] {
+            pool.close();
+        }
     }
 
     /// Tells why no connection can be made, and what to do.
@@ -70,24 +77,32 @@ impl Database {
         self.connection().await?.rows(sql, params).await
     }
 
+    /// The same for the quotas.
+    pub(super) async fn quota_rows(
+        &self,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        connect(&self.quotas, &self.target)
+            .await?
+            .rows(sql, params)
+            .await
+    }
+
+    /// The same for the poll.
+    pub(super) async fn poll_rows(
+        &self,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        connect(&self.polls, &self.target)
+            .await?
+            .rows(sql, params)
+            .await
+    }
+
     pub(super) async fn connection(&self) -> Result<Connection, StoreError> {
-        let object = self.pool.get().await.map_err(|e| match e {
-            PoolError::Backend(e) => match e.into() {
-                // Nothing was asked yet: rights and passwords can be put right.
-                StoreError::Refused(why) => StoreError::Unavailable(why),
-                other => other,
-            },
-            PoolError::Timeout(TimeoutType::Wait) => {
-                StoreError::Unavailable("all connections are in use".to_owned())
-            }
-            PoolError::Timeout(_) => timed_out(),
-            e => StoreError::Unavailable(e.to_string()),
-        })?;
-        Ok(Connection {
-            object: Some(object),
-            is_idle: true,
-            timeout: TIMEOUT,
-        })
+        connect(&self.pool, &self.target).await
     }
 
     /// Begins a transaction that is on disk, also on synchronous standbys, once it was
@@ -142,12 +157,51 @@ impl Database {
     }
 }
 
+fn pool(target: &Target, size: usize) -> Result<Pool, OpenError> {
+    let manager = target
+        .manager()
+        .map_err(|why| OpenError::Server(why, "correct DATABASE_URL"))?;
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(TIMEOUT))
+        .create_timeout(Some(TIMEOUT))
+        .recycle_timeout(Some(TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|e| OpenError::Server(e.to_string(), "correct DATABASE_URL"))
+}
+
+async fn connect(pool: &Pool, target: &Arc<Target>) -> Result<Connection, StoreError> {
+    let object = pool.get().await.map_err(|e| match e {
+        PoolError::Backend(e) => match e.into() {
+            // Nothing was asked yet: rights and passwords can be put right.
+            StoreError::Refused(why) => StoreError::Unavailable(why),
+            other => other,
+        },
+        PoolError::Timeout(TimeoutType::Wait) => {
+            StoreError::Unavailable("all connections are in use".to_owned())
+        }
+        PoolError::Timeout(_) => timed_out(),
+        e => StoreError::Unavailable(e.to_string()),
+    })?;
+    Ok(Connection {
+        object: Some(object),
+        target: Arc::clone(target),
+        is_idle: true,
+        is_waiting: false,
+        timeout: TIMEOUT,
+    })
+}
+
 /// A connection of the pool. One that is dropped within a statement or a transaction is
 /// closed, which rolls back.
 pub(super) struct Connection {
     /// None once it was dropped.
     object: Option<Object>,
+    target: Arc<Target>,
     is_idle: bool,
+    /// A statement was sent, and not answered.
+    is_waiting: bool,
     /// A statement may take this long.
     pub(super) timeout: Duration,
 }
@@ -160,8 +214,10 @@ impl Connection {
     ) -> Result<Vec<Row>, StoreError> {
         let was_idle = std::mem::replace(&mut self.is_idle, false);
         let object = self.object.as_ref().ok_or_else(timed_out)?;
+        self.is_waiting = true;
         let answer = tokio::time::timeout(self.timeout, object.query_typed(sql, params)).await;
         let answer = answer.map_err(|_| timed_out())?;
+        self.is_waiting = false;
         self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
         Ok(answer?)
     }
@@ -170,8 +226,10 @@ impl Connection {
     pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         let was_idle = std::mem::replace(&mut self.is_idle, false);
         let object = self.object.as_ref().ok_or_else(timed_out)?;
+        self.is_waiting = true;
         let answer = tokio::time::timeout(self.timeout, object.batch_execute(sql)).await;
         let answer = answer.map_err(|_| timed_out())?;
+        self.is_waiting = false;
         self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
         Ok(answer?)
     }
@@ -228,7 +286,16 @@ impl Drop for Connection {
         if !self.is_idle
             && let Some(object) = self.object.take()
         {
-            drop(Object::take(object));
+            let client = Object::take(object);
+            if self.is_waiting
+                && let Ok(runtime) = Handle::try_current()
+            {
+                // Or it would wait for its lock on the server, however long that takes.
+                let (token, target) = (client.cancel_token(), Arc::clone(&self.target));
+                runtime.spawn(async move {
+                    let _ = tokio::time::timeout(TIMEOUT, target.cancel(&token)).await;
+                });
+            }
         }
     }
 }

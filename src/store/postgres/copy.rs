@@ -57,6 +57,7 @@ impl super::Store {
                 SchemaState::Current => {}
                 SchemaState::Older { has: 0, .. } => return Err(CopyError::Missing(location())),
                 SchemaState::Older { .. } => return Err(CopyError::Older(location())),
+                SchemaState::Newer(step) => return Err(at(source)(OpenError::Newer(step))),
                 SchemaState::Unusable(error) => return Err(at(source)(error)),
             }
             let mut work = database.connection().await?.begin().await?;

@@ -28,8 +28,15 @@ impl From<tokio_postgres::Error> for OpenError {
             Some("42501") => "grant the user CREATE and USAGE on the schema",
             Some("25006") => "it must be a primary: name all hosts in DATABASE_URL",
             Some(_) => "the log of PostgreSQL says more",
-            None if error.as_db_error().is_none() && text(&error).contains("authentication") => {
+            None if error.as_db_error().is_none()
+                && ["authentication", "password missing"]
+                    .iter()
+                    .any(|it| text(&error).contains(it)) =>
+            {
                 "set PGPASSWORD or PGPASSFILE"
+            }
+            None if text(&error).contains("certificate") => {
+                "name the host as its certificate does, and the certificate of its authority in PGSSLROOTCERT"
             }
             None => {
                 "check that PostgreSQL runs, that DATABASE_URL names its hosts, and that it speaks TLS or sslmode=disable is wanted"

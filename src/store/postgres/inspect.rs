@@ -4,6 +4,7 @@
 use std::thread;
 
 use tokio::runtime::Builder;
+use tokio_postgres::Row;
 
 use super::connection::{Database, only};
 use super::{Target, account_admin, audit, key_events, keys, schema, service_settings};
@@ -47,9 +48,13 @@ pub struct ServerState {
     pub version: String,
     pub uses_tls: bool,
     pub synchronous_standbys: String,
+    /// For sessions that do not set it; the service does.
+    pub synchronous_commit: String,
     pub fsync: bool,
-    /// The service may write to all of its tables.
-    pub may_write: bool,
+    /// Tables that the service may not read and write in full, separated by commas.
+    pub lacking_rights: String,
+    /// A pooler gives each transaction any session.
+    pub shares_sessions: bool,
     /// Seconds since 1970.
     pub now: UnixTime,
 }
@@ -59,23 +64,23 @@ impl super::Store {
     pub fn server_state(target: &Target) -> Result<ServerState, OpenError> {
         let sql = "SELECT current_setting('server_version') AS version,
                  current_setting('synchronous_standby_names') AS standbys,
+                 current_setting('synchronous_commit') AS synchronous_commit,
                  current_setting('fsync') = 'on' AS fsync,
-                 coalesce((SELECT bool_and(has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE'))
-                     FROM pg_class c WHERE c.relkind = 'r' AND c.relname IN
-                         ('keys', 'users', 'auth_logs', 'key_times', 'key_events', 'key_version')
-                     AND pg_table_is_visible(c.oid)), TRUE) AS may_write,
                  floor(extract(epoch FROM clock_timestamp()))::bigint AS now";
         run(target, async |database| {
             schema::check_version(database).await?;
             let read = async {
                 let rows = database.rows(sql, &[]).await?;
                 let row = only(&rows)?;
+                let rights = ["SELECT", "INSERT", "UPDATE", "DELETE"];
                 Ok(ServerState {
                     version: row.try_get("version")?,
                     uses_tls: target.uses_tls(),
                     synchronous_standbys: row.try_get("standbys")?,
+                    synchronous_commit: row.try_get("synchronous_commit")?,
                     fsync: row.try_get("fsync")?,
-                    may_write: row.try_get("may_write")?,
+                    lacking_rights: schema::lacking(database, &rights).await?,
+                    shares_sessions: shares_sessions(database).await?,
                     now: UnixTime::from_secs(row.try_get("now")?),
                 })
             };
@@ -112,6 +117,20 @@ impl super::Store {
             }))
         })
     }
+}
+
+/// Is a pooler in transaction mode in between? Then a transaction of one connection takes
+/// the session that another one has just used.
+async fn shares_sessions(database: &Database) -> Result<bool, StoreError> {
+    let sql = "SELECT pg_backend_pid() AS session";
+    let session = |rows: Vec<Row>| Ok::<i32, StoreError>(only(&rows)?.try_get("session")?);
+    let mut first = database.connection().await?;
+    let mut second = database.connection().await?;
+    second.rows(sql, &[]).await?;
+    let before = session(first.rows(sql, &[]).await?)?;
+    let mut transaction = second.begin().await?;
+    transaction.rows(sql, &[]).await?;
+    Ok(session(first.rows(sql, &[]).await?)? != before)
 }
 
 fn read_only<T: Send>(

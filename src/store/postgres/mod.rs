@@ -48,6 +48,7 @@ impl Store {
     pub async fn open(target: &Target) -> Result<Self, OpenError> {
         let database = Arc::new(Database::connect(target)?);
         schema::migrate(&database).await?;
+        schema::check_rights(&database).await?;
         poll::once(&database).await.map_err(schema::engine)?;
         let stop = CancellationToken::new();
         let (sign_ins, queue) = mpsc::channel(sign_ins::QUEUE);
@@ -77,7 +78,7 @@ impl Store {
         self.stop.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
-        self.database.pool.close();
+        self.database.close();
     }
 
     /// Rows of one statement, which changes nothing.

@@ -66,7 +66,7 @@ impl Store {
 pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
     let began = Instant::now();
     let rows = database
-        .rows(
+        .poll_rows(
             "SELECT version, floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
                  current_setting('transaction_read_only') = 'on' AS read_only
              FROM key_version",

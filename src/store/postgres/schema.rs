@@ -1,5 +1,6 @@
 //! Migrations, and what the server must be.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, only};
@@ -14,15 +15,63 @@ const MIGRATIONS: [(&str, &str); 1] = [(
 const ATTEMPTS: usize = 5;
 /// The first one with all that is used here.
 const OLDEST_VERSION: i32 = 13;
+const GRANT: &str = "grant the user SELECT, INSERT, UPDATE and DELETE on all tables";
 const MORE_IN_ITS_LOG: &str = "the log of PostgreSQL says more";
+
+/// Tables that a server writes to.
+const WRITTEN: [&str; 12] = [
+    "keys",
+    "users",
+    "auth_logs",
+    "key_times",
+    "key_events",
+    "withdrawn_keys",
+    "earlier_keys",
+    "key_version",
+    "service_settings",
+    "disabled_accounts",
+    "commits",
+    "calls",
+];
+
+/// Tables for which the user lacks one of `rights`, in a statement's words; those that are
+/// not there are left out.
+pub(super) async fn lacking(database: &Database, rights: &[&str]) -> Result<String, StoreError> {
+    let rows = database
+        .rows(
+            "SELECT coalesce(string_agg(DISTINCT t, ', '), '') AS tables
+             FROM unnest($1) AS t, unnest($2) AS r
+             WHERE to_regclass(t) IS NOT NULL AND NOT has_table_privilege(to_regclass(t), r)",
+            &[
+                (&WRITTEN.as_slice(), Type::TEXT_ARRAY),
+                (&rights, Type::TEXT_ARRAY),
+            ],
+        )
+        .await?;
+    Ok(only(&rows)?.try_get("tables")?)
+}
+
+/// Refuses a user who may not read and add rows.
+pub(super) async fn check_rights(database: &Database) -> Result<(), OpenError> {
+    let lacking = lacking(database, &["SELECT", "INSERT"]).await;
+    match lacking.map_err(engine)? {
+        tables if tables.is_empty() => Ok(()),
+        tables => Err(OpenError::Server(
+            format!("the user may not read and write {tables}"),
+            GRANT,
+        )),
+    }
+}
 
 /// Brings the schema up to date, also when other replicas do so at the same time.
 pub(super) async fn migrate(database: &Database) -> Result<(), OpenError> {
     check_version(database).await?;
     let mut attempt = 1;
     loop {
-        if let SchemaState::Current = state(database).await? {
-            return Ok(());
+        match state(database).await? {
+            SchemaState::Current | SchemaState::Newer(_) => return Ok(()),
+            SchemaState::Unusable(why) => return Err(why),
+            SchemaState::Older { .. } => {}
         }
         match apply_missing(database).await {
             Ok(()) => attempt += 1,
@@ -71,12 +120,14 @@ pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError>
         let text = format!("it has the step {} where {} should be", other.0, other.1);
         return Ok(SchemaState::Unusable(OpenError::History(text)));
     }
+    if let Some(later) = has.get(known.len()) {
+        return Ok(SchemaState::Newer(later.clone()));
+    }
     Ok(match has.len() < known.len() {
         true => SchemaState::Older {
             has: has.len(),
             needs: known.len(),
         },
-        // A newer version's schema works with this one, as in a rolling upgrade.
         false => SchemaState::Current,
     })
 }
@@ -125,5 +176,9 @@ pub(super) fn engine(error: StoreError) -> OpenError {
         StoreError::Unavailable(why) | StoreError::Refused(why) => why,
         other => other.to_string(),
     };
-    OpenError::Server(text, MORE_IN_ITS_LOG)
+    let advice = match text.contains(SqlState::INSUFFICIENT_PRIVILEGE.code()) {
+        true => GRANT,
+        false => MORE_IN_ITS_LOG,
+    };
+    OpenError::Server(text, advice)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::text;
@@ -30,7 +31,8 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 pub struct Credentials<'a> {
     /// `PGPASSWORD`
     pub password: Option<&'a str>,
-    /// `PGPASSFILE`: lines of host:port:database:user:password.
+    /// `PGPASSFILE`, or `~/.pgpass` if there is one: lines of
+    /// host:port:database:user:password.
     pub password_file: Option<&'a Path>,
     /// `PGSSLROOTCERT`: certificates in PEM in place of those that the machine trusts.
     pub root_certificates: Option<&'a Path>,
@@ -85,6 +87,7 @@ impl Target {
             return Err("it names no database, as in postgres://user@host/database".to_owned());
         }
         let root = root.as_deref().or(credentials.root_certificates);
+        let root = root.filter(|path| *path != Path::new("system"));
         if config
             .get_hosts()
             .iter()
@@ -169,8 +172,25 @@ impl Target {
             recycling_method: RecyclingMethod::Fast,
         };
         let config = self.config.clone();
+        Ok(match self.connector()? {
+            None => Manager::from_config(config, NoTls, recycling),
+            Some(tls) => Manager::from_config(config, tls, recycling),
+        })
+    }
+
+    /// Asks the server to end the statement of a connection.
+    pub(super) async fn cancel(&self, token: &CancelToken) -> Result<(), String> {
+        let asked = match self.connector()? {
+            None => token.cancel_query(NoTls).await,
+            Some(tls) => token.cancel_query(tls).await,
+        };
+        asked.map_err(|e| text(&e))
+    }
+
+    /// None without TLS.
+    fn connector(&self) -> Result<Option<MakeRustlsConnect>, String> {
         let Some(tls) = &self.tls else {
-            return Ok(Manager::from_config(config, NoTls, recycling));
+            return Ok(None);
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -185,8 +205,7 @@ impl Target {
                 .with_root_certificates(roots(path)?)
                 .with_no_client_auth(),
         };
-        let tls = MakeRustlsConnect::new(tls);
-        Ok(Manager::from_config(config, tls, recycling))
+        Ok(Some(MakeRustlsConnect::new(tls)))
     }
 }
 
@@ -241,28 +260,51 @@ fn shown(host: &Host) -> String {
     }
 }
 
-/// The password that a file in the form of libpq's .pgpass has for the first host.
+/// The password that a file in the form of libpq's .pgpass has for the hosts.
 fn password_of(config: &Config, path: &Path) -> Result<Option<String>, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|e| format!("PGPASSFILE {} cannot be read: {e}", path.display()))?;
-    let host = match config.get_hosts().first() {
-        // As libpq does for a socket.
-        Some(Host::Unix(_)) | None => "localhost".to_owned(),
-        Some(Host::Tcp(name)) => name.clone(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let failed =
+        |why: &dyn fmt::Display| format!("the file of passwords {}: {why}", path.display());
+    let text = fs::read_to_string(path).map_err(|e| failed(&e))?;
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate();
+    let mut found = hosts.map(|(index, host)| {
+        // One port is for all hosts.
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        password_for(config, host, port, &text)
+    });
+    let first = found.next().flatten();
+    if found.any(|other| other != first) {
+        return Err(failed(&"it must have one password for all hosts"));
+    }
+    drop(found);
+    let mode = path
+        .metadata()
+        .map_err(|e| failed(&e))?
+        .permissions()
+        .mode();
+    if first.is_some() && mode & 0o077 != 0 {
+        return Err(failed(&"other users may read it: chmod 600"));
+    }
+    Ok(first)
+}
+
+fn password_for(config: &Config, host: &Host, port: u16, text: &str) -> Option<String> {
     let wanted = [
-        host,
+        match host {
+            // As libpq does for its socket.
+            Host::Unix(_) => "localhost".to_owned(),
+            Host::Tcp(name) => name.clone(),
+        },
         port.to_string(),
         config.get_dbname().unwrap_or_default().to_owned(),
         config.get_user().unwrap_or_default().to_owned(),
     ];
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    Ok(lines.map(fields).find_map(|mut fields| {
+    lines.map(fields).find_map(|mut fields| {
         let password = (fields.len() == 5).then(|| fields.pop())??;
         let fits = |(field, wanted): (&String, &String)| field == "*" || field == wanted;
         fields.iter().zip(&wanted).all(fits).then_some(password)
-    }))
+    })
 }
 
 /// Fields between colons; a backslash takes the next character as it is.

@@ -50,6 +50,7 @@ impl CopyFile {
         match schema::state(&conn)? {
             SchemaState::Current => {}
             SchemaState::Older { .. } => return Err(CopyError::Older(at())),
+            SchemaState::Newer(step) => return Err(unusable(OpenError::Newer(step))),
             SchemaState::Unusable(error) => return Err(unusable(error)),
         }
         dangling(&conn)?;

@@ -69,7 +69,8 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
         0 => known.len(),
         count => count,
     };
-    let other = match other_own(conn, steps)? {
+    let is_newer = applied.len() > known.len();
+    let other = match other_own(conn, steps, is_newer)? {
         None => other_shared(conn)?,
         other => other,
     };
@@ -79,6 +80,9 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
     if applied.is_empty() && has_table(conn, "key_times")? {
         let fault = OpenError::History("it is empty".to_owned());
         return Ok(SchemaState::Unusable(fault));
+    }
+    if let Some((version, name, ..)) = applied.get(known.len()) {
+        return Ok(SchemaState::Newer(format!("V{version}__{name}")));
     }
     if applied.len() < known.len() {
         return Ok(SchemaState::Older {
@@ -100,14 +104,12 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
     Ok(SchemaState::Current)
 }
 
-/// Why the record of migrations cannot be this version's or an older one's.
+/// Why the record of migrations cannot be this version's, an older one's or a later one's.
 fn history_fault(applied: &[Applied], known: &[Migration]) -> Option<OpenError> {
     for (version, name, checksum, applied_on) in applied {
         let mut known = known.iter();
-        let Some(step) = known.find(|step| i64::from(step.version()) == *version) else {
-            return Some(OpenError::Newer(format!("V{version}__{name}")));
-        };
-        if step.checksum().to_string() != *checksum {
+        let step = known.find(|step| i64::from(step.version()) == *version);
+        if step.is_some_and(|step| step.checksum().to_string() != *checksum) {
             let differs = format!("its step V{version}__{name} was another one");
             return Some(OpenError::Migration(differs));
         }
@@ -149,7 +151,6 @@ pub(super) fn is_own(conn: &Connection) -> rusqlite::Result<bool> {
 
 /// Brings the schema up to date, also when other processes do so at the same time.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
-    check(conn)?;
     let runner = embedded::migrations::runner()
         .set_abort_missing(true)
         .set_abort_divergent(true)
@@ -158,11 +159,18 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
         .set_grouped(true);
     let mut attempt = 1;
     loop {
+        match state(conn)? {
+            SchemaState::Unusable(why) => return Err(why),
+            SchemaState::Older { .. } => {}
+            SchemaState::Current | SchemaState::Newer(_) => return Ok(()),
+        }
         match runner.run(conn) {
             Ok(_) => return check(conn),
             Err(e) => match e.kind() {
-                Kind::MissingVersion(found) => return Err(OpenError::Newer(found.to_string())),
-                Kind::Connection(..) if attempt < ATTEMPTS => attempt += 1,
+                // The other process may be one of a later version.
+                Kind::Connection(..) | Kind::MissingVersion(_) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                }
                 _ => return Err(OpenError::Migration(cause(&e))),
             },
         }
@@ -192,8 +200,9 @@ pub(super) fn planted(conn: &Connection) -> rusqlite::Result<Option<OpenError>> 
 }
 
 /// A table of this service, or an index of one, that is not as the first `steps`
-/// migrations make it, or an index that is missing. Later ones may alter it yet.
-fn other_own(conn: &Connection, steps: usize) -> rusqlite::Result<Option<String>> {
+/// migrations make it, or an index that is missing. Later ones may alter it yet, and
+/// where `is_newer` they have.
+fn other_own(conn: &Connection, steps: usize, is_newer: bool) -> rusqlite::Result<Option<String>> {
     let made = Connection::open_in_memory()?;
     let runner = embedded::migrations::runner();
     for step in runner.get_migrations().iter().take(steps) {
@@ -201,15 +210,55 @@ fn other_own(conn: &Connection, steps: usize) -> rusqlite::Result<Option<String>
     }
     for table in OWN_TABLES {
         let (found, needed) = (definitions(conn, table)?, definitions(&made, table)?);
-        if !found.is_empty() && found != needed {
+        let is_extended = || is_newer && extends(&found, &needed);
+        if !found.is_empty() && found != needed && !is_extended() {
             return Ok(Some(format!("table {table}, or an index of it,")));
         }
     }
     Ok(None)
 }
 
-/// Kind, name and text of a table and its indexes.
-fn definitions(conn: &Connection, table: &str) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
+/// Kind, name and text.
+type Definition = [Option<String>; 3];
+
+/// Do all of `needed` stand in `found`, with no more than columns added, and indexes that
+/// refuse no row?
+fn extends(found: &[Definition], needed: &[Definition]) -> bool {
+    let is_there = |[kind, name, sql]: &Definition| {
+        found.iter().any(|[found_kind, found_name, found_sql]| {
+            (kind, name) == (found_kind, found_name) && has_more_columns(found_sql, sql)
+        })
+    };
+    let is_new = |definition: &&Definition| !needed.iter().any(|it| it[1] == definition[1]);
+    let is_harmless = |[_, _, sql]: &Definition| {
+        let sql = sql.as_deref().unwrap_or_default();
+        sql.starts_with("CREATE INDEX ")
+    };
+    needed.iter().all(is_there) && found.iter().filter(is_new).all(is_harmless)
+}
+
+/// ALTER TABLE ADD COLUMN puts text into the definition, and changes none.
+fn has_more_columns(found: &Option<String>, needed: &Option<String>) -> bool {
+    let (Some(found), Some(needed)) = (found, needed) else {
+        return found == needed;
+    };
+    let same = |(a, b): &(u8, u8)| a == b;
+    let start = found.bytes().zip(needed.bytes()).take_while(same).count();
+    let ends = found.bytes().rev().zip(needed.bytes().rev());
+    let end = ends.take_while(same).count();
+    let Some(added) = found.len().checked_sub(needed.len()) else {
+        return false;
+    };
+    let added = found.get(start..start + added).unwrap_or_default();
+    let added = added.to_ascii_uppercase();
+    start + end >= needed.len()
+        && !["CHECK", "CONFLICT", "UNIQUE"]
+            .iter()
+            .any(|it| added.contains(it))
+}
+
+/// A table and its indexes.
+fn definitions(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Definition>> {
     let mut query = conn.prepare(
         "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? COLLATE NOCASE ORDER BY name",
     )?;

@@ -1,0 +1,252 @@
+//! The way to a server: TLS, versions, rights, passwords, and what each kind of call has
+//! to itself.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jwks_server::client::ClientKey;
+use jwks_server::store::{PostgresStore, StoreError};
+use tokio_postgres::NoTls;
+
+use crate::cluster::Cluster;
+use crate::engine::target;
+use crate::proxy::{Fault, Proxy};
+use crate::replicas::{run_with, sealing_key, url};
+
+const CONNECTED: &str = "start the service once";
+
+/// What a command says that is refused in one line: that the database is empty, when the
+/// connection is made.
+fn refused(url: &str, variables: &[(&str, &str)], command: &[&str]) -> String {
+    let key = sealing_key();
+    let mut all = vec![("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", url)];
+    all.extend(variables);
+    let (code, text) = run_with(&all, command);
+    let is_log = |line: &str| line.contains(" jwks_server::");
+    let said: Vec<_> = text.lines().filter(|line| !is_log(line)).collect();
+    assert_eq!((code, said.len()), (2, 1), "{text}");
+    said.concat()
+}
+
+#[test]
+fn the_servers_certificate_is_verified_in_full() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let at = |host: &str, more: &str| {
+        format!(
+            "postgres://postgres@{host}:{}/{name}?sslmode=verify-full{more}",
+            cluster.port
+        )
+    };
+    let authority = cluster.authority.to_str().unwrap();
+    let root = [("PGSSLROOTCERT", authority)];
+    let list = ["keys", "list"];
+    let said = refused(&at("localhost", ""), &root, &list);
+    assert!(said.contains(CONNECTED), "{said}");
+    let in_url = format!("&sslrootcert={authority}");
+    let said = refused(&at("localhost", &in_url), &[], &list);
+    assert!(said.contains(CONNECTED), "{said}");
+    for (url, variables, why) in [
+        (
+            at("127.0.0.1", ""),
+            root.as_slice(),
+            "as its certificate does",
+        ),
+        (at("localhost", ""), &[], "in PGSSLROOTCERT"),
+        (
+            at("localhost", ""),
+            &[("PGSSLROOTCERT", "/nowhere.pem")],
+            "PGSSLROOTCERT /nowhere.pem",
+        ),
+        (
+            at("localhost", ""),
+            &[("PGSSLROOTCERT", "/dev/null")],
+            "no certificate",
+        ),
+    ] {
+        let said = refused(&url, variables, &["serve"]);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_too_old_is_refused() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let proxy = Proxy::start(cluster.port).await;
+    proxy.set(Fault::OldVersion);
+    let said = refused(&url(proxy.port, &name), &[], &["serve"]);
+    let wanted = "its version 12 is too old: use PostgreSQL 13 or newer";
+    assert!(said.contains(wanted), "{said}");
+}
+
+#[tokio::test]
+async fn a_user_without_rights_is_told_what_to_grant() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let sql = |sql: &str| cluster.sql(&name, sql);
+    sql("CREATE ROLE weak LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let as_weak = format!("postgres://weak@127.0.0.1:{}/{name}", cluster.port);
+    let said = refused(&as_weak, &[], &["serve"]);
+    assert!(said.contains("needs CREATE and USAGE"), "{said}");
+    let store = PostgresStore::open(&target(cluster.port, &name)).await;
+    store.unwrap().close().await;
+    let grant = "grant the user SELECT, INSERT, UPDATE and DELETE";
+    let said = refused(&as_weak, &[], &["serve"]);
+    assert!(said.contains(grant), "{said}");
+    sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO weak");
+    sql("REVOKE SELECT ON auth_logs FROM weak");
+    let said = refused(&as_weak, &[], &["serve"]);
+    assert!(
+        said.contains("write auth_logs:") && said.contains(grant),
+        "{said}"
+    );
+    sql("GRANT SELECT ON auth_logs TO weak; REVOKE DELETE ON users FROM weak");
+    let key = sealing_key();
+    let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &as_weak)];
+    let (_, text) = run_with(&variables, &["doctor"]);
+    assert!(
+        text.contains("fail  rights") && text.contains("rows of users"),
+        "{text}"
+    );
+    sql("GRANT DELETE ON users TO weak");
+    let (_, text) = run_with(&variables, &["doctor"]);
+    for line in [
+        "ok    server         PostgreSQL",
+        "ok    tls            the connection is not encrypted",
+        "fail  durability     fsync is off",
+        "warn  standbys",
+        "ok    pooler         each connection has a session of its own",
+        "ok    rights",
+        "ok    database clock",
+        "ok    schema",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let through = url(cluster.pgbouncer_port, &name);
+    let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &through)];
+    let (_, text) = run_with(&variables, &["doctor"]);
+    let line = "ok    pooler         one in transaction mode";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn passwords_are_found_as_libpq_finds_them() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    cluster.sql(&name, r"CREATE ROLE guarded LOGIN PASSWORD 'a:b\c'");
+    let url = format!("postgres://guarded@127.0.0.1:{}/{name}", cluster.port);
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let home = dir.path().to_str().unwrap();
+    let tried = |variables: &[(&str, &str)], why: &str| {
+        let said = refused(&url, variables, &["keys", "list"]);
+        assert!(said.contains(why) && !said.contains("a:b"), "{why}: {said}");
+    };
+    tried(&[], "set PGPASSWORD or PGPASSFILE");
+    tried(
+        &[("PGPASSWORD", "wrong")],
+        "correct the user in DATABASE_URL, or PGPASSWORD",
+    );
+    tried(&[("PGPASSWORD", r"a:b\c")], CONNECTED);
+    // The first line that fits counts.
+    let port = cluster.port;
+    let lines = format!(
+        "# a comment\nother:*:*:guarded:wrong\n127.0.0.1:1:*:*:wrong\n127.0.0.1:{port}:*:guarded:a\\:b\\\\c\n*:*:*:*:wrong\n"
+    );
+    let good = file("good", &lines, 0o600);
+    tried(&[("PGPASSFILE", &good)], CONNECTED);
+    tried(
+        &[("PGPASSFILE", &file("all", "*:*:*:*:a\\:b\\\\c", 0o400))],
+        CONNECTED,
+    );
+    tried(&[("PGPASSFILE", &file("open", &lines, 0o640))], "chmod 600");
+    tried(
+        &[("PGPASSFILE", "/nowhere")],
+        "the file of passwords /nowhere",
+    );
+    file(".pgpass", &lines, 0o600);
+    tried(&[("HOME", home)], CONNECTED);
+    // Named, it goes before the usual one.
+    let wrong = file("wrong", "*:*:*:*:wrong", 0o600);
+    tried(
+        &[("HOME", home), ("PGPASSFILE", &wrong)],
+        "correct the user",
+    );
+    file(".pgpass", &lines, 0o644);
+    tried(&[("HOME", home)], "chmod 600");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_counted_while_sign_ins_wait_and_what_was_given_up_ends() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let store = PostgresStore::open(&target(cluster.port, &name))
+        .await
+        .unwrap();
+    let url = url(cluster.port, &name);
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+        .batch_execute("BEGIN; LOCK TABLE users")
+        .await
+        .unwrap();
+    // The number of statements that wait for the lock is looked up until it is right.
+    let until = async |is_right: fn(usize) -> bool| {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
+        );
+        loop {
+            let (cluster, sql) = (Arc::clone(&cluster), sql.clone());
+            let look = move || cluster.sql("postgres", &sql).parse::<usize>().unwrap();
+            if is_right(tokio::task::spawn_blocking(look).await.unwrap()) {
+                return;
+            }
+        }
+    };
+    let sign_in = async || loop {
+        let found = store.account_by_name("alice".into(), "alice".into()).await;
+        assert!(
+            matches!(found, Err(StoreError::Unavailable(_))),
+            "{found:?}"
+        );
+    };
+    let counted = async {
+        until(|waiting| waiting >= 5).await;
+        let alice = ClientKey::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let admitted = store.admit_call("auth", alice, 10).await;
+        assert_eq!(admitted.unwrap(), Ok(()));
+        store.change_counter().await.unwrap();
+        assert!(store.is_writable());
+    };
+    tokio::select! {
+        _ = join_all((0..40).map(|_| sign_in())) => {}
+        () = counted => {}
+    }
+    let ended = until(|waiting| waiting == 0);
+    tokio::time::timeout(Duration::from_secs(10), ended)
+        .await
+        .unwrap();
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let found = store.account_by_name("alice".into(), "alice".into()).await;
+    assert_eq!(found.unwrap(), None);
+}

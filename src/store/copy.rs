@@ -1,8 +1,6 @@
 //! A move between the engines: the tables, and their rows in a form that both know. One
 //! batch of rows is in memory at a time, and the copy is one transaction.
 
-use super::postgres::Store as PostgresStore;
-use super::sqlite::CopyFile;
 use super::{BadRow, KeyRows, Location, OpenError, StoreError};
 
 /// Rows of a batch.
@@ -155,12 +153,6 @@ impl From<StoreError> for CopyError {
     }
 }
 
-impl From<rusqlite::Error> for CopyError {
-    fn from(error: rusqlite::Error) -> Self {
-        StoreError::from(error).into()
-    }
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Numbers of rows, by table.
@@ -176,25 +168,4 @@ pub struct Supervision<'a> {
     pub check: &'a (dyn Fn(&KeyRows, &KeyRows) -> Result<usize, String> + Sync),
     /// Gets the number of rows of a table that were copied so far.
     pub progress: &'a (dyn Fn(&str, u64) + Sync),
-}
-
-/// Copies all rows of the database `from` into the empty database `to`, on the other
-/// engine, in one transaction. Unless `live_ok`, it is refused while another process
-/// uses the source, and nobody can write to it meanwhile. Blocks.
-pub fn copy(
-    from: &Location,
-    to: &Location,
-    live_ok: bool,
-    supervision: &Supervision<'_>,
-) -> Result<Copied, CopyError> {
-    match (from, to) {
-        (Location::Sqlite(path), Location::Postgres(target)) => {
-            let file = CopyFile::source(path, live_ok)?;
-            PostgresStore::copy_in(target, file, supervision)
-        }
-        (Location::Postgres(target), Location::Sqlite(path)) => {
-            PostgresStore::copy_out(target, live_ok, || CopyFile::target(path), supervision)
-        }
-        _ => Err(CopyError::SameEngine),
-    }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::copy::{Copied, CopyError, Supervision};
+use super::sqlite::CopyFile;
 use super::{
     AccountChange, AccountDetails, AccountRow, KeyChange, KeyRows, KeySelection, NewAccountRow,
     OpenError, PostgresStore, SignInRecord, SignInRow, SqliteStore, StoreError, Target,
@@ -237,5 +239,26 @@ impl Store {
             Self::Sqlite(store) => store.wal_bytes(),
             Self::Postgres(_) => 0,
         }
+    }
+}
+
+/// Copies all rows of the database `from` into the empty database `to`, on the other
+/// engine, in one transaction. Unless `live_ok`, it is refused while another process
+/// uses the source, and nobody can write to it meanwhile. Blocks.
+pub fn copy(
+    from: &Location,
+    to: &Location,
+    live_ok: bool,
+    supervision: &Supervision<'_>,
+) -> Result<Copied, CopyError> {
+    match (from, to) {
+        (Location::Sqlite(path), Location::Postgres(target)) => {
+            let file = CopyFile::source(path, live_ok)?;
+            PostgresStore::copy_in(target, file, supervision)
+        }
+        (Location::Postgres(target), Location::Sqlite(path)) => {
+            PostgresStore::copy_out(target, live_ok, || CopyFile::target(path), supervision)
+        }
+        _ => Err(CopyError::SameEngine),
     }
 }

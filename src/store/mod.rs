@@ -16,8 +16,8 @@ use strum::{EnumString, IntoStaticStr};
 
 use crate::clock::UnixTime;
 use crate::lifecycle::{KeySpan, KeyTimes, Kid};
-pub use copy::{Copied, CopyError, Supervision, copy};
-pub use engine::{Location, Store};
+pub use copy::{Copied, CopyError, Supervision};
+pub use engine::{Location, Store, copy};
 pub use error::{BadRow, OpenError, StoreError};
 pub use postgres::{Credentials, ServerState, Store as PostgresStore, Target};
 pub use sqlite::Store as SqliteStore;

@@ -10,10 +10,16 @@ use super::connection::{file, wal_check};
 use super::tables::keys;
 use super::{Store, schema};
 use crate::store::copy::{BATCH, CopyError, Kind, Rows, TABLES, Table, Value};
-use crate::store::{BadRow, KeyRows, Location, OpenError, SchemaState};
+use crate::store::{BadRow, KeyRows, Location, OpenError, SchemaState, StoreError};
 
 pub(in crate::store) struct CopyFile {
     conn: Connection,
+}
+
+impl From<rusqlite::Error> for CopyError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::from(error).into()
+    }
 }
 
 impl ToSql for Value {

@@ -19,7 +19,7 @@ use crate::domain::issuer;
 /// Bytes; a response with a larger body is refused.
 pub(super) const MAX_BODY: u64 = 1024 * 1024;
 /// From resolving the name to the last byte.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a header section that may be sent.
 const MAX_HEADERS: usize = 4 * 1024 * 1024;
 const MAX_REDIRECTS: u32 = 3;
@@ -43,13 +43,17 @@ impl Reply {
 
 /// Fetches `url`. The error says what went wrong, without the URL.
 pub(super) fn get(url: &str) -> Result<Reply, String> {
-    let agent = agent(url)?;
+    get_within(url, TIMEOUT)
+}
+
+pub(super) fn get_within(url: &str, timeout: Duration) -> Result<Reply, String> {
+    let agent: Agent = config(url, timeout, MAX_REDIRECTS)?.build().into();
     read(agent.get(url).call())
 }
 
 /// Sends JSON to `url`.
 pub(super) fn post(url: &str, json: &str) -> Result<Reply, String> {
-    let agent = agent(url)?;
+    let agent: Agent = config(url, TIMEOUT, MAX_REDIRECTS)?.build().into();
     let request = agent.post(url).header("Content-Type", "application/json");
     read(request.send(json))
 }
@@ -140,10 +144,6 @@ pub(super) fn is_on_this_machine(url: &str) -> bool {
     issuer::host(authority(url).1).is_some_and(issuer::is_loopback)
 }
 
-fn agent(url: &str) -> Result<Agent, String> {
-    Ok(config(url, TIMEOUT, MAX_REDIRECTS)?.build().into())
-}
-
 fn config(
     url: &str,
     timeout: Duration,
@@ -208,7 +208,7 @@ fn read(response: Result<Response<Body>, Error>) -> Result<Reply, String> {
 fn reason(error: &Error) -> String {
     match error {
         Error::BodyExceedsLimit(_) => format!("the response is larger than {MAX_BODY} bytes"),
-        Error::Timeout(_) => format!("no response within {} s", TIMEOUT.as_secs()),
+        Error::Timeout(_) => "no response in time".to_owned(),
         Error::RequireHttpsOnly(_) => "it redirects from https to http".to_owned(),
         other => other.to_string(),
     }

@@ -3,13 +3,16 @@
 pub mod audit;
 mod backup;
 mod check;
+mod completions;
 mod db;
 mod doctor;
 mod fetch;
+mod health;
 mod init;
 mod keygen;
 pub mod keys;
 pub mod log;
+mod man;
 mod operator;
 mod report;
 mod restore;
@@ -59,7 +62,7 @@ const FINAL_WRITE: Duration = Duration::from_secs(1);
 #[derive(Parser)]
 #[command(
     name = "jwks-server",
-    version,
+    version = env!("JWKS_SERVER_VERSION"),
     args_conflicts_with_subcommands = true,
     max_term_width = 80,
     after_help = "Settings come from the environment and from the file .env of the working directory; README.md lists them."
@@ -102,6 +105,9 @@ enum Command {
     /// Check configuration, database, keys, machine and running service, and say what to do; changes nothing
     #[command(after_help = doctor::EXIT_CODES)]
     Doctor(doctor::DoctorArgs),
+    /// Ask the running service whether it is ready; for containers, whose image may have no curl
+    #[command(after_help = health::EXIT_CODES)]
+    Health(operator::Output),
     /// Try a verifier, anybody's: send it good and bad tokens and say what it should have refused
     #[command(after_help = trial::EXIT_CODES)]
     Trial(Box<trial::TrialArgs>),
@@ -111,6 +117,10 @@ enum Command {
     /// Run an issuer for tests on this machine: it signs anything, and its keys, its clock and its faults are changed by requests
     #[command(after_help = sandbox::ROUTES)]
     Sandbox(sandbox::SandboxArgs),
+    /// Print the manual page, or write those of all commands
+    Man(man::ManArgs),
+    /// Print a script with which a shell completes commands and options
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Default, Args)]
@@ -152,9 +162,12 @@ pub fn main() -> ExitCode {
         Command::Db(command) => db::run(command, env_file),
         Command::Verify(args) => verify::run(args, env_file),
         Command::Doctor(args) => doctor::run(args, env_file),
+        Command::Health(args) => health::run(args, env_file),
         Command::Trial(args) => trial::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
+        Command::Man(args) => man::run(&args, with_exit_codes(Cli::command())),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

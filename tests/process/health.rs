@@ -1,14 +1,83 @@
-//! `/readyz` when the disk takes no more.
+//! `/readyz` when the disk takes no more, and `health`, which asks it.
 
-use std::process::Command;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::support::{PATIENCE, Reply, Server, clear_env, database, program, used_folder};
+use serde_json::Value;
+
+use crate::support::{
+    PATIENCE, Reply, Server, clear_env, command, database, folder, program, used_folder,
+};
 
 fn readyz(server: &Server) -> Reply {
     server.send("GET", "/readyz", &[], b"")
+}
+
+/// `health --json` with these settings besides those of the folder.
+fn health(dir: &Path, settings: &[(&str, &str)]) -> (Option<i32>, Value, String) {
+    let mut health = command(dir);
+    health.envs(settings.iter().copied());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = health.args(["health", "--json"]).output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    (
+        status.code(),
+        serde_json::from_slice(&stdout).unwrap(),
+        said,
+    )
+}
+
+#[test]
+fn health_asks_the_service_that_the_settings_describe() {
+    let dir = used_folder("");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.key_set().status, 200);
+    let port = server.addr.port().to_string();
+    for settings in [
+        // PORT=0 is in the folder: the port of the last start.
+        &[][..],
+        &[("PORT", &*port)],
+        &[("PORT", &*port), ("HOST", "0.0.0.0")],
+    ] {
+        let (code, document, said) = health(dir.path(), settings);
+        assert_eq!(code, Some(0), "{settings:?}: {said}");
+        assert_eq!(document["ready"], true);
+        assert!(said.is_empty(), "{said}");
+    }
+    let quiet = command(dir.path()).arg("health").output().unwrap();
+    assert_eq!(quiet.stdout, b"the service is ready\n");
+    assert!(quiet.status.success() && quiet.stderr.is_empty());
+}
+
+#[test]
+fn health_ends_with_1_and_one_line_where_no_service_answers() {
+    let nothing = folder("");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().port().to_string();
+    for (settings, why) in [
+        (&[][..], "no start of the service is recorded"),
+        (&[("PORT", "many")], "PORT"),
+        (&[("PORT", "1"), ("HOST", "127.0.0.1")], "refused"),
+        (
+            &[("PORT", &*silent), ("HOST", "127.0.0.1")],
+            "no response in time",
+        ),
+    ] {
+        let (code, document, said) = health(nothing.path(), settings);
+        assert_eq!(code, Some(1), "{settings:?}: {said}");
+        assert_eq!(document["ready"], false);
+        let error = document["error"].as_str().unwrap();
+        assert!(error.contains(why), "{settings:?}: {error}");
+        assert_eq!(said, format!("jwks-server: {error}\n"));
+    }
+    assert_eq!(std::fs::read_dir(nothing.path()).unwrap().count(), 1);
 }
 
 /// Files of the process may grow up to so many bytes.
@@ -47,6 +116,9 @@ fn when_no_file_may_grow_it_is_not_ready_until_one_may_again() {
     );
     let line = server.wait_for_log("the database cannot be written to");
     assert!(line.contains("WARN"), "{line}");
+    let (code, document, _) = health(dir.path(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(document["error"].as_str().unwrap().contains(&error));
     assert_eq!(server.send("GET", "/healthz", &[], b"").status, 200);
     assert_eq!(server.key_set().status, 200);
     limit_files(&server, None);

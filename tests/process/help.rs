@@ -4,7 +4,8 @@
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use crate::support::{clear_env, command, folder, program, refusal};
+use crate::left_out::left_out;
+use crate::support::{clear_env, command, files, folder, program, refusal};
 
 #[test]
 fn every_command_has_a_help_that_does_not_change_by_accident() {
@@ -38,9 +39,12 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         "db copy",
         "verify",
         "doctor",
+        "health",
         "trial",
         "check",
         "sandbox",
+        "man",
+        "completions",
     ] {
         let args = words.split_whitespace().chain(["--help"]);
         let out = command(dir.path()).args(args).output().unwrap();
@@ -103,6 +107,50 @@ fn one_key_or_one_user_is_understood_as_well_as_several() {
         let out = command(dir.path()).args(words.split(' ')).output().unwrap();
         assert!(out.status.success(), "{words}");
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page_that_man_shows_without_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrote = command(dir.path()).args(["man", "--dir", "."]).output();
+    assert!(wrote.unwrap().status.success());
+    let page = command(dir.path()).arg("man").output().unwrap().stdout;
+    let main = dir.path().join("jwks-server.1");
+    assert_eq!(page, std::fs::read(main).unwrap());
+    let pages = files(dir.path());
+    for name in ["jwks-server-serve.1", "jwks-server-keys-list.1"] {
+        assert!(pages.iter().any(|page| page == name), "{pages:?}");
+    }
+    if Command::new("man").arg("--version").output().is_err() {
+        return left_out("man --warnings", "man is not installed");
+    }
+    for page in pages {
+        let mut man = Command::new("man");
+        man.env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80");
+        man.args(["--warnings", "--encoding=UTF-8", "--local-file", &page]);
+        let out = man.current_dir(dir.path()).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.success() && said.is_empty(), "{page}: {said}");
+        let code = text.lines().any(|line| line.trim().starts_with("0  "));
+        assert!(code, "{page} has no table of exit codes: {text}");
+    }
+}
+
+#[test]
+fn the_version_says_of_which_source_it_is_or_no_more_than_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = command(dir.path()).arg("--version").output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let number = concat!("jwks-server ", env!("CARGO_PKG_VERSION"));
+    let source = text.strip_prefix(number).unwrap().trim();
+    let Some(source) = source.strip_prefix('(') else {
+        return assert_eq!(source, "");
+    };
+    let (commit, day) = source.trim_end_matches(')').split_once(' ').unwrap();
+    assert_eq!(commit.len(), 12, "{text}");
+    assert!(commit.bytes().all(|it| it.is_ascii_hexdigit()), "{text}");
+    assert!(humantime::parse_rfc3339(&format!("{day}T00:00:00Z")).is_ok());
 }
 
 /// Lines of a start, which ends after its warnings, on a terminal that `script` makes.

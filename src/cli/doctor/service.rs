@@ -3,9 +3,8 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
 use crate::cli::fetch::{self, Reply};
+use crate::cli::health;
 use crate::cli::report::Report;
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{self, Config};
@@ -216,23 +215,13 @@ fn headers(server: &Server, config: Option<&Config>, report: &mut Report) {
 
 fn ready(server: &Server, report: &mut Report) {
     const CHECK: &str = "readiness";
-    match fetch::get(&format!("{}/readyz", server.base)) {
-        Ok(reply) if reply.status == 200 => {
-            let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-            match body["warning"].as_str() {
-                None => report.ok(CHECK, "the service is ready"),
-                Some(warning) => report.warn(
-                    CHECK,
-                    format!("the service is ready, but {warning}"),
-                    "see the service's log: if the address there is your proxy, add it to TRUSTED_PROXIES",
-                ),
-            }
-        }
-        Ok(reply) => {
-            let body = String::from_utf8_lossy(&reply.body).into_owned();
-            let text = format!("/readyz has status {}: {}", reply.status, body.trim());
-            report.fail(CHECK, text, "the service's log says why");
-        }
+    match health::readiness(&server.base, fetch::TIMEOUT) {
+        Ok(None) => report.ok(CHECK, "the service is ready"),
+        Ok(Some(warning)) => report.warn(
+            CHECK,
+            format!("the service is ready, but {warning}"),
+            "see the service's log: if the address there is your proxy, add it to TRUSTED_PROXIES",
+        ),
         Err(why) => report.fail(CHECK, why, "the service's log says why"),
     }
 }

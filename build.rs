@@ -1,0 +1,48 @@
+//! `JWKS_SERVER_VERSION`: the version, with commit and date of the source where
+//! git knows them. Never the time of the build, so that builds can be compared.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let source = source().map(|it| format!(" ({it})")).unwrap_or_default();
+    println!("cargo::rustc-env=JWKS_SERVER_VERSION={version}{source}");
+}
+
+/// Commit and day (UTC), of optimised builds only: others would be built again after
+/// each commit.
+fn source() -> Option<String> {
+    // An unpacked archive may be in a folder of another repository.
+    let is_ours = Path::new(".git").exists();
+    if !is_ours || env::var("PROFILE").ok()? != "release" {
+        return None;
+    }
+    // The log of HEAD changes with every commit and checkout.
+    let watched = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    if Path::new(&watched).exists() {
+        println!("cargo::rerun-if-changed={watched}");
+    }
+    git(&[
+        "log",
+        "-1",
+        "--abbrev=12",
+        "--date=format-local:%Y-%m-%d",
+        "--format=%h %cd",
+    ])
+}
+
+/// None where git is missing or fails.
+fn git(args: &[&str]) -> Option<String> {
+    let out = Command::new("git")
+        // The folder may belong to another user.
+        .args(["--no-pager", "-c", "safe.directory=*"])
+        .args(args)
+        .env("TZ", "UTC")
+        .output()
+        .ok()?;
+    let text = String::from_utf8(out.stdout).ok()?.trim().to_owned();
+    (out.status.success() && !text.is_empty()).then_some(text)
+}

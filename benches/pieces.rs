@@ -165,16 +165,16 @@ fn snapshots(c: &mut Criterion) {
     group.bench_function("load, all keys new", |b| {
         b.iter_batched(
             || (KeyRing::default(), rows.clone()),
-            |(ring, rows)| black_box(ring.load(rows, &bench.sealing_keys)),
+            |(ring, rows)| black_box(ring.load(rows, Vec::new(), &bench.sealing_keys)),
             BatchSize::SmallInput,
         );
     });
     let ring = KeyRing::default();
-    ring.load(rows.clone(), &bench.sealing_keys);
+    ring.load(rows.clone(), Vec::new(), &bench.sealing_keys);
     group.bench_function("load, nothing new", |b| {
         b.iter_batched(
             || rows.clone(),
-            |rows| black_box(ring.load(rows, &bench.sealing_keys)),
+            |rows| black_box(ring.load(rows, Vec::new(), &bench.sealing_keys)),
             BatchSize::SmallInput,
         );
     });

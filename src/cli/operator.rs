@@ -48,15 +48,27 @@ pub(super) fn checked_reason(reason: String) -> Result<String, Failure> {
 
 /// A time in UTC, or one that is as long ago as the text says.
 pub(super) fn parse_time(option: &str, text: &str, now: UnixTime) -> Result<UnixTime, Failure> {
-    if let Ok(age) = humantime::parse_duration(text) {
-        return Ok(now - age);
+    match humantime::parse_duration(text) {
+        Ok(age) => Ok(now - age),
+        Err(_) => parse_utc(option, text, "an age, such as 90d"),
     }
+}
+
+/// A time in UTC, or one that is as far ahead as the text says.
+pub(super) fn parse_end(option: &str, text: &str, now: UnixTime) -> Result<UnixTime, Failure> {
+    match humantime::parse_duration(text) {
+        Ok(ahead) => Ok(now + ahead),
+        Err(_) => parse_utc(option, text, "a time from now, such as 36h"),
+    }
+}
+
+fn parse_utc(option: &str, text: &str, other: &str) -> Result<UnixTime, Failure> {
     let midnight = format!("{text}T00:00:00Z");
     let time = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&midnight));
     let since = time.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let since = since.ok_or_else(|| {
         Failure::refused(format!(
-            "{option} is a time in UTC, such as 2027-01-15 or 2027-01-15T08:00:00Z, or an age, such as 90d"
+            "{option} is a time in UTC, such as 2027-01-15 or 2027-01-15T08:00:00Z, or {other}"
         ))
     })?;
     Ok(UnixTime::from_secs(0) + since)

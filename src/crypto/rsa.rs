@@ -158,6 +158,21 @@ impl PublicKey {
         Some(n.len() * 8 - n[0].leading_zeros() as usize)
     }
 
+    /// The same key with its numbers as RFC 7518 section 2 has them.
+    pub fn without_leading_zeros(&self) -> Option<Self> {
+        let (n, e) = self.numbers()?;
+        Some(Self {
+            n: URL_SAFE_NO_PAD.encode(n),
+            e: URL_SAFE_NO_PAD.encode(e),
+        })
+    }
+
+    /// Is the exponent odd and more than 1?
+    pub fn has_fit_exponent(&self) -> bool {
+        let is_fit = |e: &[u8]| e != [1] && e.last().is_some_and(|last| last % 2 == 1);
+        self.numbers().is_some_and(|(_, e)| is_fit(&e))
+    }
+
     /// True when `signature` is an RS256 signature over `message` by this key, whose
     /// size must be within [`CHECKED_BITS`].
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {

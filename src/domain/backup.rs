@@ -189,7 +189,7 @@ fn verify(
     if !found.damages.is_empty() {
         return Err(BackupError::Damaged(found.damages.join("; ")));
     }
-    let statuses = key_admin::statuses(&found.keys.rows, sealing_keys, policy, now);
+    let statuses = key_admin::statuses(&found.keys, sealing_keys, policy, now);
     let unopened = statuses.iter().filter(|key| key.opened_by.is_err()).count();
     Ok(BackedUp {
         keys: statuses.len() + found.keys.bad.len(),

@@ -1,5 +1,6 @@
 //! A move of the database to the other engine: which keys must open before it counts.
 
+use super::adopted_keys::AdoptedKey;
 use super::key_ring::OpenedKey;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
@@ -37,8 +38,13 @@ fn check(
     let unopened: Vec<_> = unopened.collect();
     let published = unopened.iter();
     let published = published.filter(|row| row.times.is_published_at(now));
-    match published.count() {
-        0 => Ok(unopened.len()),
+    let adopted = copy.adopted.iter();
+    let adopted = adopted.filter(|row| AdoptedKey::open(row, sealing_keys).is_err());
+    let adopted: Vec<_> = adopted.collect();
+    let published_adopted = adopted.iter();
+    let published_adopted = published_adopted.filter(|row| row.times.is_published_at(now));
+    match published.count() + published_adopted.count() {
+        0 => Ok(unopened.len() + adopted.len()),
         count => Err(format!(
             "{count} published keys open under no entry of NOT_MY_KEY: set the one that they were made with; `keys list` names them"
         )),

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::adopted_keys::AdoptedKey;
 use super::key_admin::{self, KeyStatus};
 use super::key_ring::{self, OpenedKey};
 use super::names;
@@ -15,9 +16,9 @@ use crate::crypto::fernet::SealingKeys;
 use crate::lifecycle::{self, Policy};
 pub use crate::store::BadRow;
 pub use crate::store::{AccountDetails, AccountFilter};
+use crate::store::{AdoptedRow, KeyEvent, KeyRow, OpenError, Store, StoreError};
 pub use crate::store::{Credentials, Location, ServerState, Target};
 pub use crate::store::{Inspection, SchemaState, SignInFilter, SignInRow};
-use crate::store::{KeyEvent, KeyRow, KeyRows, OpenError, Store, StoreError};
 use crate::store::{PostgresStore, SqliteStore};
 
 /// A database that was not opened, and not changed. The messages say what to do.
@@ -138,14 +139,15 @@ pub fn list_keys(
     policy: &Policy,
     now: UnixTime,
 ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), DatabaseError> {
-    let KeyRows { rows, bad } = found(
+    let keys = found(
         at,
         match at {
             Location::Sqlite(path) => SqliteStore::read_keys(path),
             Location::Postgres(target) => PostgresStore::read_keys(target),
         },
     )?;
-    Ok((key_admin::statuses(&rows, sealing_keys, policy, now), bad))
+    let listed = key_admin::statuses(&keys, sealing_keys, policy, now);
+    Ok((listed, keys.bad))
 }
 
 /// The latest `limit` key events in a database, which is not changed.
@@ -278,7 +280,7 @@ pub fn review_keys(
     now: UnixTime,
 ) -> KeyReview {
     let rows = &found.keys.rows;
-    let statuses = key_admin::statuses(rows, sealing_keys, policy, now);
+    let statuses = key_admin::statuses(&found.keys, sealing_keys, policy, now);
     let usable: Vec<_> = rows
         .iter()
         .zip(&statuses)
@@ -317,8 +319,22 @@ pub fn difference(
     };
     let kid = |row: &KeyRow| row.times.kid.to_string();
     let served: BTreeSet<String> = set.kids().map(str::to_owned).collect();
-    let may: BTreeSet<String> = published().map(kid).collect();
-    let must: BTreeSet<String> = published().filter(opens).map(kid).collect();
+    let adopted = || {
+        let rows = found.keys.adopted.iter();
+        rows.filter(|row| row.times.is_published_at(now))
+    };
+    let adopted_opens = |row: &&AdoptedRow| {
+        sealing_keys.is_some_and(|sealing_keys| AdoptedKey::open(row, sealing_keys).is_ok())
+    };
+    let adopted_kid = |row: &AdoptedRow| row.kid.clone();
+    let may: BTreeSet<String> = published()
+        .map(kid)
+        .chain(adopted().map(adopted_kid))
+        .collect();
+    let own = published().filter(opens).map(kid);
+    let must: BTreeSet<String> = own
+        .chain(adopted().filter(adopted_opens).map(adopted_kid))
+        .collect();
     let extra: Vec<_> = served.difference(&may).cloned().collect();
     if !extra.is_empty() {
         return Some(Difference::Extra(extra));

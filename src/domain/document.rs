@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::crypto::digest::sha256;
 use crate::crypto::rsa::PublicKey;
@@ -52,10 +53,18 @@ pub(super) struct Jwk<'a> {
     e: &'a str,
 }
 
+/// A key of the set, ours or adopted.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Member<'a> {
+    Own(Jwk<'a>),
+    Adopted(&'a Map<String, Value>),
+}
+
 /// A JWK Set (RFC 7517 section 5).
 #[derive(Serialize)]
 pub(super) struct JwkSet<'a> {
-    pub(super) keys: Vec<Jwk<'a>>,
+    pub(super) keys: Vec<Member<'a>>,
 }
 
 impl<'a> Jwk<'a> {

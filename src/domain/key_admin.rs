@@ -2,18 +2,22 @@
 //! running servers. These check for new key events every 500 ms, so they usually
 //! follow within a second; under load it may take longer.
 
+use std::fmt;
 use std::sync::Arc;
 
+use super::adopted_keys::AdoptedKey;
 use super::key_ring::{BadKey, OpenedKey};
 use super::rotation::{self, RotationError};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
 use crate::lifecycle::{self, KeyTimes, Kid, Policy, Stage};
-use crate::store::{BadRow, KeyChange, KeyRow, KeyRows, KeySelection, NewKey, Store, StoreError};
+use crate::store::{
+    AdoptedRow, BadRow, KeyChange, KeyRow, KeyRows, KeySelection, NewKey, Store, StoreError,
+};
 pub use crate::store::{KeyEvent, KeyEventKind};
 
-/// Keys that operators may publish at once: verifiers and gateways stop reading
+/// Keys that operators may publish at once, adopted ones among them: verifiers and gateways stop reading
 /// large key sets, some at 50 KiB, some at 100 keys.
 pub const MAX_PUBLISHED: usize = 16;
 
@@ -27,10 +31,10 @@ pub struct KeyOperations {
     pub clock: Arc<dyn Clock>,
 }
 
-/// All that is shown of a key.
+/// All that is shown of a key, ours or adopted.
 #[derive(Debug)]
 pub struct KeyStatus {
-    pub kid: Kid,
+    pub kid: String,
     pub stage: Stage,
     /// `None` for keys of the earlier server.
     pub created_at: Option<UnixTime>,
@@ -61,9 +65,9 @@ pub struct Reencrypted {
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     #[error("there is no key {0}; `keys list` shows all")]
-    Unknown(Kid),
+    Unknown(String),
     #[error("key {0} is not published any more")]
-    NotPublished(Kid),
+    NotPublished(String),
     #[error(
         "key {0} is the only one that can sign, and no other would be left: use `keys rotate --now`, which makes a new one"
     )]
@@ -73,16 +77,16 @@ pub enum RevokeError {
 }
 
 impl KeyOperations {
-    /// Status of all keys at `now`, in creation order, and the rows that could not be
+    /// Status of all keys at `now`, ours in creation order and then adopted ones, and the rows that could not be
     /// read. Opens each key, so it is slow.
     pub async fn list(
         &self,
         now: UnixTime,
     ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), RotationError> {
-        let KeyRows { rows, bad } = self.store.all_keys().await?;
+        let keys = self.store.all_keys().await?;
         let (sealing_keys, policy) = (Arc::clone(&self.sealing_keys), self.policy);
-        let list = move || statuses(&rows, &sealing_keys, &policy, now);
-        Ok((tokio::task::spawn_blocking(list).await?, bad))
+        let list = move || (statuses(&keys, &sealing_keys, &policy, now), keys.bad);
+        Ok(tokio::task::spawn_blocking(list).await?)
     }
 
     /// Publishes a new key, which signs after the usual lead. Returns its times.
@@ -110,10 +114,13 @@ impl KeyOperations {
         Ok((kid, signs_from))
     }
 
-    /// `keys rotate --now`, for an emergency: takes all keys out of the set and puts
-    /// a new one in, which signs at once. Returns the new one and those that were
+    /// `keys rotate --now`, for an emergency: takes all keys out of the set, adopted ones
+    /// too, since whoever has `NOT_MY_KEY` could adopt one, and puts a new one in, which signs at once. Returns the new one and those that were
     /// published.
-    pub async fn emergency_rotate(&self, reason: String) -> Result<(Kid, Vec<Kid>), RotationError> {
+    pub async fn emergency_rotate(
+        &self,
+        reason: String,
+    ) -> Result<(Kid, Vec<String>), RotationError> {
         let (kid, sealed) = self.generate_sealed().await?;
         let policy = self.policy;
         let decide = move |keys: &KeyRows, now| {
@@ -121,6 +128,7 @@ impl KeyOperations {
             let change = KeyChange {
                 insert: Some(NewKey { kid, sealed, span }),
                 revoke: revocable(keys),
+                revoke_adopted: keys.adopted.iter().map(|row| row.kid.clone()).collect(),
                 reason,
                 ..KeyChange::default()
             };
@@ -134,15 +142,24 @@ impl KeyOperations {
     }
 
     /// Takes one key out of the set, unless no other could sign then.
-    pub async fn revoke(&self, kid: Kid, reason: String) -> Result<(), RevokeError> {
+    pub async fn revoke(&self, kid: impl fmt::Display, reason: String) -> Result<(), RevokeError> {
+        let kid = kid.to_string();
         let (policy, sealing_keys) = (self.policy, Arc::clone(&self.sealing_keys));
         let decide = move |keys: &KeyRows, now| {
-            may_revoke(kid, keys, &sealing_keys, &policy, now)?;
-            let change = KeyChange {
-                revoke: vec![kid],
+            let mut change = KeyChange {
                 reason,
                 ..KeyChange::default()
             };
+            match keys.adopted.iter().find(|row| row.kid == kid) {
+                Some(row) if row.times.is_published_at(now) => change.revoke_adopted.push(kid),
+                Some(_) => return Err(RevokeError::NotPublished(kid)),
+                None => {
+                    let number = kid.parse().map_err(|_| RevokeError::Unknown(kid))?;
+                    let own = Kid::from_row(number);
+                    may_revoke(own, keys, &sealing_keys, &policy, now)?;
+                    change.revoke.push(own);
+                }
+            }
             Ok((change, ()))
         };
         self.store
@@ -169,11 +186,11 @@ impl KeyOperations {
 
     /// Index of the entry of `NOT_MY_KEY` that opens the newest published key. A
     /// running server has it; it may not have the first one yet.
-    async fn entry_in_use(&self) -> Result<usize, RotationError> {
+    pub(super) async fn entry_in_use(&self) -> Result<usize, RotationError> {
         let (keys, _) = self.list(self.clock.now()).await?;
         let published: Vec<_> = keys
             .into_iter()
-            .filter(|key| key.stage.is_published())
+            .filter(|key| key.stage.is_published() && key.stage != Stage::Adopted)
             .collect();
         let mut newest_first = published.iter().rev();
         match newest_first.find_map(|key| key.opened_by.as_ref().ok()) {
@@ -192,12 +209,18 @@ fn revocable(keys: &KeyRows) -> Vec<Kid> {
     rows.map(|row| row.times.kid).chain(bad).collect()
 }
 
-fn published(keys: &KeyRows, now: UnixTime) -> Vec<Kid> {
+pub(super) fn published_own(keys: &KeyRows, now: UnixTime) -> impl Iterator<Item = Kid> {
     let times = keys.rows.iter().map(|row| &row.times);
     times
-        .filter(|times| times.is_published_at(now))
+        .filter(move |times| times.is_published_at(now))
         .map(|times| times.kid)
-        .collect()
+}
+
+fn published(keys: &KeyRows, now: UnixTime) -> Vec<String> {
+    let own = published_own(keys, now).map(|kid| kid.to_string());
+    let adopted = keys.adopted.iter();
+    let adopted = adopted.filter(|row| row.times.is_published_at(now));
+    own.chain(adopted.map(|row| row.kid.clone())).collect()
 }
 
 /// Plan of a re-encryption. Each new sealed form is opened again, before
@@ -208,35 +231,50 @@ fn plan_reencryption(keys: &KeyRows, sealing_keys: &SealingKeys) -> (KeyChange, 
         unreadable: keys.bad.len(),
         ..Reencrypted::default()
     };
-    for row in &keys.rows {
-        let Some((entry, plain)) = sealing_keys.open_with_index(&row.sealed) else {
+    let mut resealed = |sealed: &[u8]| {
+        let Some((entry, plain)) = sealing_keys.open_with_index(sealed) else {
             done.unreadable += 1;
-            continue;
+            return None;
         };
         if entry == 0 {
             done.unchanged += 1;
-            continue;
+            return None;
         }
         let sealed = sealing_keys.seal(&plain).into_bytes();
         match sealing_keys.open_with_index(&sealed) {
             Some((0, again)) if again == plain => {
-                change.reencrypt.push((row.times.kid, sealed));
                 done.changed += 1;
+                Some(sealed)
             }
-            _ => done.unreadable += 1,
+            _ => {
+                done.unreadable += 1;
+                None
+            }
         }
+    };
+    for row in &keys.rows {
+        let sealed = resealed(&row.sealed);
+        change
+            .reencrypt
+            .extend(sealed.map(|it| (row.times.kid, it)));
+    }
+    for row in &keys.adopted {
+        let sealed = resealed(&row.sealed);
+        let sealed = sealed.map(|it| (row.kid.clone(), it));
+        change.reencrypt_adopted.extend(sealed);
     }
     (change, done)
 }
 
-/// Status at `now` of the keys in `rows`. Opens each one: slow, call it on a
-/// blocking thread.
+/// Status at `now` of the keys in `keys.rows`, then of adopted ones. Opens each one: slow,
+/// call it on a blocking thread.
 pub fn statuses(
-    rows: &[KeyRow],
+    keys: &KeyRows,
     sealing_keys: &SealingKeys,
     policy: &Policy,
     now: UnixTime,
 ) -> Vec<KeyStatus> {
+    let rows = &keys.rows;
     let opened: Vec<_> = rows.iter().map(|row| open(row, sealing_keys)).collect();
     // A server counts only on keys that open.
     let usable: Vec<_> = rows
@@ -245,10 +283,34 @@ pub fn statuses(
         .filter(|(_, opened)| opened.is_ok())
         .map(|(row, _)| row.times)
         .collect();
-    rows.iter()
+    let own = rows
+        .iter()
         .zip(opened)
-        .map(|(row, opened_by)| status(row, opened_by, &usable, policy, now))
-        .collect()
+        .map(|(row, opened_by)| status(row, opened_by, &usable, policy, now));
+    let adopted = keys.adopted.iter();
+    let adopted = adopted.map(|row| adopted_status(row, sealing_keys, policy, now));
+    own.chain(adopted).collect()
+}
+
+fn adopted_status(
+    row: &AdoptedRow,
+    sealing_keys: &SealingKeys,
+    policy: &Policy,
+    now: UnixTime,
+) -> KeyStatus {
+    let opened = AdoptedKey::open(row, sealing_keys);
+    let times = *opened.as_ref().map_or(&row.times, AdoptedKey::times);
+    let entry = || sealing_keys.open_with_index(&row.sealed).map(|it| it.0);
+    KeyStatus {
+        kid: row.kid.clone(),
+        stage: lifecycle::adopted_stage(&times, now),
+        created_at: Some(times.adopted_at),
+        signs_from: None,
+        stops_signing: None,
+        unpublished_at: times.until,
+        deleted_at: lifecycle::deleted_at(times.until, policy),
+        opened_by: opened.and_then(|_| entry().ok_or(BadKey::NotOpened)),
+    }
 }
 
 fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<usize, BadKey> {
@@ -269,7 +331,7 @@ fn status(
     let times = &row.times;
     let stage = lifecycle::stage(times, usable, policy, now);
     KeyStatus {
-        kid: times.kid,
+        kid: times.kid.to_string(),
         stage,
         created_at: row.times.created_at,
         signs_from: times.signs_from,
@@ -277,7 +339,7 @@ fn status(
             .will_sign()
             .then(|| lifecycle::stops_signing(times, usable, policy)),
         unpublished_at: times.published_until(),
-        deleted_at: lifecycle::deleted_at(times, policy),
+        deleted_at: lifecycle::deleted_at(times.expires_at, policy),
         opened_by,
     }
 }
@@ -293,9 +355,9 @@ fn may_revoke(
     let row = keys.rows.iter().find(|row| row.times.kid == kid);
     let is_bad = keys.bad.iter().any(|bad| bad.row == kid.as_i64());
     match row {
-        None if !is_bad => return Err(RevokeError::Unknown(kid)),
+        None if !is_bad => return Err(RevokeError::Unknown(kid.to_string())),
         Some(row) if published(&row) => {}
-        _ => return Err(RevokeError::NotPublished(kid)),
+        _ => return Err(RevokeError::NotPublished(kid.to_string())),
     }
     let others = keys.rows.iter().filter(published);
     // A key that does not open cannot take over.

@@ -10,13 +10,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::adopted_keys::AdoptedKey;
+pub use super::bad_key::BadKey;
 pub use super::document::Document;
-use super::document::{Jwk, JwkSet};
+use super::document::{Jwk, JwkSet, Member};
 use crate::clock::{Clock, Reading, StepWatch, UnixTime};
 use crate::crypto::fernet::SealingKeys;
-use crate::crypto::rsa::{KeyError, PrivateKey};
+use crate::crypto::rsa::PrivateKey;
 use crate::lifecycle::{self, KeyTimes, Kid, Policy};
-use crate::store::KeyRow;
+use crate::store::{AdoptedRow, KeyRow};
 
 /// A request waits this long for a key to sign or publish before it is refused.
 const MAX_KEY_WAIT: Duration = Duration::from_secs(5);
@@ -38,24 +40,6 @@ pub struct OpenedKey {
     /// True once this process has recorded that the key has signed.
     used: Arc<AtomicBool>,
     thumbprint: Kid,
-}
-
-/// Reason for which a row gives no key.
-#[derive(Debug, thiserror::Error)]
-pub enum BadKey {
-    /// No entry of `NOT_MY_KEY` opens it, or it was changed.
-    #[error("it does not open under NOT_MY_KEY")]
-    NotOpened,
-    #[error(transparent)]
-    Unusable(#[from] KeyError),
-    #[error("it was tampered with: it is not the key that its kid names")]
-    WrongKid,
-    #[error("it is not encrypted; a start encrypts such keys only while it takes a file over")]
-    InTheClear,
-    #[error(
-        "another program added it: its kid is no thumbprint, and it was not there when the file was taken over"
-    )]
-    Added,
 }
 
 impl OpenedKey {
@@ -145,19 +129,27 @@ pub struct Snapshot {
     /// Sorted by the end of their publication.
     keys: Vec<Arc<OpenedKey>>,
     times: Vec<KeyTimes>,
+    /// Of another issuer. Sorted by the end of their publication.
+    adopted: Vec<Arc<AdoptedKey>>,
     /// Key sets in order of time, one for each time at which a key leaves. The first
     /// one whose `until` has not come is the current one.
     sets: Vec<PublishedSet>,
 }
 
 impl Snapshot {
-    fn new(mut keys: Vec<Arc<OpenedKey>>) -> Self {
+    fn new(mut keys: Vec<Arc<OpenedKey>>, mut adopted: Vec<Arc<AdoptedKey>>) -> Self {
         keys.sort_by_key(|key| (key.times.expires_at, key.times.kid));
-        let ends: BTreeSet<_> = keys.iter().map(|key| key.times.published_until()).collect();
-        let sets = ends.into_iter().filter_map(|until| set_until(&keys, until));
+        adopted.sort_by(|a, b| (a.times().until, a.kid()).cmp(&(b.times().until, b.kid())));
+        let own_ends = keys.iter().map(|key| key.times.published_until());
+        let ends = own_ends.chain(adopted.iter().map(|key| key.times().until));
+        let ends: BTreeSet<_> = ends.collect();
+        let sets = ends
+            .into_iter()
+            .filter_map(|until| set_until(&keys, &adopted, until));
         let sets = sets.collect();
         Self {
             times: keys.iter().map(|key| key.times).collect(),
+            adopted,
             keys,
             sets,
         }
@@ -193,6 +185,11 @@ impl Snapshot {
 
     pub fn times(&self) -> &[KeyTimes] {
         &self.times
+    }
+
+    /// Keys of another issuer, which never sign.
+    pub fn adopted(&self) -> &[Arc<AdoptedKey>] {
+        &self.adopted
     }
 
     fn by_kid(&self, kid: Kid) -> Option<&Arc<OpenedKey>> {
@@ -269,9 +266,15 @@ impl KeyRing {
     /// process has encrypted it under an entry of `NOT_MY_KEY` that this one does
     /// not have: there are live tokens of it.
     /// Slow: call it on a blocking thread.
-    pub fn load(&self, rows: Vec<KeyRow>, sealing_keys: &SealingKeys) -> Vec<Unopened> {
+    pub fn load(
+        &self,
+        rows: Vec<KeyRow>,
+        adopted: Vec<AdoptedRow>,
+        sealing_keys: &SealingKeys,
+    ) -> Vec<Unopened> {
         let known = self.current.load_full();
         let mut unopened = Vec::new();
+        let adopted = open_adopted(adopted, &known, sealing_keys, &mut unopened);
         let mut keys = Vec::with_capacity(rows.len());
         for row in rows {
             let before = known.by_kid(row.times.kid);
@@ -283,7 +286,8 @@ impl KeyRing {
                 Ok(key) => keys.push(Arc::new(key)),
                 Err(reason) => {
                     unopened.push(Unopened {
-                        kid: row.times.kid,
+                        kid: row.times.kid.to_string(),
+                        own: Some(row.times.kid),
                         reason,
                         still_used: before.is_some(),
                     });
@@ -299,7 +303,7 @@ impl KeyRing {
                     *key = key.withdrawn();
                 }
             }
-            keys
+            (keys, adopted)
         });
         unopened
     }
@@ -323,17 +327,17 @@ impl KeyRing {
                 true => key.withdrawn(),
                 false => Arc::clone(key),
             };
-            keys.map(key).collect()
+            (keys.map(key).collect(), current.adopted.clone())
         });
     }
 
-    fn replace(&self, keys: impl FnOnce(&Snapshot) -> Vec<Arc<OpenedKey>>) {
+    fn replace(&self, keys: impl FnOnce(&Snapshot) -> (Vec<Arc<OpenedKey>>, Vec<Arc<AdoptedKey>>)) {
         let _lock = self
             .replacing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let keys = keys(&self.current.load());
-        self.current.store(Arc::new(Snapshot::new(keys)));
+        let (own, adopted) = keys(&self.current.load());
+        self.current.store(Arc::new(Snapshot::new(own, adopted)));
         self.changed.send_replace(());
     }
 }
@@ -341,10 +345,42 @@ impl KeyRing {
 /// A row that gave no key.
 #[derive(Debug)]
 pub struct Unopened {
-    pub kid: Kid,
+    pub kid: String,
+    /// None of an adopted key.
+    pub own: Option<Kid>,
     pub reason: BadKey,
     /// The key is used all the same, from an earlier load.
     pub still_used: bool,
+}
+
+/// Known keys stay in use when their rows no longer open, as our own do.
+fn open_adopted(
+    rows: Vec<AdoptedRow>,
+    known: &Snapshot,
+    sealing_keys: &SealingKeys,
+    unopened: &mut Vec<Unopened>,
+) -> Vec<Arc<AdoptedKey>> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in rows {
+        let before = known.adopted.iter().find(|key| key.kid() == row.kid);
+        if let Some(key) = before.filter(|key| *key.row() == row) {
+            keys.push(Arc::clone(key));
+            continue;
+        }
+        match AdoptedKey::open(&row, sealing_keys) {
+            Ok(key) => keys.push(Arc::new(key)),
+            Err(reason) => {
+                unopened.push(Unopened {
+                    kid: row.kid.clone(),
+                    own: None,
+                    reason,
+                    still_used: before.is_some(),
+                });
+                keys.extend(before.map(|key| Arc::new(key.with(row))));
+            }
+        }
+    }
+    keys
 }
 
 /// Sealed form of a key that an earlier server left in the clear; `None` when it is no such key.
@@ -369,19 +405,29 @@ pub fn sealing_keys_fit(rows: Vec<KeyRow>, sealing_keys: &SealingKeys, now: Unix
     published.is_empty() || published.into_iter().rev().any(opens)
 }
 
-/// The key set of the last second before `until`, at which one of `keys` leaves it;
-/// `None` where no key is published then.
-fn set_until(keys: &[Arc<OpenedKey>], until: UnixTime) -> Option<PublishedSet> {
+/// The key set of the last second before `until`, at which a key leaves it; `None` where
+/// none of our own is published then. Adopted keys come last: python-jose fails at a
+/// key of another `kty` before the one that it needs.
+fn set_until(
+    keys: &[Arc<OpenedKey>],
+    adopted: &[Arc<AdoptedKey>],
+    until: UnixTime,
+) -> Option<PublishedSet> {
     let last_second = until - Duration::from_secs(1);
-    let published = keys
+    let own = keys
         .iter()
-        .filter(|key| key.times.is_published_at(last_second));
+        .filter(|key| key.times.is_published_at(last_second))
+        .map(|key| Member::Own(Jwk::new(key.kid(), key.private.public())));
+    let own: Vec<_> = own.collect();
+    let has_own = !own.is_empty();
+    let adopted = adopted
+        .iter()
+        .filter(|key| key.times().is_published_at(last_second))
+        .map(|key| Member::Adopted(key.jwk().members()));
     let set = JwkSet {
-        keys: published
-            .map(|key| Jwk::new(key.kid(), key.private.public()))
-            .collect(),
+        keys: own.into_iter().chain(adopted).collect(),
     };
-    (!set.keys.is_empty()).then(|| PublishedSet {
+    has_own.then(|| PublishedSet {
         document: Document::new(&set),
         until,
     })

@@ -5,8 +5,10 @@
 pub mod account_admin;
 pub mod account_import;
 pub mod accounts;
+pub mod adopted_keys;
 pub mod audit;
 pub mod backup;
+mod bad_key;
 pub mod copy;
 pub mod database;
 mod document;
@@ -15,6 +17,7 @@ pub mod hash_timing;
 mod heartbeat;
 pub mod issuer;
 pub mod key_admin;
+pub mod key_adoption;
 pub mod key_ring;
 pub mod names;
 pub mod readiness;

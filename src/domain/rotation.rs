@@ -43,8 +43,8 @@ pub struct Rotation {
     heartbeat: Arc<Heartbeat>,
     /// Bad rows.
     bad: HashSet<Kid>,
-    /// Rows that were logged, once each.
-    logged: HashSet<Kid>,
+    /// Kids of rows that were logged, once each.
+    logged: HashSet<String>,
     /// [`Store::change_counter`] when the snapshot was loaded.
     seen_change: i64,
     /// Monotonic time at which the clock was first found behind unexpired keys.
@@ -234,28 +234,31 @@ impl Rotation {
         let earliest = self.ring.reading(&*self.clock).earliest.min(now);
         // Read before the rows, so that no later change is missed.
         let counter = self.store.change_counter().await?;
-        let KeyRows { rows, bad } = self.store.keys_at(earliest, self.expired_rows()).await?;
+        let keys = self.store.keys_at(earliest, self.expired_rows()).await?;
+        let KeyRows { rows, bad, adopted } = keys;
         for row in rows.iter().filter(|row| row.exp_is_too_late) {
             let kid = row.times.kid;
-            if self.logged.insert(kid) {
+            if self.logged.insert(kid.to_string()) {
                 tracing::error!(%kid, "another program made the exp of a key later: it is published until {} only", row.times.expires_at);
             }
         }
         let (ring, sealing_keys) = (Arc::clone(&self.ring), Arc::clone(&self.sealing_keys));
-        let unopened = tokio::task::spawn_blocking(move || ring.load(rows, &sealing_keys)).await?;
+        let load = move || ring.load(rows, adopted, &sealing_keys);
+        let unopened = tokio::task::spawn_blocking(load).await?;
         self.seen_change = counter;
         // Not kept from the last load: a row may have been repaired.
         self.bad.clear();
         for Unopened {
             kid,
+            own,
             reason,
             still_used,
         } in unopened
         {
             if !still_used {
-                self.bad.insert(kid);
+                self.bad.extend(own);
             }
-            if self.logged.insert(kid) {
+            if self.logged.insert(kid.clone()) {
                 let what = if still_used {
                     "stays in use as it was loaded before"
                 } else {
@@ -266,7 +269,7 @@ impl Rotation {
         }
         for bad in bad {
             let kid = Kid::from_row(bad.row);
-            if self.logged.insert(kid) {
+            if self.logged.insert(kid.to_string()) {
                 tracing::error!(%kid, "a key in the database cannot be used and is ignored: {bad}");
             }
         }

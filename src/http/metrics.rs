@@ -51,14 +51,20 @@ pub(super) fn read_current(state: &AppState) {
             all.iter()
                 .filter(move |key| lifecycle::stage(key, all, &state.policy, now) == stage)
         };
+        let adopted = || {
+            snapshot
+                .adopted()
+                .iter()
+                .map(|key| key.times())
+                .filter(move |times| lifecycle::adopted_stage(times, now) == stage)
+        };
         current
             .keys
             .get_or_create(&label)
-            .set(number(keys().count()));
-        match keys()
-            .filter_map(|key| leaves(stage, key, all, &state.policy))
-            .min()
-        {
+            .set(number(keys().count() + adopted().count()));
+        let left = keys().filter_map(|key| leaves(stage, key, all, &state.policy));
+        let adopted = adopted().filter(|_| stage == Stage::Adopted);
+        match left.chain(adopted.map(|times| times.until)).min() {
             Some(at) => {
                 let next = current.keys_next_change.get_or_create(&label);
                 next.set(seconds(now, at));
@@ -94,7 +100,7 @@ fn leaves(stage: Stage, key: &KeyTimes, all: &[KeyTimes], policy: &Policy) -> Op
         Stage::Signing => Some(lifecycle::stops_signing(key, all, policy)),
         Stage::Retiring => Some(key.published_until()),
         // The most recently expired key stays until another one has expired.
-        Stage::Expired | Stage::Revoked => None,
+        Stage::Adopted | Stage::Expired | Stage::Revoked => None,
     }
 }
 

@@ -12,8 +12,9 @@ use super::conditional_get::{key_caching, respond, with_cors};
 use super::jwks::no_keys;
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
+use crate::domain::adopted_keys::AdoptedKey;
 use crate::domain::key_ring::{Document, Snapshot};
-use crate::lifecycle::{self, KeyTimes, Policy};
+use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 
 pub(super) const PATH: &str = "/.well-known/jwks-schedule.json";
 
@@ -31,7 +32,8 @@ pub(super) struct ScheduledKey {
     /// Absent for keys of the earlier server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) published_from: Option<Moment>,
-    /// Absent for keys of the earlier server, which may sign at once.
+    /// Absent for keys of the earlier server, which may sign at once, and for those of
+    /// another issuer, which never sign.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signs_from: Option<Moment>,
     /// Absent once it has stopped.
@@ -77,10 +79,11 @@ impl Schedule {
     pub(super) fn new(snapshot: &Snapshot, policy: &Policy, now: UnixTime) -> Self {
         let times = snapshot.times();
         let published = times.iter().filter(|key| key.is_published_at(now));
+        let own = published.map(|key| scheduled(key, times, policy, now));
+        let adopted = snapshot.adopted().iter();
+        let adopted = adopted.filter(|key| key.times().is_published_at(now));
         Self {
-            keys: published
-                .map(|key| scheduled(key, times, policy, now))
-                .collect(),
+            keys: own.chain(adopted.map(|key| adopted_key(key))).collect(),
             next_rotation: lifecycle::next_due(times, policy, now)
                 .unwrap_or(now)
                 .into(),
@@ -105,5 +108,16 @@ fn scheduled(key: &KeyTimes, all: &[KeyTimes], policy: &Policy, now: UnixTime) -
             .will_sign()
             .then(|| lifecycle::stops_signing(key, all, policy).into()),
         unpublished_at: key.published_until().into(),
+    }
+}
+
+fn adopted_key(key: &AdoptedKey) -> ScheduledKey {
+    ScheduledKey {
+        kid: key.kid().to_owned(),
+        state: Stage::Adopted.name(),
+        published_from: Some(key.times().adopted_at.into()),
+        signs_from: None,
+        stops_signing: None,
+        unpublished_at: key.times().until.into(),
     }
 }

@@ -73,6 +73,22 @@ impl KeyTimes {
     }
 }
 
+/// The times of a public key of another issuer, which never signs here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdoptedTimes {
+    pub adopted_at: UnixTime,
+    /// First second in which it is no longer in the key set.
+    pub until: UnixTime,
+    pub revoked: bool,
+}
+
+impl AdoptedTimes {
+    /// Is the key in the key set at `now`?
+    pub fn is_published_at(&self, now: UnixTime) -> bool {
+        !self.revoked && now < self.until
+    }
+}
+
 /// The times of a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySpan {

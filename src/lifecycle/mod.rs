@@ -20,7 +20,7 @@ use std::time::Duration;
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::clock::UnixTime;
-pub use key::{KeySpan, KeyTimes, Kid};
+pub use key::{AdoptedTimes, KeySpan, KeyTimes, Kid};
 pub use policy::{MIN_SIGNING_WINDOW, Policy, PolicyError, PolicyParts};
 
 /// Shortest time since the expiry of a token of `/auth?expired`.
@@ -127,7 +127,7 @@ pub fn moved_back(
 }
 
 /// Part of a key's life, in the order in which a key goes through them; the picture
-/// above shows all but the last.
+/// above shows those of our own keys but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stage {
@@ -137,6 +137,8 @@ pub enum Stage {
     Signing,
     /// Published until its tokens have expired.
     Retiring,
+    /// Published, of another issuer; never signs here.
+    Adopted,
     /// Not published, and not revoked: past its `exp`, or withdrawn before it.
     Expired,
     /// Taken out of the set by an operator, for good.
@@ -151,7 +153,10 @@ impl Stage {
 
     /// Is a key of this stage in the key set?
     pub const fn is_published(self) -> bool {
-        matches!(self, Self::Announced | Self::Signing | Self::Retiring)
+        matches!(
+            self,
+            Self::Announced | Self::Signing | Self::Retiring | Self::Adopted
+        )
     }
 
     /// Does a key of this stage sign, now or later?
@@ -175,6 +180,17 @@ pub fn stage(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy, now: UnixTime) 
     }
 }
 
+/// The stage of another issuer's key at `now`.
+pub fn adopted_stage(key: &AdoptedTimes, now: UnixTime) -> Stage {
+    if key.revoked {
+        Stage::Revoked
+    } else if key.is_published_at(now) {
+        Stage::Adopted
+    } else {
+        Stage::Expired
+    }
+}
+
 /// First second in which `key` no longer signs, as things stand: the next key
 /// takes over then, which exists already or will be created in time. Should none
 /// come, `key` goes on with shorter tokens.
@@ -189,9 +205,10 @@ pub fn stops_signing(key: &KeyTimes, keys: &[KeyTimes], policy: &Policy) -> Unix
     successor.map_or(own, |from| from.min(own))
 }
 
-/// Time at which the row of a key is deleted, unless it is the last that expired.
-pub fn deleted_at(key: &KeyTimes, policy: &Policy) -> UnixTime {
-    key.expires_at + policy.retention + Duration::from_secs(1)
+/// Time at which the row of a key is deleted that is published until `end`, unless it is
+/// the last that expired.
+pub fn deleted_at(end: UnixTime, policy: &Policy) -> UnixTime {
+    end + policy.retention + Duration::from_secs(1)
 }
 
 /// The times of a key that an operator asks for: announced first, as any other.

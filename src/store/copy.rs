@@ -37,7 +37,7 @@ pub(in crate::store) struct Table {
 use Kind::{Bytes, Int, Text, Time};
 
 /// All tables that both engines have, a table after those that it refers to.
-pub(in crate::store) const TABLES: [Table; 9] = [
+pub(in crate::store) const TABLES: [Table; 11] = [
     numbered("keys", &[("kid", Int), ("key", Bytes), ("exp", Int)]),
     numbered(
         "users",
@@ -84,6 +84,25 @@ pub(in crate::store) const TABLES: [Table; 9] = [
     plain(
         "disabled_accounts",
         &[("user_id", Int), ("at", Int), ("reason", Text)],
+    ),
+    plain(
+        "adopted_keys",
+        &[
+            ("kid", Text),
+            ("key", Bytes),
+            ("adopted_at", Int),
+            ("exp", Int),
+        ],
+    ),
+    numbered(
+        "adopted_key_events",
+        &[
+            ("id", Int),
+            ("kid", Text),
+            ("event", Text),
+            ("at", Int),
+            ("reason", Text),
+        ],
     ),
 ];
 

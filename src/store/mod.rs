@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use strum::{EnumString, IntoStaticStr};
 
 use crate::clock::UnixTime;
-use crate::lifecycle::{KeySpan, KeyTimes, Kid};
+use crate::lifecycle::{AdoptedTimes, KeySpan, KeyTimes, Kid};
 pub use copy::{Copied, CopyError, Supervision};
 pub use engine::{Location, Store, copy};
 pub use error::{BadRow, OpenError, StoreError};
@@ -182,6 +182,17 @@ pub struct KeyRows {
     pub rows: Vec<KeyRow>,
     /// Rows with a value of the wrong type, which give no key.
     pub bad: Vec<BadRow>,
+    /// All of another issuer, whatever rows of `keys` were asked for.
+    pub adopted: Vec<AdoptedRow>,
+}
+
+/// A row of `adopted_keys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedRow {
+    pub kid: String,
+    pub times: AdoptedTimes,
+    /// Fernet token.
+    pub sealed: Vec<u8>,
 }
 
 /// The rows of `keys` on which a change of keys is decided.
@@ -202,20 +213,51 @@ pub struct NewKey {
     pub span: KeySpan,
 }
 
+#[derive(Clone, Debug)]
+pub struct NewAdoptedKey {
+    pub kid: String,
+    /// Fernet token.
+    pub sealed: Vec<u8>,
+    pub until: UnixTime,
+}
+
 /// A planned change of the keys, with the events that belong to it.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChange {
     pub insert: Option<NewKey>,
     pub revoke: Vec<Kid>,
-    /// The operator's reason for `revoke`.
+    /// The operator's reason for `revoke`, `adopt` and `revoke_adopted`.
     pub reason: String,
     /// New sealed forms.
     pub reencrypt: Vec<(Kid, Vec<u8>)>,
     /// New times.
     pub retime: Vec<(Kid, KeySpan)>,
+    /// New, or the same key with another end.
+    pub adopt: Vec<NewAdoptedKey>,
+    pub revoke_adopted: Vec<String>,
+    /// New sealed forms.
+    pub reencrypt_adopted: Vec<(String, Vec<u8>)>,
 }
 
-/// Stored in snake case in the column `key_events.event`.
+fn revoked_before(kid: &str) -> StoreError {
+    StoreError::Refused(format!(
+        "key {kid:?} was revoked and is never published again"
+    ))
+}
+
+/// The latest `limit` of two lists of events, each in its order, by their times.
+fn merged_events(mut events: Vec<KeyEvent>, more: Vec<KeyEvent>, limit: u32) -> Vec<KeyEvent> {
+    if more.is_empty() {
+        return events;
+    }
+    events.extend(more);
+    // Keeps the order of each list, unless the clock was set back meanwhile.
+    events.sort_by_key(|event| event.at);
+    let surplus = events.len().saturating_sub(limit as usize);
+    events.split_off(surplus)
+}
+
+/// Stored in snake case in the columns `key_events.event` and `adopted_key_events.event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum KeyEventKind {
@@ -224,6 +266,7 @@ pub enum KeyEventKind {
     Revoked,
     Reencrypted,
     Deleted,
+    Adopted,
 }
 
 impl KeyEventKind {
@@ -232,10 +275,10 @@ impl KeyEventKind {
     }
 }
 
-/// A row of `key_events`.
+/// A row of `key_events` or of `adopted_key_events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEvent {
-    pub kid: Kid,
+    pub kid: String,
     pub kind: KeyEventKind,
     pub at: UnixTime,
     pub reason: Option<String>,

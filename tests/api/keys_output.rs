@@ -1,5 +1,6 @@
 //! What the `keys` commands print.
 
+use std::slice;
 use std::time::Duration;
 
 use insta::assert_snapshot;
@@ -15,7 +16,7 @@ const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 fn keys() -> Vec<KeyStatus> {
     let secs = Duration::from_secs;
     let current = KeyStatus {
-        kid: Kid::from_row(909_699_718_269_300),
+        kid: "909699718269300".to_owned(),
         stage: Stage::Signing,
         created_at: Some(NOW - secs(700)),
         signs_from: Some(NOW - secs(100)),
@@ -25,7 +26,7 @@ fn keys() -> Vec<KeyStatus> {
         opened_by: Ok(0),
     };
     let earlier = KeyStatus {
-        kid: Kid::from_row(1),
+        kid: "1".to_owned(),
         stage: Stage::Retiring,
         created_at: None,
         signs_from: None,
@@ -35,7 +36,7 @@ fn keys() -> Vec<KeyStatus> {
         ..current
     };
     let broken = KeyStatus {
-        kid: Kid::from_row(2),
+        kid: "2".to_owned(),
         stage: Stage::Expired,
         unpublished_at: NOW,
         opened_by: Err(BadKey::WrongKid),
@@ -81,8 +82,8 @@ fn keys_are_listed_in_json() {
 
 #[test]
 fn events_are_shown_in_a_table_and_in_json() {
-    let event = |kid, kind, reason: Option<&str>| KeyEvent {
-        kid: Kid::from_row(kid),
+    let event = |kid: i64, kind, reason: Option<&str>| KeyEvent {
+        kid: kid.to_string(),
         kind,
         at: NOW,
         reason: reason.map(str::to_owned),
@@ -104,19 +105,19 @@ fn events_are_shown_in_a_table_and_in_json() {
 
 #[test]
 fn each_command_says_what_it_did() {
-    let (one, two) = (Kid::from_row(1), Kid::from_row(2));
+    let (one, two) = (Kid::from_row(1), "2".to_owned());
     let done = Reencrypted {
         changed: 3,
         unchanged: 1,
         unreadable: 0,
     };
     assert_snapshot!(rotated(one, NOW, false), @r#"Key 1 is published and signs from 2027-01-15T08:00:00Z."#);
-    assert_snapshot!(emergency_rotated(one, &[two], false), @r#"
+    assert_snapshot!(emergency_rotated(one, slice::from_ref(&two), false), @r#"
     Key 1 signs. Revoked: 2.
     Verifiers accept tokens of revoked keys until they fetch the key set again: restart them, or empty their caches.
     "#);
-    assert_snapshot!(revoked(one, false), @r#"
-    Key 1 is revoked.
+    assert_snapshot!(revoked(&two, false), @r#"
+    Key 2 is revoked.
     Verifiers accept its tokens until they fetch the key set again: restart them, or empty their caches.
     "#);
     assert_snapshot!(reencrypted(done, false), @r#"3 keys re-encrypted, 1 were under the first entry of NOT_MY_KEY already."#);
@@ -126,10 +127,10 @@ fn each_command_says_what_it_did() {
             json!({ "kid": "1", "signs_from": Moment::from(NOW) }),
         ),
         (
-            emergency_rotated(one, &[two], true),
+            emergency_rotated(one, slice::from_ref(&two), true),
             json!({ "kid": "1", "revoked": ["2"] }),
         ),
-        (revoked(one, true), json!({ "revoked": "1" })),
+        (revoked(&two, true), json!({ "revoked": "2" })),
         (
             reencrypted(done, true),
             json!({ "reencrypted": 3, "unchanged": 1, "unreadable": 0 }),

@@ -311,6 +311,7 @@ fn each_stage_says_what_a_key_there_does() {
         ("announced", true, true),
         ("signing", true, true),
         ("retiring", true, false),
+        ("adopted", true, false),
         ("expired", false, false),
         ("revoked", false, false),
     ];
@@ -367,7 +368,7 @@ fn a_row_is_deleted_in_the_second_after_its_retention() {
     let p = policy();
     let key = ending_in(0);
     let gone = T0 + secs(7 * 86_400 + 1);
-    assert_eq!(deleted_at(&key, &p), gone);
+    assert_eq!(deleted_at(key.expires_at, &p), gone);
     assert!(key.expires_at < p.delete_before(gone));
     assert_eq!(key.expires_at, p.delete_before(gone - secs(1)));
 }

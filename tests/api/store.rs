@@ -81,7 +81,7 @@ async fn a_stopped_database_is_reported_as_it_is() {
     assert!(matches!(found.schema, SchemaState::Current));
     assert_eq!(found.damages, Vec::<String>::new());
     assert_eq!(found.last_sign_in, Some(START));
-    let KeyRows { rows, bad } = &found.keys;
+    let KeyRows { rows, bad, .. } = &found.keys;
     assert_eq!((rows.len(), bad.len()), (2, 0));
     assert!(rows.iter().all(|key| key.times.signs_from.is_some()));
     assert_eq!(SqliteStore::peek_keys(&path).unwrap(), found.keys);
@@ -204,7 +204,8 @@ async fn a_file_is_held_to_the_steps_that_it_knows_of() {
         &path,
         "DELETE FROM refinery_schema_history WHERE version > 2;
          DROP TABLE key_events; DROP TABLE withdrawn_keys; DROP TABLE earlier_keys;
-         DROP TABLE service_settings; DROP TABLE disabled_accounts;",
+         DROP TABLE service_settings; DROP TABLE disabled_accounts;
+         DROP TABLE adopted_keys; DROP TABLE adopted_key_events;",
     );
     let older = inspect(&path).schema;
     assert!(matches!(older, SchemaState::Older { has: 2, .. }));

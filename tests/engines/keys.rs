@@ -8,7 +8,8 @@ use jwks_server::clock::{Clock, SystemClock, UnixTime};
 use jwks_server::domain::database;
 use jwks_server::lifecycle::{KeySpan, Kid};
 use jwks_server::store::{
-    KeyChange, KeyEventKind, KeyRows, KeySelection, NewKey, SignInRecord, Store, StoreError,
+    KeyChange, KeyEventKind, KeyRows, KeySelection, NewAdoptedKey, NewKey, SignInRecord, Store,
+    StoreError,
 };
 
 use crate::accounts::sign_in;
@@ -247,4 +248,78 @@ pub async fn the_longest_lifetime_stays_recorded(engine: &Engine) {
         row.times.expires_at,
         row.times.created_at.unwrap() + 20 * MINUTE
     );
+}
+
+fn adopting(kid: &str, until: UnixTime) -> KeyChange {
+    let key = NewAdoptedKey {
+        kid: kid.to_owned(),
+        sealed: format!("sealed {kid}").into_bytes(),
+        until,
+    };
+    KeyChange {
+        adopt: vec![key],
+        reason: "moving".to_owned(),
+        ..KeyChange::default()
+    }
+}
+
+pub async fn an_adopted_key_is_kept_until_its_end_and_a_revoked_one_never_comes_back(
+    engine: &Engine,
+) {
+    let store = engine.store().await;
+    let until = now() + 10 * MINUTE;
+    let before = store.change_counter().await.unwrap();
+    change(store, adopting("a \u{1f511}", until)).await;
+    change(store, adopting("b", until)).await;
+    assert_ne!(store.change_counter().await.unwrap(), before);
+    for rows in [
+        store.all_keys().await.unwrap(),
+        store.keys_at(now(), 0).await.unwrap(),
+    ] {
+        let row = &rows.adopted[0];
+        assert_eq!((&*row.kid, row.times.until), ("a \u{1f511}", until));
+        assert_eq!(row.sealed, "sealed a \u{1f511}".as_bytes());
+        assert!(row.times.is_published_at(now()));
+    }
+    let revoke = KeyChange {
+        revoke_adopted: vec!["b".to_owned()],
+        reason: "leak".to_owned(),
+        ..KeyChange::default()
+    };
+    let before = store.change_counter().await.unwrap();
+    change(store, revoke).await;
+    assert_ne!(store.change_counter().await.unwrap(), before);
+    let reencrypt = KeyChange {
+        reencrypt_adopted: vec![("a \u{1f511}".to_owned(), b"anew".to_vec())],
+        ..KeyChange::default()
+    };
+    change(store, reencrypt).await;
+    // Another end, and one that is past.
+    change(store, adopting("a \u{1f511}", now() - 5 * MINUTE)).await;
+    let adopted = store.all_keys().await.unwrap().adopted;
+    assert!(adopted.iter().all(|row| !row.times.is_published_at(now())));
+    assert!(store.can_prune_keys(now() - MINUTE, None).await.unwrap());
+    let pruned = store.prune_keys(now() - MINUTE, None, now()).await;
+    assert_eq!(pruned.unwrap(), 1);
+    assert!(!store.can_prune_keys(now() - MINUTE, None).await.unwrap());
+    assert_eq!(engine.count("SELECT count(*) FROM adopted_keys"), 1);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let again = move |_: &KeyRows, _| Ok::<_, StoreError>((adopting("b", until), ()));
+    let refused = store.change_keys(KeySelection::All, &clock, again).await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused(_))),
+        "{refused:?}"
+    );
+    let events = database::key_history(&engine.location(), 9).unwrap();
+    let shown = events.iter().map(|event| (&*event.kid, event.kind));
+    let mut shown: Vec<_> = shown.map(|(kid, kind)| (&kid[..1], kind.name())).collect();
+    shown.sort_unstable();
+    let expected = [
+        ("a", "adopted"),
+        ("a", "adopted"),
+        ("a", "deleted"),
+        ("b", "adopted"),
+        ("b", "revoked"),
+    ];
+    assert_eq!(shown, expected);
 }

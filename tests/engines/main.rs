@@ -65,4 +65,5 @@ contracts! {
     keys::a_withdrawn_key_stays_out
     keys::pruning_keeps_the_key_that_is_named
     keys::the_longest_lifetime_stays_recorded
+    keys::an_adopted_key_is_kept_until_its_end_and_a_revoked_one_never_comes_back
 }

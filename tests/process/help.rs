@@ -19,6 +19,7 @@ fn every_command_has_a_help_that_does_not_change_by_accident() {
         "keys rotate",
         "keys revoke",
         "keys history",
+        "keys adopt",
         "keys reencrypt",
         "users",
         "users list",

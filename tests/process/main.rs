@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod adopt;
 mod audit;
 mod backup;
 mod certificates;

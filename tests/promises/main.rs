@@ -7,6 +7,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod adopted;
 mod database;
 #[path = "../shared/empty_database.rs"]
 mod empty_database;

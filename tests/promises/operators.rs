@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use jwks_server::domain::key_admin::{KeyOperations, Reencrypted, RevokeError};
 use jwks_server::domain::rotation::RotationError;
-use jwks_server::lifecycle::Kid;
 use jwks_server::lifecycle::Policy;
 use jwks_server::store::{Store, StoreError};
 
@@ -176,7 +175,8 @@ impl Simulation {
             return Ok(());
         };
         let (new, gone) = replaced.map_err(|e| format!("no emergency: {e}"))?;
-        let mut gone: Vec<_> = gone.into_iter().map(Kid::as_i64).collect();
+        let gone = gone.iter().map(|kid| kid.parse::<i64>().unwrap());
+        let mut gone: Vec<_> = gone.collect();
         gone.sort_unstable();
         promise!(gone == there, "{gone:?} went, {there:?} were there");
         promise!(added == 1, "an emergency added {added} keys");
@@ -197,7 +197,7 @@ impl Simulation {
     /// Refused when nothing would be left to sign, and only then.
     async fn revoke(&mut self, row: usize, by: Operator, own: Option<Store>) -> Checked {
         let kid = self.pick(row).unwrap_or(-1);
-        let revoking = by.operations.revoke(Kid::from_row(kid), "leaked".into());
+        let revoking = by.operations.revoke(kid, "leaked".into());
         let revoked = by.run(revoking).await;
         end(own).await;
         let may = self.may_revoke(kid, &by.entries);

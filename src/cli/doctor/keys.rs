@@ -56,7 +56,7 @@ fn unopened(statuses: &[KeyStatus], report: &mut Report) {
         .filter_map(|key| key.opened_by.as_ref().err().map(|why| (key, why)))
         .collect();
     for (key, why) in bad.iter().take(MAX_LISTED) {
-        let (kid, stage) = (key.kid, key.stage.name());
+        let (kid, stage) = (&key.kid, key.stage.name());
         let text = format!("key {kid} ({stage}) cannot be used: {why}");
         if key.stage.is_published() {
             report.fail("keys", text, ADVICE);

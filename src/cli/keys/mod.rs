@@ -2,22 +2,31 @@
 
 pub mod render;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::operator::{Output, checked_reason, confirm};
-use super::{Failure, print, runtime, say, service_settings};
+use super::operator::{Output, checked_reason, confirm, parse_end};
+use super::verify::{bounded, fetch_set};
+use super::{Failure, fetch, print, runtime, say, service_settings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Settings};
+use crate::domain::adopted_keys::{self, PublicJwk};
 use crate::domain::database;
 use crate::domain::key_admin::{KeyOperations, RevokeError};
+use crate::domain::key_adoption::AdoptError;
 use crate::domain::rotation::{RotationError, Rsa2048};
-use crate::lifecycle::Kid;
 
 /// Asked before an emergency.
 const WARNING: &str = "Every key leaves the set at once; verifiers that fetch it then refuse every token signed so far.";
+
+const ADOPTED: &str = "\
+Taken are keys for signatures, each with a kid: RSA of 2048 to 8192 bits, EC on
+P-256, P-384 and P-521, and Ed25519; at most 8 at once, and 16 with our own. A
+key that is adopted already gets the new end; `keys revoke` takes one out at
+once.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -40,14 +49,29 @@ pub(super) enum KeysCommand {
     /// Take one key out of the set at once; verifiers refuse its tokens once they fetch the set
     Revoke {
         /// Kid of the key, as `keys list` shows it
-        kid: i64,
+        kid: String,
         /// Reason, shown by `keys history`
         #[arg(long, value_name = "TEXT")]
         reason: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Show the events of all keys: created, first signed, revoked, re-encrypted, deleted
+    /// Publish another issuer's public keys beside our own until its tokens have expired; they never sign here
+    #[command(after_help = ADOPTED)]
+    Adopt {
+        /// URL of its key set (https, or on this machine), or a file
+        #[arg(value_name = "SOURCE")]
+        source: String,
+        /// When they leave the set: a time in UTC, or from now, such as 36h; the expiry of its last token
+        #[arg(long, value_name = "TIME")]
+        until: String,
+        /// Reason, shown by `keys history`
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show the events of all keys: created, first signed, revoked, re-encrypted, deleted, adopted
     History {
         /// Number of the latest events
         #[arg(long, value_name = "N", default_value_t = 100)]
@@ -68,6 +92,10 @@ pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), F
     {
         confirm(WARNING, yes)?;
     }
+    let adopt = match &command {
+        KeysCommand::Adopt { source, .. } => Some(key_set(source)?),
+        _ => None,
+    };
     let mut settings = Settings::load(env_file)?;
     for difference in service_settings::apply(&mut settings).differences {
         say(&difference);
@@ -81,10 +109,14 @@ pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), F
         }
         _ => {}
     }
-    runtime()?.block_on(run_on_database(command, config))
+    runtime()?.block_on(run_on_database(command, adopt.unwrap_or_default(), config))
 }
 
-async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Failure> {
+async fn run_on_database(
+    command: KeysCommand,
+    adopt: Vec<PublicJwk>,
+    config: Config,
+) -> Result<(), Failure> {
     if matches!(
         command,
         KeysCommand::Revoke { .. }
@@ -103,7 +135,7 @@ async fn run_on_database(command: KeysCommand, config: Config) -> Result<(), Fai
         policy: config.keys.policy,
         clock: Arc::new(SystemClock::new()),
     };
-    let done = execute(command, &keys).await;
+    let done = execute(command, adopt, &keys).await;
     store.close().await;
     done
 }
@@ -116,7 +148,11 @@ fn list(config: &Config, output: Output) -> Result<(), Failure> {
     print(&render::list(&listed, &bad, now, output.json))
 }
 
-async fn execute(command: KeysCommand, keys: &KeyOperations) -> Result<(), Failure> {
+async fn execute(
+    command: KeysCommand,
+    adopt: Vec<PublicJwk>,
+    keys: &KeyOperations,
+) -> Result<(), Failure> {
     let failed = |e: &dyn std::error::Error| Failure::broken(e.to_string());
     match command {
         // These open no database for writing; see `run`.
@@ -145,13 +181,28 @@ async fn execute(command: KeysCommand, keys: &KeyOperations) -> Result<(), Failu
             reason,
             output,
         } => {
-            let kid = Kid::from_row(kid);
-            let revoked = keys.revoke(kid, checked_reason(reason)?).await;
+            let revoked = keys.revoke(&kid, checked_reason(reason)?).await;
             revoked.map_err(|e| match e {
                 RevokeError::Store(e) => failed(&e),
                 refusal => Failure::refused(refusal.to_string()),
             })?;
-            print(&render::revoked(kid, output.json))
+            print(&render::revoked(&kid, output.json))
+        }
+        KeysCommand::Adopt {
+            until,
+            reason,
+            output,
+            ..
+        } => {
+            let until = parse_end("--until", &until, keys.clock.now())?;
+            let kids: Vec<_> = adopt.iter().map(|key| key.kid().to_owned()).collect();
+            let adopted = keys.adopt(adopt, until, checked_reason(reason)?).await;
+            adopted.map_err(|e| match e {
+                AdoptError::Store(e) => failed(&e),
+                AdoptError::Rotation(e) => failed(&e),
+                refusal => Failure::refused(refusal.to_string()),
+            })?;
+            print(&render::adopted(&kids, until, output.json))
         }
         KeysCommand::Reencrypt(output) => {
             let done = keys.reencrypt().await.map_err(|e| failed(&e))?;
@@ -165,4 +216,23 @@ async fn execute(command: KeysCommand, keys: &KeyOperations) -> Result<(), Failu
             )))
         }
     }
+}
+
+/// The keys of a set at a URL or in a file. Without TLS anybody on the way could put a
+/// key of his own into it, by which verifiers would take his tokens.
+fn key_set(source: &str) -> Result<Vec<PublicJwk>, Failure> {
+    let is_url = source.contains("://");
+    if is_url && !source.starts_with("https://") && !fetch::is_on_this_machine(source) {
+        return Err(Failure::refused(
+            "a key set from another machine is fetched over https only; or fetch it in a way that you trust, and give the file",
+        ));
+    }
+    let text = match is_url {
+        true => fetch_set(source),
+        false => File::open(source)
+            .map_err(|e| e.to_string())
+            .and_then(|file| bounded(file, fetch::MAX_BODY)),
+    };
+    let keys = text.and_then(|text| adopted_keys::parse(&text).map_err(|e| e.to_string()));
+    keys.map_err(|why| Failure::refused(format!("the key set of {source} is not adopted: {why}")))
 }

@@ -32,7 +32,7 @@ pub fn list(keys: &[KeyStatus], bad: &[BadRow], now: UnixTime, as_json: bool) ->
     let when = |at: Option<UnixTime>| at.map_or("-".to_owned(), |at| relative(at, now));
     let rows = keys.iter().map(|key| {
         vec![
-            key.kid.to_string(),
+            plain(&key.kid),
             key.stage.name().to_owned(),
             when(key.created_at),
             when(key.signs_from),
@@ -64,21 +64,35 @@ pub fn rotated(kid: Kid, signs_from: UnixTime, as_json: bool) -> String {
     )
 }
 
-pub fn emergency_rotated(kid: Kid, old: &[Kid], as_json: bool) -> String {
-    let old: Vec<_> = old.iter().map(Kid::to_string).collect();
+pub fn emergency_rotated(kid: Kid, old: &[String], as_json: bool) -> String {
     if as_json {
         return document(&json!({ "kid": kid.to_string(), "revoked": old }));
     }
     format!(
         "Key {kid} signs. Revoked: {}.\nVerifiers accept tokens of revoked keys until they fetch the key set again: restart them, or empty their caches.\n",
-        old.join(", ")
+        plain(&old.join(", "))
     )
 }
 
-pub fn revoked(kid: Kid, as_json: bool) -> String {
+pub fn adopted(kids: &[String], until: UnixTime, as_json: bool) -> String {
     if as_json {
-        return document(&json!({ "revoked": kid.to_string() }));
+        return document(&json!({ "adopted": kids, "until": Moment::from(until) }));
     }
+    let kids: String = kids
+        .iter()
+        .map(|kid| format!("  {}\n", plain(kid)))
+        .collect();
+    format!(
+        "Published until {}, from the next load of a running server on, within a second:\n{kids}",
+        until.rfc3339()
+    )
+}
+
+pub fn revoked(kid: &str, as_json: bool) -> String {
+    if as_json {
+        return document(&json!({ "revoked": kid }));
+    }
+    let kid = plain(kid);
     format!(
         "Key {kid} is revoked.\nVerifiers accept its tokens until they fetch the key set again: restart them, or empty their caches.\n"
     )
@@ -105,7 +119,7 @@ pub fn history(events: &[KeyEvent], as_json: bool) -> String {
             .map(|event| {
                 json!({
                     "at": Moment::from(event.at),
-                    "kid": event.kid.to_string(),
+                    "kid": event.kid,
                     "event": event.kind.name(),
                     "reason": event.reason,
                 })
@@ -116,7 +130,7 @@ pub fn history(events: &[KeyEvent], as_json: bool) -> String {
     let rows = events.iter().map(|event| {
         vec![
             event.at.rfc3339(),
-            event.kid.to_string(),
+            plain(&event.kid),
             event.kind.name().to_owned(),
             event.reason.as_deref().map(plain).unwrap_or_default(),
         ]
@@ -126,7 +140,7 @@ pub fn history(events: &[KeyEvent], as_json: bool) -> String {
 
 fn status_json(key: &KeyStatus) -> Value {
     json!({
-        "kid": key.kid.to_string(),
+        "kid": key.kid,
         "state": key.stage.name(),
         "created_at": key.created_at.map(Moment::from),
         "signs_from": key.signs_from.map(Moment::from),

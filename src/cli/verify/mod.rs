@@ -14,7 +14,7 @@ use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::verification::{self, Cause, Expectations, Step};
 use source::{Given, Sources};
-pub(super) use source::{MAX_TOKEN, bounded, unwrapped};
+pub(super) use source::{MAX_TOKEN, bounded, fetch_set, unwrapped};
 
 /// A verifier should allow for a few minutes at most (RFC 7519 section 4.1.4).
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);

@@ -162,7 +162,7 @@ pub(in crate::cli) fn unwrapped(text: &str) -> Given {
     Given { token, taken_off }
 }
 
-fn fetch_set(url: &str) -> Result<Vec<u8>, String> {
+pub(in crate::cli) fn fetch_set(url: &str) -> Result<Vec<u8>, String> {
     let reply = fetch::get(url)?;
     match reply.status {
         200 => Ok(reply.body),

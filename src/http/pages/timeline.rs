@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::clock_time;
 use crate::clock::UnixTime;
 use crate::http::schedule::{Schedule, ScheduledKey};
-use crate::lifecycle::{self, Policy};
+use crate::lifecycle::{self, Policy, Stage};
 
 /// Heights in pixels; widths are in percent, so that letters keep their size.
 const TOP: usize = 34;
@@ -38,7 +38,7 @@ pub(in crate::http) fn section(schedule: &Schedule, policy: &Policy, now: UnixTi
             } @else {
                 figure {
                     (drawing(schedule, policy, now))
-                    figcaption { (legend()) }
+                    figcaption { (legend(schedule)) }
                 }
             }
             (table(schedule, now))
@@ -67,6 +67,18 @@ fn bar<'a>(key: &'a ScheduledKey, schedule: &Schedule) -> Bar<'a> {
     let others = schedule.keys.iter().filter_map(|key| at(&key.signs_from));
     let successor = others.filter(|&from| signs < Some(from)).min();
     let leaves = key.unpublished_at.at();
+    if key.state == Stage::Adopted.name() {
+        // It verifies only, from beginning to end.
+        let from = at(&key.published_from);
+        return Bar {
+            kid: Some(&key.kid),
+            state: key.state,
+            published: from,
+            signs: from,
+            stops: from.unwrap_or(leaves),
+            leaves,
+        };
+    }
     Bar {
         kid: Some(&key.kid),
         state: key.state,
@@ -210,7 +222,9 @@ fn drawn(bar: &Bar<'_>, y: usize, scale: Scale) -> Markup {
     }
 }
 
-fn legend() -> Markup {
+fn legend(schedule: &Schedule) -> Markup {
+    let mut keys = schedule.keys.iter();
+    let has_adopted = keys.any(|key| key.state == Stage::Adopted.name());
     let sign = |class: &str, y: &str, height: &str| {
         html! {
             svg width="22" height="16" aria-hidden="true" { rect class=(class) x="1" width="20" y=(y) height=(height) rx="3" {} }
@@ -221,6 +235,9 @@ fn legend() -> Markup {
             li { (sign("announced", "4", "8")) span { b { "announced" } " in the key set, does not sign yet" } }
             li { (sign("signing", "1", "14")) span { b { "signing" } " the one whose tokens are new" } }
             li { (sign("retiring", "4", "8")) span { b { "retiring" } " verifies the tokens that it has signed" } }
+            @if has_adopted {
+                li { (sign("retiring", "4", "8")) span { b { "adopted" } " verifies the tokens of another issuer" } }
+            }
         }
     }
 }

@@ -6,10 +6,10 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, error::SqlState};
 
 use super::connection::{Connection, Database, only};
-use super::{Target, inspect, keys, schema};
+use super::{Target, adopted_keys, inspect, keys, schema};
 use crate::store::copy::{BATCH, Copied, CopyError, Kind, Rows, Supervision, TABLES, Table, Value};
 use crate::store::sqlite::CopyFile;
-use crate::store::{Location, OpenError, SchemaState, StoreError};
+use crate::store::{KeyRows, Location, OpenError, SchemaState, StoreError};
 
 /// A statement of a copy may take this long.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -162,9 +162,14 @@ async fn fill(
     // A server that runs already loads the keys.
     let announce = "UPDATE key_version SET version = version + 1";
     connection.rows(announce, &[]).await?;
-    let copy = keys::collect(&connection.rows(&keys::select_all(), &[]).await?)?;
+    let copy = all_keys(connection).await?;
     copied.unopened = (supervision.check)(&file.keys()?, &copy).map_err(CopyError::Checked)?;
     Ok(copied)
+}
+
+async fn all_keys(connection: &mut Connection) -> Result<KeyRows, StoreError> {
+    let rows = connection.rows(&keys::select_all(), &[]).await?;
+    keys::collect(&rows, &connection.rows(adopted_keys::SELECT, &[]).await?)
 }
 
 async fn insert(connection: &mut Connection, table: &Table, rows: &Rows) -> Result<(), CopyError> {
@@ -256,7 +261,7 @@ async fn drain(
         }
         copied.rows.push((name, count));
     }
-    let source = keys::collect(&connection.rows(&keys::select_all(), &[]).await?)?;
+    let source = all_keys(connection).await?;
     copied.unopened = (supervision.check)(&source, &file.keys()?).map_err(CopyError::Checked)?;
     Ok(copied)
 }

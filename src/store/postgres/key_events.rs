@@ -2,14 +2,15 @@
 
 use tokio_postgres::types::Type;
 
+use super::adopted_keys;
 use super::connection::{Database, Transaction};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
-use crate::store::{KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError};
+use crate::store::{KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError, merged_events};
 
-/// The latest `limit` events, in the order in which they happened.
-pub(super) async fn latest(database: &Database, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
-    let limit = i64::from(limit);
+/// The latest `limit` events, also of adopted keys, in the order in which they happened.
+pub(super) async fn latest(database: &Database, latest: u32) -> Result<Vec<KeyEvent>, StoreError> {
+    let limit = i64::from(latest);
     let rows = database
         .rows(
             "SELECT * FROM (SELECT id, kid, event, at, reason FROM key_events
@@ -20,7 +21,7 @@ pub(super) async fn latest(database: &Database, limit: u32) -> Result<Vec<KeyEve
     let events = rows.iter().map(|row| {
         let kind: String = row.try_get("event")?;
         Ok(KeyEvent {
-            kid: Kid::from_row(row.try_get("kid")?),
+            kid: row.try_get::<_, i64>("kid")?.to_string(),
             kind: kind
                 .parse()
                 .map_err(|_| StoreError::Refused(format!("key_events has the event {kind:?}")))?,
@@ -28,7 +29,12 @@ pub(super) async fn latest(database: &Database, limit: u32) -> Result<Vec<KeyEve
             reason: row.try_get("reason")?,
         })
     });
-    events.collect()
+    let events = events.collect::<Result<_, StoreError>>()?;
+    if !adopted_keys::exist(database).await? {
+        return Ok(events);
+    }
+    let adopted = adopted_keys::latest_events(database, latest).await?;
+    Ok(merged_events(events, adopted, latest))
 }
 
 /// Inserts an event. False: it happens but once and is there already.

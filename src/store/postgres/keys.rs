@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Store;
+use super::adopted_keys;
 use super::connection::{Database, Transaction, only, time};
 use super::key_events::{self, insert as event};
 use crate::clock::UnixTime;
@@ -36,7 +37,8 @@ impl Store {
     pub async fn keys_at(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
         let (sql, now, expired) = at_moment(now, expired);
         let params = &[(&now as _, Type::INT8), (&expired as _, Type::INT8)];
-        collect(&self.rows(&sql, params).await?)
+        let rows = self.rows(&sql, params).await?;
+        collect(&rows, &self.rows(adopted_keys::SELECT, &[]).await?)
     }
 
     /// All keys, in the order of their making.
@@ -67,7 +69,8 @@ impl Store {
                     work.rows(&sql, params).await?
                 }
             };
-            let rows = collect(&rows)?;
+            let adopted = work.rows(adopted_keys::SELECT, &[]).await?;
+            let rows = collect(&rows, &adopted)?;
             // It may open every key.
             let decided = tokio::task::spawn_blocking(move || decide(&rows, now)).await;
             match decided.map_err(|e| StoreError::Unavailable(e.to_string()))? {
@@ -90,7 +93,8 @@ impl Store {
         }
     }
 
-    /// Deletes the keys that expired before `before`, except `keep`. Returns their number.
+    /// Deletes the keys, adopted ones too, that expired before `before`, except `keep`.
+    /// Returns their number.
     pub async fn prune_keys(
         &self,
         before: UnixTime,
@@ -108,7 +112,8 @@ impl Store {
         before: UnixTime,
         keep: Option<Kid>,
     ) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM keys WHERE exp < $1 AND kid IS DISTINCT FROM $2 LIMIT 1";
+        let sql = "SELECT 1 FROM keys WHERE exp < $1 AND kid IS DISTINCT FROM $2
+             UNION ALL SELECT 1 FROM adopted_keys WHERE exp < $1 LIMIT 1";
         let (before, keep) = (before.as_secs(), keep.map(Kid::as_i64));
         let params = &[(&before as _, Type::INT8), (&keep as _, Type::INT8)];
         Ok(!self.rows(sql, params).await?.is_empty())
@@ -133,8 +138,14 @@ impl Store {
     }
 }
 
+/// All keys of a database whose schema may be older than this version's.
 pub(super) async fn all(database: &Database) -> Result<KeyRows, StoreError> {
-    collect(&database.rows(&select_all(), &[]).await?)
+    let rows = database.rows(&select_all(), &[]).await?;
+    let adopted = match adopted_keys::exist(database).await? {
+        true => database.rows(adopted_keys::SELECT, &[]).await?,
+        false => Vec::new(),
+    };
+    collect(&rows, &adopted)
 }
 
 pub(super) fn select_all() -> String {
@@ -156,11 +167,12 @@ fn at_moment(now: UnixTime, expired: usize) -> (String, i64, i64) {
     )
 }
 
-pub(super) fn collect(rows: &[Row]) -> Result<KeyRows, StoreError> {
+pub(super) fn collect(rows: &[Row], adopted: &[Row]) -> Result<KeyRows, StoreError> {
     Ok(KeyRows {
         rows: rows.iter().map(read).collect::<Result<_, _>>()?,
         // Columns have types here.
         bad: Vec::new(),
+        adopted: adopted_keys::collect(adopted)?,
     })
 }
 
@@ -268,14 +280,20 @@ async fn apply(
         .await?;
         event(work, *kid, KeyEventKind::Reencrypted, now, None).await?;
     }
+    adopted_keys::apply(work, change, now).await?;
     let KeyChange {
         insert,
         revoke,
         reason: _,
         reencrypt,
         retime,
+        adopt,
+        revoke_adopted,
+        reencrypt_adopted: _,
     } = change;
-    if insert.is_some() || !revoke.is_empty() || !reencrypt.is_empty() || !retime.is_empty() {
+    let is_change_of_own =
+        insert.is_some() || !revoke.is_empty() || !reencrypt.is_empty() || !retime.is_empty();
+    if is_change_of_own || !adopt.is_empty() || !revoke_adopted.is_empty() {
         announce(work).await?;
     }
     Ok(())
@@ -375,6 +393,7 @@ async fn prune(
         let kid = Kid::from_row(row.try_get("kid")?);
         event(work, kid, KeyEventKind::Deleted, now, None).await?;
     }
+    let adopted = adopted_keys::prune(work, UnixTime::from_secs(before), now).await?;
     key_events::prune(work).await?;
     work.rows(
         "DELETE FROM withdrawn_keys WHERE id <= (SELECT max(id) FROM withdrawn_keys) - $1
@@ -383,8 +402,9 @@ async fn prune(
         &[(&KEPT_EVENTS, Type::INT8)],
     )
     .await?;
-    if !deleted.is_empty() {
+    let count = deleted.len() + adopted;
+    if count > 0 {
         announce(work).await?;
     }
-    Ok(deleted.len())
+    Ok(count)
 }

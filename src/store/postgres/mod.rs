@@ -4,6 +4,7 @@
 
 mod account_admin;
 mod accounts;
+mod adopted_keys;
 mod audit;
 mod calls;
 mod connection;

@@ -7,10 +7,16 @@ use super::connection::{Database, only};
 use crate::store::{OpenError, SchemaState, StoreError};
 
 /// Names and statements, in order. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "0001_schema",
-    include_str!("../../../migrations/postgres/0001_schema.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "0001_schema",
+        include_str!("../../../migrations/postgres/0001_schema.sql"),
+    ),
+    (
+        "0002_adopted_keys",
+        include_str!("../../../migrations/postgres/0002_adopted_keys.sql"),
+    ),
+];
 /// Attempts: another replica may do the same at the same time.
 const ATTEMPTS: usize = 5;
 /// The first one with all that is used here.

@@ -20,13 +20,15 @@ const SHARED_COLUMNS: [(&str, &str); 3] = [
     ("auth_logs", "id,request_ip,request_timestamp,user_id"),
 ];
 
-const OWN_TABLES: [&str; 6] = [
+const OWN_TABLES: [&str; 8] = [
     "key_times",
     "key_events",
     "withdrawn_keys",
     "earlier_keys",
     "service_settings",
     "disabled_accounts",
+    "adopted_keys",
+    "adopted_key_events",
 ];
 
 /// The table in which refinery records the migrations.

@@ -3,14 +3,14 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Store, column};
+use super::{Store, adopted_keys, column};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
-use crate::store::{BadRow, KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError};
+use crate::store::{BadRow, KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError, merged_events};
 
 impl Store {
     /// A number that grows with each change to the keys that other processes must see:
-    /// with each event and each key that is withdrawn.
+    /// with each event, also of adopted keys, and each key that is withdrawn.
     pub async fn change_counter(&self) -> Result<i64, StoreError> {
         self.read(change_counter).await
     }
@@ -24,12 +24,14 @@ impl Store {
 fn change_counter(conn: &Connection) -> Result<i64, StoreError> {
     let mut query = conn.prepare_cached(
         "SELECT coalesce((SELECT max(id) FROM key_events), 0)
-             + coalesce((SELECT max(id) FROM withdrawn_keys), 0) AS counter",
+             + coalesce((SELECT max(id) FROM withdrawn_keys), 0)
+             + coalesce((SELECT max(id) FROM adopted_key_events), 0) AS counter",
     )?;
     Ok(query.query_row([], |row| row.get("counter"))?)
 }
 
-/// The latest `limit` events, in the order in which they happened.
+/// The latest `limit` events, also of adopted keys, in the order in which they happened.
+/// The database may lack the table of the latter.
 pub(in crate::store::sqlite) fn latest(
     conn: &Connection,
     limit: u32,
@@ -39,7 +41,12 @@ pub(in crate::store::sqlite) fn latest(
          ORDER BY id",
     )?;
     let events = query.query_map([limit], |row| Ok(read(row)))?;
-    events.map(|event| event?).collect()
+    let events = events.map(|event| event?).collect::<Result<_, _>>()?;
+    if !conn.table_exists(None, "adopted_key_events")? {
+        return Ok(events);
+    }
+    let adopted = adopted_keys::latest_events(conn, limit)?;
+    Ok(merged_events(events, adopted, limit))
 }
 
 /// Inserts an event. False: it happens but once and is there already; any other
@@ -75,7 +82,7 @@ fn read(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
     let id: i64 = row.get("id")?;
     let name: String = column(row, TABLE, "event", id)?;
     Ok(KeyEvent {
-        kid: Kid::from_row(column(row, TABLE, "kid", id)?),
+        kid: column::<i64>(row, TABLE, "kid", id)?.to_string(),
         kind: name.parse().map_err(|_| BadRow {
             table: TABLE,
             column: "event",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
-use super::{Store, TextOrBlob, column, key_events};
+use super::{Store, TextOrBlob, adopted_keys, column, key_events};
 use crate::clock::{Clock, UnixTime};
 use crate::lifecycle::{KeyTimes, Kid};
 use crate::store::{
@@ -75,8 +75,8 @@ impl Store {
         self.write(step).await?
     }
 
-    /// Deletes the keys that expired before `before`, except `keep`, and times
-    /// of keys that another program has deleted. Returns the number of keys.
+    /// Deletes the keys, adopted ones too, that expired before `before`, except `keep`, and
+    /// times of keys that another program has deleted. Returns the number of keys.
     pub async fn prune_keys(
         &self,
         before: UnixTime,
@@ -105,7 +105,7 @@ impl Store {
                      AND kid NOT IN (SELECT thumbprint FROM earlier_keys WHERE thumbprint NOT NULL)",
             )?
             .execute([KEPT_EVENTS])?;
-            Ok(deleted.len())
+            Ok(deleted.len() + adopted_keys::prune(conn, before, now)?)
         })
         .await
     }
@@ -132,7 +132,10 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.read(move |conn| {
             let found = conn
-                .prepare_cached("SELECT 1 FROM keys WHERE exp < ? AND kid IS NOT ? LIMIT 1")?
+                .prepare_cached(
+                    "SELECT 1 FROM keys WHERE exp < ?1 AND kid IS NOT ?2
+                     UNION ALL SELECT 1 FROM adopted_keys WHERE exp < ?1 LIMIT 1",
+                )?
                 .query_row(params![before.as_secs(), keep.map(Kid::as_i64)], |_| Ok(()))
                 .optional()?;
             Ok(found.is_some())
@@ -157,12 +160,24 @@ pub(in crate::store::sqlite) fn of_any_schema(conn: &Connection) -> Result<KeyRo
             return query(conn, SELECT_KEY_WITHOUT_TIMES, []);
         }
     }
-    all(conn)
+    match conn.table_exists(None, "adopted_keys")? {
+        true => all(conn),
+        false => all_own(conn),
+    }
 }
 
 fn all(conn: &Connection) -> Result<KeyRows, StoreError> {
+    with_adopted(conn, all_own(conn)?)
+}
+
+fn all_own(conn: &Connection) -> Result<KeyRows, StoreError> {
     let order = "ORDER BY coalesce(t.serial, 0), k.exp, k.kid";
     query(conn, &format!("{SELECT_KEY} {order}"), [])
+}
+
+fn with_adopted(conn: &Connection, rows: KeyRows) -> Result<KeyRows, StoreError> {
+    let adopted = adopted_keys::all(conn)?;
+    Ok(KeyRows { adopted, ..rows })
 }
 
 fn at_moment(conn: &Connection, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
@@ -178,7 +193,8 @@ fn at_moment(conn: &Connection, now: UnixTime, expired: usize) -> Result<KeyRows
          ORDER BY exp, kid"
     );
     let limit = i64::try_from(expired).unwrap_or(i64::MAX);
-    query(conn, &sql, params![now.as_secs(), limit])
+    let rows = query(conn, &sql, params![now.as_secs(), limit])?;
+    with_adopted(conn, rows)
 }
 
 fn query(conn: &Connection, sql: &str, params: impl Params) -> Result<KeyRows, StoreError> {
@@ -262,7 +278,7 @@ fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> Result<(), Sto
             .execute(params![sealed, kid.as_i64()])?;
         event(*kid, KeyEventKind::Reencrypted, None)?;
     }
-    Ok(())
+    adopted_keys::apply(conn, change, now)
 }
 
 /// Records that a key is never published again.

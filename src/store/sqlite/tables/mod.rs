@@ -2,6 +2,7 @@
 
 pub(super) mod account_admin;
 mod accounts;
+mod adopted_keys;
 pub(super) mod audit;
 pub(super) mod key_events;
 pub(super) mod keys;

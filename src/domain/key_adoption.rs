@@ -1,0 +1,136 @@
+//! `keys adopt`: publishing keys of another issuer, and the reasons to refuse it.
+
+use std::sync::Arc;
+
+use super::adopted_keys::{AdoptedKey, MAX_ADOPTED, PublicJwk};
+use super::key_admin::{KeyOperations, MAX_PUBLISHED, published_own};
+use super::rotation::RotationError;
+use crate::clock::UnixTime;
+use crate::crypto::fernet::SealingKeys;
+use crate::lifecycle::Kid;
+use crate::store::{AdoptedRow, KeyChange, KeyRows, KeySelection, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    #[error("--until must be in the future")]
+    Past,
+    #[error("key {0:?} has the kid of another key; `keys list` shows it")]
+    SameKid(String),
+    #[error("key {0:?} is the same key as {1:?}")]
+    SameKey(String, String),
+    #[error("key {0:?} was revoked and is never published again")]
+    Revoked(String),
+    #[error(
+        "{0} adopted keys would be published, and at most {MAX_ADOPTED} may be; `keys list` shows when one leaves"
+    )]
+    TooManyAdopted(usize),
+    #[error(
+        "{0} keys would be published, and at most {MAX_PUBLISHED} may be: verifiers stop reading large key sets; `keys list` shows when one leaves"
+    )]
+    TooManyPublished(usize),
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl KeyOperations {
+    /// Publishes keys of another issuer until `until`. One that is adopted already gets
+    /// the new end.
+    pub async fn adopt(
+        &self,
+        keys: Vec<PublicJwk>,
+        until: UnixTime,
+        reason: String,
+    ) -> Result<(), AdoptError> {
+        let entry = self.entry_in_use().await?;
+        let seal = |key: &PublicJwk| key.sealed(&self.sealing_keys, entry, until);
+        let adopt: Vec<_> = keys.iter().map(seal).collect();
+        let sealing_keys = Arc::clone(&self.sealing_keys);
+        let decide = move |there: &KeyRows, now| {
+            may_adopt(&keys, there, &sealing_keys, until, now)?;
+            let change = KeyChange {
+                adopt,
+                reason,
+                ..KeyChange::default()
+            };
+            Ok((change, ()))
+        };
+        self.store
+            .change_keys(KeySelection::All, &self.clock, decide)
+            .await
+    }
+}
+
+fn may_adopt(
+    keys: &[PublicJwk],
+    there: &KeyRows,
+    sealing_keys: &SealingKeys,
+    until: UnixTime,
+    now: UnixTime,
+) -> Result<(), AdoptError> {
+    if until <= now {
+        return Err(AdoptError::Past);
+    }
+    let opened: Vec<_> = there
+        .adopted
+        .iter()
+        .filter_map(|row| AdoptedKey::open(row, sealing_keys).ok())
+        .collect();
+    for (n, key) in keys.iter().enumerate() {
+        if let Some(e) = collision(key, &keys[..n], there, &opened) {
+            return Err(e);
+        }
+    }
+    let is_given = |row: &&AdoptedRow| keys.iter().any(|key| key.kid() == row.kid);
+    let published = there.adopted.iter();
+    let published = published.filter(|row| row.times.is_published_at(now));
+    let adopted = published.filter(|row| !is_given(row)).count() + keys.len();
+    if adopted > MAX_ADOPTED {
+        return Err(AdoptError::TooManyAdopted(adopted));
+    }
+    let all = published_own(there, now).count() + adopted;
+    match all > MAX_PUBLISHED {
+        true => Err(AdoptError::TooManyPublished(all)),
+        false => Ok(()),
+    }
+}
+
+/// Why `key` cannot stand beside the keys that are there, published or not, and those
+/// before it in its set: a kid never names two keys, nor two kids one key.
+fn collision(
+    key: &PublicJwk,
+    before: &[PublicJwk],
+    there: &KeyRows,
+    opened: &[AdoptedKey],
+) -> Option<AdoptError> {
+    let same_kid = || Some(AdoptError::SameKid(key.kid().to_owned()));
+    let same_key = |kid: String| Some(AdoptError::SameKey(key.kid().to_owned(), kid));
+    let own = there.rows.iter().map(|row| (row.times.kid, row.thumbprint));
+    let bad = there.bad.iter().map(|bad| (Kid::from_row(bad.row), None));
+    for (kid, thumbprint) in own.chain(bad) {
+        let print = Kid::from_thumbprint(key.thumbprint());
+        if print == kid || Some(print) == thumbprint {
+            return same_key(kid.to_string());
+        }
+        if key.kid() == kid.to_string() {
+            return same_kid();
+        }
+    }
+    if let Some(row) = there.adopted.iter().find(|row| row.kid == key.kid()) {
+        if row.times.revoked {
+            return Some(AdoptError::Revoked(key.kid().to_owned()));
+        }
+        let other = opened.iter().find(|other| other.kid() == key.kid());
+        if other.is_none_or(|other| other.jwk().thumbprint() != key.thumbprint()) {
+            return same_kid();
+        }
+    }
+    if before.iter().any(|other| other.kid() == key.kid()) {
+        return same_kid();
+    }
+    let others = before.iter().chain(opened.iter().map(AdoptedKey::jwk));
+    let mut others = others.filter(|other| other.kid() != key.kid());
+    let twin = others.find(|other| other.thumbprint() == key.thumbprint());
+    twin.and_then(|other| same_key(other.kid().to_owned()))
+}

@@ -89,6 +89,44 @@ async fn a_server_that_is_too_old_is_refused() {
 }
 
 #[tokio::test]
+async fn tables_that_another_role_has_made_or_put_a_trigger_on_are_refused() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let sql = |sql: &str| cluster.sql(&name, sql);
+    sql("CREATE ROLE service LOGIN; CREATE ROLE mallory LOGIN; CREATE SCHEMA mallory AUTHORIZATION mallory;
+         GRANT CREATE ON SCHEMA public TO service, mallory");
+    let store = PostgresStore::open(&target(cluster.port, &name)).await;
+    store.unwrap().close().await;
+    let url = format!("postgres://service@127.0.0.1:{}/{name}", cluster.port);
+    let key = sealing_key();
+    let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &url)];
+    let says = |part: &str| {
+        let said = refused(&url, &[], &["serve"]);
+        assert!(said.contains(part), "{said}");
+        let (_, text) = run_with(&variables, &["doctor"]);
+        assert!(
+            text.contains("fail  schema") && text.contains(part),
+            "{text}"
+        );
+    };
+    sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO service");
+    sql("ALTER TABLE users OWNER TO mallory");
+    says("its table users belongs to the role mallory");
+    sql("GRANT mallory TO service");
+    let (_, text) = run_with(&variables, &["doctor"]);
+    assert!(text.contains("ok    schema"), "{text}");
+    sql(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER noted BEFORE INSERT ON users EXECUTE FUNCTION noted()",
+    );
+    says("its table users has a trigger or rule");
+    sql("DROP TRIGGER noted ON users; CREATE RULE noted AS ON INSERT TO keys DO ALSO NOTHING");
+    says("its table keys has a trigger or rule");
+}
+
+#[tokio::test]
 async fn a_user_without_rights_is_told_what_to_grant() {
     let Some(cluster) = Cluster::shared() else {
         return;

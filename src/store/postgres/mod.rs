@@ -14,6 +14,7 @@ mod health;
 mod inspect;
 mod key_events;
 mod keys;
+mod planted;
 mod poll;
 mod schema;
 mod service_settings;

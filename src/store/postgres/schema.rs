@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, only};
+use super::planted;
 use crate::store::{OpenError, SchemaState, StoreError};
 
 /// Names and statements, in order. One that was released is never changed.
@@ -25,7 +26,7 @@ const GRANT: &str = "grant the user SELECT, INSERT, UPDATE and DELETE on all tab
 const MORE_IN_ITS_LOG: &str = "the log of PostgreSQL says more";
 
 /// Tables that a server writes to.
-const WRITTEN: [&str; 12] = [
+pub(super) const WRITTEN: [&str; 14] = [
     "keys",
     "users",
     "auth_logs",
@@ -38,6 +39,8 @@ const WRITTEN: [&str; 12] = [
     "disabled_accounts",
     "commits",
     "calls",
+    "adopted_keys",
+    "adopted_key_events",
 ];
 
 /// Tables for which the user lacks one of `rights`, in a statement's words; those that are
@@ -117,6 +120,9 @@ pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError>
     let found: bool = async { Ok(only(&database.rows(sql, &[]).await?)?.try_get("found")?) }
         .await
         .map_err(engine)?;
+    if let Err(why) = planted::check(database).await {
+        return Ok(SchemaState::Unusable(why));
+    }
     let has = match found {
         true => applied(database).await?,
         false => Vec::new(),

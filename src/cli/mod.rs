@@ -150,6 +150,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
+    terminal::fit();
     let env_file = cli.env_file.as_deref();
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(args, env_file),

@@ -14,6 +14,9 @@ enum Level {
     Fail,
 }
 
+/// Width of the columns before what was found.
+const INDENT: usize = 21;
+
 struct Finding {
     level: Level,
     check: &'static str,
@@ -93,7 +96,7 @@ impl Finding {
         let advice = self.advice.as_ref();
         let advice = advice.map_or(String::new(), |advice| format!(" -> {advice}"));
         let (level, check, found) = (self.level.as_ref(), self.check, &self.found);
-        format!("{level:<4}  {check:<13}  {found}{advice}\n")
+        terminal::line(&format!("{level:<4}  {check:<13}  {found}{advice}"), INDENT)
     }
 
     fn json(&self) -> Value {

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io::stdout;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -46,6 +48,94 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Columns of the terminal that standard output is; unset where it is none, so that a
+/// program reads one row a line.
+static COLUMNS: OnceLock<usize> = OnceLock::new();
+/// Narrower terminals are not taken at their word.
+const MIN_COLUMNS: usize = 20;
+
+/// Has tables and findings wrap at the width of the terminal, if there is one.
+pub(super) fn fit() {
+    if let Some((width, _)) = terminal_size::terminal_size_of(stdout()) {
+        let _ = COLUMNS.set(usize::from(width.0).max(MIN_COLUMNS));
+    }
+}
+
+/// A line that goes on in the next one, between words, indented by `indent`, where the
+/// terminal is too narrow.
+pub(super) fn line(text: &str, indent: usize) -> String {
+    let Some(&columns) = COLUMNS.get() else {
+        return format!("{text}\n");
+    };
+    let (first, rest) = text.split_at(offset(text, indent));
+    let parts = wrapped(rest, columns.saturating_sub(indent).max(1));
+    let begun = |(n, part): (usize, String)| match n {
+        0 => format!("{first}{part}\n"),
+        _ => format!("{:indent$}{part}\n", ""),
+    };
+    parts.into_iter().enumerate().map(begun).collect()
+}
+
+/// Bytes of the first `count` characters, colours aside.
+fn offset(text: &str, count: usize) -> usize {
+    let (mut seen, mut is_colour) = (0, false);
+    for (at, c) in text.char_indices() {
+        is_colour |= c == '\x1b';
+        if is_colour {
+            is_colour = c != 'm';
+        } else if seen == count {
+            return at;
+        } else {
+            seen += 1;
+        }
+    }
+    text.len()
+}
+
+/// Lines of at most `width` characters; longer words are broken.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let (mut lines, mut length) = (vec![String::new()], 0);
+    let mut push = |part: &str, count: usize| {
+        if length > 0 && length + count > width {
+            lines.push(String::new());
+            length = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            let part = if length == 0 { part.trim_start() } else { part };
+            line.push_str(part);
+            length += part.chars().count();
+        }
+    };
+    // Each with the space before it.
+    let mut start = 0;
+    let ends = text.match_indices(' ').map(|(at, _)| at);
+    for end in ends.chain([text.len()]) {
+        let word: Vec<char> = text[start..end].chars().collect();
+        for piece in word.chunks(width) {
+            push(&piece.iter().collect::<String>(), piece.len());
+        }
+        start = end;
+    }
+    lines
+}
+
+/// Widths of columns that fit into `columns` together with the spaces between them: the
+/// widest are narrowed first, and below their longest words last.
+fn narrowed(mut widths: Vec<usize>, words: &[usize], columns: usize) -> Vec<usize> {
+    let room = columns.saturating_sub(2 * widths.len().saturating_sub(1));
+    while widths.iter().sum::<usize>() > room {
+        let all = 0..widths.len();
+        let can = all.clone().filter(|&n| widths[n] > words[n]);
+        let widest = can.max_by_key(|&n| widths[n] - words[n]);
+        let widest = widest.or_else(|| all.max_by_key(|&n| widths[n]));
+        match widest.filter(|&n| widths[n] > 1) {
+            Some(n) => widths[n] -= 1,
+            None => break,
+        }
+    }
+    widths
+}
+
 /// Widest column that cells are padded to. Another program may have written any text
 /// into the database, and formatting with a width over 65,535 panics.
 const MAX_COLUMN: usize = 256;
@@ -56,17 +146,37 @@ pub(super) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) ->
     let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let width = |n: usize| lines.iter().map(|line| line[n].chars().count()).max();
     let widths = (0..lines[0].len()).map(|n| width(n).unwrap_or(0).min(MAX_COLUMN));
-    let widths: Vec<_> = widths.collect();
-    lines
-        .iter()
-        .map(|line| {
-            let cells = line.iter().zip(&widths);
-            let padded: Vec<_> = cells
-                .map(|(cell, &width)| format!("{cell:width$}"))
-                .collect();
-            format!("{}\n", padded.join("  ").trim_end())
-        })
-        .collect()
+    let mut widths: Vec<_> = widths.collect();
+    if let Some(&columns) = COLUMNS.get() {
+        let longest = |cell: &str| cell.split(' ').map(|word| word.chars().count()).max();
+        let word = |n: usize| lines.iter().filter_map(|line| longest(&line[n])).max();
+        let words = (0..widths.len()).map(|n| word(n).unwrap_or(0));
+        let words: Vec<_> = words.collect();
+        widths = narrowed(widths, &words, columns);
+        return lines.iter().map(|line| rows_of(line, &widths)).collect();
+    }
+    lines.iter().map(|line| row(line, &widths)).collect()
+}
+
+fn row(cells: &[String], widths: &[usize]) -> String {
+    let cells = cells.iter().zip(widths);
+    let padded: Vec<_> = cells
+        .map(|(cell, &width)| format!("{cell:width$}"))
+        .collect();
+    format!("{}\n", padded.join("  ").trim_end())
+}
+
+/// A row of a table whose cells may need several lines.
+fn rows_of(cells: &[String], widths: &[usize]) -> String {
+    let cells = cells.iter().zip(widths);
+    let cells: Vec<_> = cells.map(|(cell, &width)| wrapped(cell, width)).collect();
+    let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+    let nth = |n: usize| {
+        let parts = cells.iter().map(|lines| lines.get(n).cloned());
+        let parts: Vec<_> = parts.map(Option::unwrap_or_default).collect();
+        row(&parts, widths)
+    };
+    (0..height).map(nth).collect()
 }
 
 #[cfg(test)]

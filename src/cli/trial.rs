@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use strum::VariantNames as _;
 
 use super::terminal::escaped;
-use super::{Failure, fetch, print};
+use super::{Failure, fetch, print, terminal};
 use crate::clock::SystemClock;
 use crate::trial::report::{Known, Report, line};
 use crate::trial::{
@@ -204,7 +204,8 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     let tell = |outcome: &Outcome<'_>| {
         progress.clear();
         if is_for_people && printed.is_ok() {
-            printed = print(&line(outcome, &known, fails, colour));
+            let line = line(outcome, &known, fails, colour);
+            printed = print(&terminal::line(line.trim_end(), INDENT));
         }
     };
     let outcomes = trial.run(&chosen, begin, tell)?;
@@ -226,7 +227,8 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     } else if args.markdown {
         report.markdown()
     } else {
-        report.summary()
+        let lines = report.summary();
+        lines.lines().map(|it| terminal::line(it, 2)).collect()
     })?;
     if report.has_failed() {
         return Err(Failure {
@@ -236,6 +238,9 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Width of the columns before what a case is.
+const INDENT: usize = 49;
 
 /// Last line of a terminal: the case that is being tried. A stage may take minutes.
 struct Progress {

@@ -213,6 +213,16 @@ pub fn erase_deleted(at: &Location) -> Result<(), DatabaseError> {
     }
 }
 
+/// May bytes of deleted rows be left, since an earlier [`erase_deleted`] has failed?
+pub fn is_unerased(at: &Location) -> Result<bool, DatabaseError> {
+    match at {
+        Location::Sqlite(path) => {
+            SqliteStore::is_unerased(path).map_err(|error| unusable(at, error))
+        }
+        Location::Postgres(_) => Ok(false),
+    }
+}
+
 /// Frees the reserve for emergencies when the disk of a database is full.
 pub fn free_reserve(at: &Location) {
     if let Location::Sqlite(path) = at {

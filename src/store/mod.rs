@@ -153,6 +153,9 @@ pub struct SignInFilter {
 /// Row of `service_settings` that is no setting: the longest `KEY_LIFETIME` that there
 /// was, in seconds. The statements that select keys name it too.
 const LONGEST_KEY_LIFETIME: &str = "longest_key_lifetime";
+/// Row of `service_settings` that is no setting: rows were deleted whose bytes may be left
+/// in the file.
+const UNERASED: &str = "unerased";
 /// Events of deleted keys that are kept, the latest.
 const KEPT_EVENTS: i64 = 10_000;
 

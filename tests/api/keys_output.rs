@@ -48,10 +48,10 @@ fn keys() -> Vec<KeyStatus> {
 #[test]
 fn keys_are_listed_in_a_table() {
     assert_snapshot!(list(&keys(), &[], NOW, false), @r#"
-    KID              STATE     CREATED      SIGNS FROM  STOPS SIGNING  UNPUBLISHED  DELETED       OPENED BY
-    2                expired   -            -           -              0s ago       in 7days 48m  NONE: it was tampered with: it is not the key that its kid names
-    1                retiring  -            -           -              in 1m        in 7days 48m  older (2)
-    909699718269300  signing   11m 40s ago  1m 40s ago  in 17m 20s     in 48m 20s   in 7days 48m  first
+    KID              STATE     CREATED      SIGNS FROM  STOPS SIGNING  LEAVES      DELETED       OPENED BY
+    2                expired   -            -           -              0s ago      in 7days 48m  NONE: it was tampered with: it is not the key that its kid names
+    1                retiring  -            -           -              in 1m       in 7days 48m  older (2)
+    909699718269300  signing   11m 40s ago  1m 40s ago  in 17m 20s     in 48m 20s  in 7days 48m  first
     "#);
 }
 

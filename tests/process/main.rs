@@ -48,6 +48,7 @@ mod signals;
 mod standstill;
 mod start;
 mod support;
+mod terminal;
 mod token;
 mod trial;
 mod two_servers;

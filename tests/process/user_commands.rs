@@ -260,3 +260,36 @@ fn no_byte_of_a_person_is_left_after_a_deletion_with_the_audit() {
     assert!(server.stop().success());
     assert_eq!(files_with(dir, &needles), [""; 0]);
 }
+
+#[test]
+fn an_erasing_that_failed_is_finished_by_the_same_command() {
+    let folder = used_folder("");
+    let dir = folder.path();
+    let server = Server::start(dir, &[]);
+    server.register("alice-liddell");
+    assert!(server.stop().success());
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
+        INSERT INTO auth_logs (request_ip) SELECT hex(randomblob(500)) FROM n";
+    sql(dir).execute(fill, []).unwrap();
+    let delete = ["users", "delete", "alice-liddell", "--with-audit", "--yes"];
+    // No file may be larger than 4 MiB, so the copy that VACUUM makes fails.
+    let program = command(dir).get_program().to_owned();
+    let mut limited = command(dir);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""]);
+    shell.arg(program).args(delete).current_dir(dir).env_clear();
+    limited.args(delete);
+    let failed = shell.output().unwrap();
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    assert!(said.contains("the same command once more"), "{said}");
+    let done = limited.output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert!(
+        String::from_utf8(done.stdout)
+            .unwrap()
+            .contains("is erased")
+    );
+    assert_eq!(files_with(dir, &["alice-liddell".to_owned()]), [""; 0]);
+    assert_eq!(limited.output().unwrap().status.code(), Some(2));
+}

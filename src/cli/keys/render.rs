@@ -25,7 +25,7 @@ pub fn list(keys: &[KeyStatus], bad: &[BadRow], now: UnixTime, as_json: bool) ->
         "CREATED",
         "SIGNS FROM",
         "STOPS SIGNING",
-        "UNPUBLISHED",
+        "LEAVES",
         "DELETED",
         "OPENED BY",
     ];

@@ -200,30 +200,32 @@ async fn run_on_database(
             ..
         }
     );
+    let is_unerased = erases && database::is_unerased(&config.database)?;
     let store = database::open_existing(&config.database, &config.keys.sealing_keys).await?;
     let accounts = AccountOperations {
         store: store.clone(),
         costs: config.accounts.costs,
         clock: Arc::new(SystemClock::new()),
     };
-    let done = execute(command, &accounts, judged).await;
+    let done = execute(command, &accounts, judged, is_unerased).await;
     store.close().await;
     let done = done?;
     if erases {
         database::erase_deleted(&config.database).map_err(|e| {
             Failure::broken(format!(
-                "the account and its sign-ins are deleted, but bytes of them may be left in the file, though not in a backup made now: {e}"
+                "the account and its sign-ins are deleted, but bytes of them may be left in the file, though not in a backup made now; the same command once more erases them: {e}"
             ))
         })?;
     }
     print(&done)
 }
 
-/// The output.
+/// The output. `is_unerased`: an earlier run has deleted accounts and failed then.
 async fn execute(
     command: UsersCommand,
     accounts: &AccountOperations,
     judged: &Judged,
+    is_unerased: bool,
 ) -> Result<String, Failure> {
     match command {
         // These open no database for writing; see `run`.
@@ -277,10 +279,10 @@ async fn execute(
             named: Named { name, output },
             with_audit,
             ..
-        } => {
-            let account = accounts.delete(&name, with_audit).await?;
-            Ok(render::deleted(&account, judged, output.json))
-        }
+        } => match accounts.delete(&name, with_audit).await {
+            Err(AccountError::Unknown) if is_unerased => Ok(render::erased(output.json)),
+            deleted => Ok(render::deleted(&deleted?, judged, output.json)),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use crate::cli::terminal::{document, plain, table};
+use crate::cli::terminal::{document, line, plain, table};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::account_admin::{AccountDetails, hash_parameters, tokens_until};
 
@@ -79,7 +79,7 @@ pub fn show(account: &AccountDetails, judged: &Judged, as_json: bool) -> String 
         ("Tokens alive", tokens),
     ]
     .iter()
-    .map(|(name, value)| format!("{name:13}  {value}\n"))
+    .map(|(name, value)| line(&format!("{name:13}  {value}"), 15))
     .collect()
 }
 
@@ -210,4 +210,12 @@ fn state(account: &AccountDetails) -> &'static str {
 
 fn time(at: Option<UnixTime>) -> String {
     at.map_or("-".to_owned(), UnixTime::rfc3339)
+}
+
+/// After a run that had deleted an account and not erased it.
+pub fn erased(as_json: bool) -> String {
+    match as_json {
+        true => document(&json!({ "erased": true })),
+        false => "It is deleted already. What was left of deleted accounts is erased.\n".to_owned(),
+    }
 }

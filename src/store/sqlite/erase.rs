@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::connection::{file, wal_check};
+use super::tables::service_settings;
 use super::{Store, schema};
 use crate::store::OpenError;
 
@@ -26,6 +27,7 @@ impl Store {
             let text = "a read of another program does not end";
             return Err(OpenError::Engine(text.to_owned()));
         }
+        service_settings::mark_erased(&conn)?;
         // The log begins anew, with the page by which `wal_check` knows whose it is.
         conn.execute(
             "UPDATE refinery_schema_history SET applied_on = applied_on",

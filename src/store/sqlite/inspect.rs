@@ -100,6 +100,12 @@ impl Store {
         })
     }
 
+    /// Was [`erase_deleted`](Self::erase_deleted) due, and not done? In the same way.
+    pub fn is_unerased(path: &Path) -> Result<bool, OpenError> {
+        let found = read_only(path, |conn| Ok(service_settings::is_unerased(conn)?))?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// Settings that the service recorded, in the same way.
     pub fn recorded_settings(path: &Path) -> Result<Vec<(String, String)>, OpenError> {
         let found = read_only(path, |conn| Ok(service_settings::all(conn)?))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
-use super::{Store, TextOrBlob};
+use super::{Store, TextOrBlob, service_settings};
 use crate::clock::{Clock, UnixTime};
 use crate::store::sqlite::schema;
 use crate::store::{AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, StoreError};
@@ -113,6 +113,9 @@ fn apply(
                 false => "UPDATE auth_logs SET user_id = NULL WHERE user_id = ?",
             };
             conn.execute(sign_ins, [id])?;
+            if *with_sign_ins {
+                service_settings::mark_unerased(conn)?;
+            }
             conn.execute("DELETE FROM users WHERE id = ?", [id])?
         }
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::Store;
-use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError};
+use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError, UNERASED};
 
 impl Store {
     /// Replaces the recorded settings: names and values. Beside them stays the longest
@@ -25,7 +25,8 @@ impl Store {
                      0))",
                 params![LONGEST, i64::try_from(key_lifetime.as_secs()).unwrap_or(i64::MAX)],
             )?;
-            conn.execute("DELETE FROM service_settings WHERE name <> ?", [LONGEST])?;
+            let sql = "DELETE FROM service_settings WHERE name NOT IN (?, ?)";
+            conn.execute(sql, [LONGEST, UNERASED])?;
             let sql = "INSERT INTO service_settings (name, value) VALUES (?, ?)";
             let mut insert = conn.prepare_cached(sql)?;
             for (name, value) in &settings {
@@ -41,7 +42,29 @@ pub(in crate::store::sqlite) fn all(conn: &Connection) -> rusqlite::Result<Vec<(
     if !conn.table_exists(None, "service_settings")? {
         return Ok(Vec::new());
     }
-    let mut query = conn.prepare("SELECT name, value FROM service_settings WHERE name <> ?")?;
-    let rows = query.query_map([LONGEST], |row| Ok((row.get("name")?, row.get("value")?)))?;
+    let sql = "SELECT name, value FROM service_settings WHERE name NOT IN (?, ?)";
+    let mut query = conn.prepare(sql)?;
+    let rows = query.query_map([LONGEST, UNERASED], |row| {
+        Ok((row.get("name")?, row.get("value")?))
+    })?;
     rows.collect()
+}
+
+/// Records that bytes of deleted rows may be left in the file.
+pub(super) fn mark_unerased(conn: &Connection) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO service_settings (name, value) VALUES (?, '')";
+    conn.execute(sql, [UNERASED]).map(drop)
+}
+
+pub(in crate::store::sqlite) fn mark_erased(conn: &Connection) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM service_settings WHERE name = ?";
+    conn.execute(sql, [UNERASED]).map(drop)
+}
+
+pub(in crate::store::sqlite) fn is_unerased(conn: &Connection) -> rusqlite::Result<bool> {
+    if !conn.table_exists(None, "service_settings")? {
+        return Ok(false);
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM service_settings WHERE name = ?)";
+    conn.query_row(sql, [UNERASED], |row| row.get(0))
 }

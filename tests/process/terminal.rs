@@ -1,0 +1,71 @@
+//! Output on a terminal of 80 columns, and in a pipe.
+
+use std::process::Command;
+
+use crate::support::{Server, command, folder, sql};
+
+/// Output of the command on a terminal of 80 columns, made by script of util-linux.
+fn on_terminal(dir: &std::path::Path, args: &[&str]) -> String {
+    let program = command(dir).get_program().to_owned();
+    let line = format!(
+        "stty cols 80 rows 40; {} {}",
+        program.display(),
+        args.join(" ")
+    );
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(dir);
+    let out = script.env("TERM", "xterm").output().unwrap();
+    String::from_utf8(out.stdout).unwrap().replace('\r', "")
+}
+
+#[test]
+fn tables_and_findings_wrap_on_a_narrow_terminal_and_are_one_line_a_row_elsewhere() {
+    let dir = folder("");
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    let name = "an.account.with.a.name.that.is.rather.long.and.not.done.yet";
+    let password = server.register(name);
+    assert_eq!(server.sign_in("/auth", name, &password).status, 200);
+    let row = "INSERT INTO keys (kid, key, exp) VALUES (9, 'x', 'soon')";
+    sql(dir).execute(row, []).unwrap();
+    let url = format!("http://{}/.well-known/jwks.json", server.addr);
+    for args in [
+        &["keys", "list"][..],
+        &["keys", "history"],
+        &["users", "list"],
+        &["users", "show", name],
+        &["audit", "list"],
+        &["doctor"],
+        &["check", &url],
+    ] {
+        let narrow = on_terminal(dir, args);
+        let longest = narrow.lines().map(|line| line.chars().count()).max();
+        assert!(
+            longest.is_some_and(|it| it > 20 && it <= 80),
+            "{args:?}: {narrow}"
+        );
+        let piped = command(dir).args(args).output().unwrap();
+        let piped = String::from_utf8(piped.stdout).unwrap();
+        assert!(
+            piped.lines().count() <= narrow.lines().count(),
+            "{args:?}: {piped}"
+        );
+        // Nothing is cut off, wherever it is broken; some tell times from now.
+        let bare = |text: &str| {
+            let mut bare: Vec<_> = text.chars().filter(|c| c.is_ascii_alphabetic()).collect();
+            bare.sort_unstable();
+            bare
+        };
+        let moves_on = ["doctor", "check"].contains(&args[0]) || args == ["keys", "list"];
+        if !moves_on {
+            assert_eq!(bare(&narrow), bare(&piped), "{args:?}: {narrow}");
+        }
+    }
+    let piped = command(dir).args(["keys", "list"]).output().unwrap();
+    let piped = String::from_utf8(piped.stdout).unwrap();
+    assert!(
+        piped.lines().any(|line| line.chars().count() > 80),
+        "{piped}"
+    );
+    assert!(server.stop().success());
+}

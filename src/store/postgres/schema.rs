@@ -26,7 +26,7 @@ const GRANT: &str = "grant the user SELECT, INSERT, UPDATE and DELETE on all tab
 const MORE_IN_ITS_LOG: &str = "the log of PostgreSQL says more";
 
 /// Tables that a server writes to.
-pub(super) const WRITTEN: [&str; 14] = [
+const WRITTEN: [&str; 14] = [
     "keys",
     "users",
     "auth_logs",
@@ -120,7 +120,8 @@ pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError>
     let found: bool = async { Ok(only(&database.rows(sql, &[]).await?)?.try_get("found")?) }
         .await
         .map_err(engine)?;
-    if let Err(why) = planted::check(database).await {
+    let names = [&WRITTEN[..], &["schema_migrations"]].concat();
+    if let Some(why) = planted::find(database, &names).await.map_err(engine)? {
         return Ok(SchemaState::Unusable(why));
     }
     let has = match found {

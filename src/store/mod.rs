@@ -1,11 +1,13 @@
 //! All the SQL. It sees sealed keys and password hashes, never a private key or a
-//! password. This file has the types that the domain sees, `engine.rs` the [`Store`],
-//! `sqlite/` and `postgres/` its methods, each of them atomic. A method that changes keys
-//! reads their rows, calls a function of the domain that decides, and writes its plan.
+//! password. This file and `key_row.rs` have the types that the domain sees, `engine.rs`
+//! the [`Store`], `sqlite/` and `postgres/` its methods, each of them atomic. A method that
+//! changes keys reads their rows, calls a function of the domain that decides, and writes
+//! its plan.
 
 mod copy;
 mod engine;
 mod error;
+mod key_row;
 mod postgres;
 mod sqlite;
 
@@ -15,10 +17,11 @@ use std::net::IpAddr;
 use strum::{EnumString, IntoStaticStr};
 
 use crate::clock::UnixTime;
-use crate::lifecycle::{AdoptedTimes, KeySpan, KeyTimes, Kid};
+use crate::lifecycle::{AdoptedTimes, KeySpan, Kid};
 pub use copy::{Copied, CopyError, Supervision};
 pub use engine::{Location, Store, copy};
 pub use error::{BadRow, OpenError, StoreError};
+pub use key_row::{KeyRow, NewKey};
 pub use postgres::{Credentials, ServerState, Store as PostgresStore, Target};
 pub use sqlite::Store as SqliteStore;
 
@@ -166,20 +169,6 @@ fn latest_end(exp: i64, created_at: Option<i64>, longest: Option<i64>) -> i64 {
     bounds.map_or(exp, |(at, longest)| at.saturating_add(longest))
 }
 
-/// A row of `keys` with its times.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRow {
-    pub times: KeyTimes,
-    /// Fernet token.
-    pub sealed: Vec<u8>,
-    /// Was it in the file when that was taken over from an earlier server?
-    pub is_of_earlier_server: bool,
-    /// Is `keys.exp` later than the longest `KEY_LIFETIME` allows?
-    pub exp_is_too_late: bool,
-    /// Of a key of an earlier server, once it was opened.
-    pub thumbprint: Option<Kid>,
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRows {
     pub rows: Vec<KeyRow>,
@@ -206,14 +195,6 @@ pub enum KeySelection {
     Unexpired {
         and_expired: usize,
     },
-}
-
-#[derive(Clone, Debug)]
-pub struct NewKey {
-    pub kid: Kid,
-    /// Fernet token.
-    pub sealed: Vec<u8>,
-    pub span: KeySpan,
 }
 
 #[derive(Clone, Debug)]

@@ -8,28 +8,11 @@ use super::adopted_keys;
 use super::connection::{Database, Transaction, only, time};
 use super::key_events::{self, insert as event};
 use crate::clock::UnixTime;
-use crate::lifecycle::{KeyTimes, Kid};
+use crate::lifecycle::Kid;
+use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY};
 use crate::store::{
     KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
-    latest_end,
 };
-
-/// All columns of a key, as [`read`] takes them by name.
-const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.serial AS serial,
-        t.created_at AS created_at, t.signs_from AS signs_from,
-        EXISTS (SELECT 1 FROM key_events e
-            WHERE e.kid IN (k.kid, o.thumbprint) AND e.event = 'revoked'
-            AND e.event IN ('first_signed', 'revoked')) AS revoked,
-        EXISTS (SELECT 1 FROM withdrawn_keys w WHERE w.kid IN (k.kid, o.thumbprint)) AS withdrawn,
-        -- a key of this service's own is not earlier under another kid
-        o.kid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM keys own
-            WHERE own.kid = o.thumbprint AND own.kid <> k.kid) AS is_of_earlier_server,
-        o.thumbprint AS thumbprint,
-        (SELECT value::bigint FROM service_settings
-            WHERE name = 'longest_key_lifetime') AS longest
-    FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
-        LEFT JOIN earlier_keys o ON o.kid = k.kid";
-const IN_ORDER: &str = "ORDER BY coalesce(t.serial, 0), k.exp, k.kid";
 
 impl Store {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
@@ -169,33 +152,25 @@ fn at_moment(now: UnixTime, expired: usize) -> (String, i64, i64) {
 
 pub(super) fn collect(rows: &[Row], adopted: &[Row]) -> Result<KeyRows, StoreError> {
     Ok(KeyRows {
-        rows: rows.iter().map(read).collect::<Result<_, _>>()?,
+        rows: rows.iter().map(KeyRow::read).collect::<Result<_, _>>()?,
         // Columns have types here.
         bad: Vec::new(),
         adopted: adopted_keys::collect(adopted)?,
     })
 }
 
-fn read(row: &Row) -> Result<KeyRow, StoreError> {
-    let seconds = |column| Ok::<Option<i64>, StoreError>(row.try_get(column)?);
-    let created_at = seconds("created_at")?;
-    let exp: i64 = row.try_get("exp")?;
-    let latest = latest_end(exp, created_at, seconds("longest")?);
-    Ok(KeyRow {
-        times: KeyTimes {
-            kid: Kid::from_row(row.try_get("kid")?),
-            serial: seconds("serial")?.unwrap_or(0),
-            created_at: created_at.map(UnixTime::from_secs),
-            signs_from: seconds("signs_from")?.map(UnixTime::from_secs),
-            expires_at: UnixTime::from_secs(exp.min(latest)),
-            revoked: row.try_get("revoked")?,
-            withdrawn: row.try_get("withdrawn")?,
-        },
-        sealed: row.try_get("key")?,
-        is_of_earlier_server: row.try_get("is_of_earlier_server")?,
-        exp_is_too_late: latest < exp,
-        thumbprint: seconds("thumbprint")?.map(Kid::from_row),
-    })
+impl Columns for Row {
+    fn integer(&self, _: &'static str, name: &'static str) -> Result<Option<i64>, StoreError> {
+        Ok(self.try_get(name)?)
+    }
+
+    fn flag(&self, name: &'static str) -> Result<bool, StoreError> {
+        Ok(self.try_get(name)?)
+    }
+
+    fn bytes(&self, _: &'static str, name: &'static str) -> Result<Vec<u8>, StoreError> {
+        Ok(self.try_get(name)?)
+    }
 }
 
 /// Waits for the lock under which keys are changed; then reads the clock, since the wait
@@ -300,12 +275,7 @@ async fn apply(
 }
 
 async fn insert(work: &mut Transaction<'_>, key: &NewKey) -> Result<(), StoreError> {
-    let kid = key.kid.as_i64();
-    let (exp, created, signs) = (
-        key.span.expires_at.as_secs(),
-        key.span.created_at.as_secs(),
-        key.span.signs_from.as_secs(),
-    );
+    let (kid, exp) = (key.kid.as_i64(), key.span.expires_at.as_secs());
     work.rows(
         "INSERT INTO keys (kid, key, exp) VALUES ($1, $2, $3)",
         &[
@@ -315,16 +285,12 @@ async fn insert(work: &mut Transaction<'_>, key: &NewKey) -> Result<(), StoreErr
         ],
     )
     .await?;
-    work.rows(
-        "INSERT INTO key_times (kid, created_at, signs_from) VALUES ($1, $2, $3)",
-        &[
-            (&kid, Type::INT8),
-            (&created, Type::INT8),
-            (&signs, Type::INT8),
-        ],
-    )
-    .await
-    .map(drop)
+    let (names, values) = key.times();
+    let marks: Vec<_> = (1..=values.len()).map(|n| format!("${n}")).collect();
+    let (names, marks) = (names.join(", "), marks.join(", "));
+    let sql = format!("INSERT INTO key_times ({names}) VALUES ({marks})");
+    let params: Vec<_> = values.iter().map(|it| (it as _, Type::INT8)).collect();
+    work.rows(&sql, &params).await.map(drop)
 }
 
 /// Records the first use of keys, and those that are never published again.

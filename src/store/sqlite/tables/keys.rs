@@ -3,37 +3,15 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row, params};
 
 use super::{Store, TextOrBlob, adopted_keys, column, key_events};
 use crate::clock::{Clock, UnixTime};
-use crate::lifecycle::{KeyTimes, Kid};
+use crate::lifecycle::Kid;
+use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY, SELECT_KEY_WITHOUT_TIMES};
 use crate::store::{
     KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
-    latest_end,
 };
-
-/// All columns of a key, as [`read`] takes them by name.
-const SELECT_KEY: &str = "SELECT k.kid AS kid, k.key AS key, k.exp AS exp, t.serial AS serial,
-        t.created_at AS created_at, t.signs_from AS signs_from,
-        EXISTS (SELECT 1 FROM key_events e
-            WHERE e.kid IN (k.kid, o.thumbprint) AND e.event = 'revoked'
-            -- the condition of the partial index, or the whole table is read
-            AND e.event IN ('first_signed', 'revoked')) AS revoked,
-        EXISTS (SELECT 1 FROM withdrawn_keys w WHERE w.kid IN (k.kid, o.thumbprint)) AS withdrawn,
-        -- a key of this service's own is not earlier under another kid
-        o.kid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM keys own
-            WHERE own.kid = o.thumbprint AND own.kid <> k.kid) AS is_of_earlier_server,
-        o.thumbprint AS thumbprint,
-        (SELECT CAST(value AS INTEGER) FROM service_settings
-            WHERE name = 'longest_key_lifetime') AS longest
-    FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
-        LEFT JOIN earlier_keys o ON o.kid = k.kid";
-
-/// The same from a database that lacks some of the other tables of keys.
-const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
-        NULL AS created_at, NULL AS signs_from, FALSE AS revoked, FALSE AS withdrawn,
-        TRUE AS is_of_earlier_server, NULL AS thumbprint, NULL AS longest FROM keys";
 
 impl Store {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
@@ -149,16 +127,12 @@ pub(in crate::store::sqlite) fn of_any_schema(conn: &Connection) -> Result<KeyRo
     if !conn.table_exists(None, "keys")? {
         return Ok(KeyRows::default());
     }
-    for table in [
-        "key_times",
-        "key_events",
-        "withdrawn_keys",
-        "earlier_keys",
-        "service_settings",
-    ] {
-        if !conn.table_exists(None, table)? {
+    match conn.prepare(SELECT_KEY) {
+        // It lacks a table or a column.
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => {
             return query(conn, SELECT_KEY_WITHOUT_TIMES, []);
         }
+        found => drop(found?),
     }
     match conn.table_exists(None, "adopted_keys")? {
         true => all(conn),
@@ -171,8 +145,7 @@ fn all(conn: &Connection) -> Result<KeyRows, StoreError> {
 }
 
 fn all_own(conn: &Connection) -> Result<KeyRows, StoreError> {
-    let order = "ORDER BY coalesce(t.serial, 0), k.exp, k.kid";
-    query(conn, &format!("{SELECT_KEY} {order}"), [])
+    query(conn, &format!("{SELECT_KEY} {IN_ORDER}"), [])
 }
 
 fn with_adopted(conn: &Connection, rows: KeyRows) -> Result<KeyRows, StoreError> {
@@ -202,7 +175,7 @@ fn query(conn: &Connection, sql: &str, params: impl Params) -> Result<KeyRows, S
     let mut rows = query.query(params)?;
     let mut found = KeyRows::default();
     while let Some(row) = rows.next()? {
-        match read(row) {
+        match KeyRow::read(row) {
             Ok(row) => found.rows.push(row),
             Err(StoreError::BadRow(bad)) => found.bad.push(bad),
             Err(e) => return Err(e),
@@ -211,34 +184,19 @@ fn query(conn: &Connection, sql: &str, params: impl Params) -> Result<KeyRows, S
     Ok(found)
 }
 
-fn read(row: &Row<'_>) -> Result<KeyRow, StoreError> {
-    let kid: i64 = row.get("kid")?;
-    let created_at: Option<i64> = match column(row, "key_times", "created_at", kid) {
-        // Only shown, so no reason to leave the key out.
-        Err(StoreError::BadRow(_)) => None,
-        created_at => created_at?,
-    };
-    let signs_from: Option<i64> = column(row, "key_times", "signs_from", kid)?;
-    let serial: Option<i64> = column(row, "key_times", "serial", kid)?;
-    let thumbprint: Option<i64> = column(row, "earlier_keys", "thumbprint", kid)?;
-    let exp: i64 = column(row, "keys", "exp", kid)?;
-    let latest = latest_end(exp, created_at, row.get("longest")?);
-    let TextOrBlob(sealed) = column(row, "keys", "key", kid)?;
-    Ok(KeyRow {
-        times: KeyTimes {
-            kid: Kid::from_row(kid),
-            serial: serial.unwrap_or(0),
-            created_at: created_at.map(UnixTime::from_secs),
-            signs_from: signs_from.map(UnixTime::from_secs),
-            expires_at: UnixTime::from_secs(exp.min(latest)),
-            revoked: row.get("revoked")?,
-            withdrawn: row.get("withdrawn")?,
-        },
-        sealed,
-        is_of_earlier_server: row.get("is_of_earlier_server")?,
-        exp_is_too_late: latest < exp,
-        thumbprint: thumbprint.map(Kid::from_row),
-    })
+impl Columns for Row<'_> {
+    fn integer(&self, table: &'static str, name: &'static str) -> Result<Option<i64>, StoreError> {
+        column(self, table, name, self.get("kid")?)
+    }
+
+    fn flag(&self, name: &'static str) -> Result<bool, StoreError> {
+        Ok(self.get(name)?)
+    }
+
+    fn bytes(&self, table: &'static str, name: &'static str) -> Result<Vec<u8>, StoreError> {
+        let TextOrBlob(bytes) = column(self, table, name, self.get("kid")?)?;
+        Ok(bytes)
+    }
 }
 
 fn apply(conn: &Connection, change: &KeyChange, now: UnixTime) -> Result<(), StoreError> {
@@ -303,17 +261,13 @@ fn must_hold(conn: &Connection, sql: &str, kid: Kid, what: &str) -> Result<(), S
 }
 
 fn insert(conn: &Connection, key: &NewKey) -> rusqlite::Result<()> {
-    let (kid, span) = (key.kid.as_i64(), key.span);
+    let (kid, exp) = (key.kid.as_i64(), key.span.expires_at.as_secs());
     // Course graders search the source for this statement, on one line.
     conn.prepare_cached("INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)")?
-        .execute(params![kid, key.sealed, span.expires_at.as_secs()])?;
-    conn.prepare_cached(
-        "INSERT OR ABORT INTO key_times (kid, created_at, signs_from) VALUES (?, ?, ?)",
-    )?
-    .execute(params![
-        kid,
-        span.created_at.as_secs(),
-        span.signs_from.as_secs()
-    ])?;
+        .execute(params![kid, key.sealed, exp])?;
+    let (names, values) = key.times();
+    let (names, marks) = (names.join(", "), values.map(|_| "?").join(", "));
+    let sql = format!("INSERT OR ABORT INTO key_times ({names}) VALUES ({marks})");
+    conn.prepare_cached(&sql)?.execute(values)?;
     Ok(())
 }

@@ -142,7 +142,7 @@ fn what_is_no_command_line_is_refused_in_one_line_without_repeating_a_value() {
             "--demo-user: it is not NAME:PASSWORD",
         ),
         (&["keys", "list", "secret"], "unexpected argument"),
-        (&["keys", "revoke", "secret"], "invalid use of <KID>"),
+        (&["keys", "revoke", "secret"], "--reason <TEXT> is missing"),
         (&["keys", "rotate", "--now"], "--reason <TEXT> is missing"),
         (&["keys"], "a command is missing"),
     ];

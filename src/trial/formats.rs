@@ -172,8 +172,9 @@ fn xml(text: &str) -> String {
 /// Text for one cell of a table, in which a verifier's words are no markup.
 fn cell(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if "\\`*_[]<>|&".contains(c) {
+    for (at, c) in text.char_indices() {
+        let is_link = c == ':' && text[at..].starts_with("://");
+        if is_link || "\\`*_[]<>|&~@".contains(c) {
             plain.push('\\');
         }
         plain.push(if c.is_control() { ' ' } else { c });

@@ -1,7 +1,7 @@
 //! `check` on this service and on servers whose faults are known.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::left_out::left_out;
 use crate::support::{JWKS, Server, command, folder, own_address};
 
 const EC_X: &str = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4";
@@ -323,6 +324,45 @@ fn an_issuer_is_what_its_documents_say() {
         lines.iter().any(|it| it.starts_with("ok document")),
         "{lines:#?}"
     );
+}
+
+/// An address of this machine that is not a loopback one. Nothing is sent.
+fn outer_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback()).then_some(ip)
+}
+
+#[test]
+fn a_document_from_elsewhere_sends_no_request_to_this_machine() {
+    let Some(ip) = outer_address() else {
+        return left_out("a jwks_uri on this machine", "there is no other address");
+    };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let inner = server(local(), move |head| {
+        count.fetch_add(1, Ordering::Relaxed);
+        fine(head, &json!({ "keys": [rsa()] }).to_string())
+    });
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let issuer = base.clone();
+    server(listener, move |head| match head.contains("/.well-known/") {
+        true => {
+            let uri = format!("http://{inner}/jwks");
+            let document = json!({"issuer": issuer, "jwks_uri": uri});
+            fine(head, &document.to_string())
+        }
+        false => (404, vec![], String::new()),
+    });
+    let (code, lines) = check(&[&base]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    let said = lines
+        .iter()
+        .any(|it| it.contains("on the machine of whoever reads it"));
+    assert!(said, "{lines:#?}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -507,7 +507,7 @@ fn the_reports_for_other_programs_tell_the_same() {
     let path = |name| dir.path().join(name).to_str().unwrap().to_owned();
     let (junit, sarif, known) = (path("junit.xml"), path("trial.sarif"), path("known"));
     std::fs::write(&known, "alg-none a <gateway> refuses it\n").unwrap();
-    let line = "echo '<b>|&' >&2; exit 0";
+    let line = "echo '<b>|& ~a~ @b http://c' >&2; exit 0";
     let only = ["--only", "alg-none,alg-lower,kid-missing,header-unknown"];
     let files = ["--junit", &junit, "--sarif", &sarif, "--known", &known];
     let given = [&["--command", line, "--markdown"][..], &only, &files].concat();
@@ -521,7 +521,10 @@ fn the_reports_for_other_programs_tell_the_same() {
     );
     let row = "| alg-lower | must (RFC 7515 4.1.1) | accepted |";
     assert_eq!(markdown.lines().filter(|it| it.starts_with(row)).count(), 1);
-    assert!(markdown.contains(r"\<b\>\|\&"), "{markdown}");
+    assert!(
+        markdown.contains(r"\<b\>\|\& \~a\~ \@b http\://c"),
+        "{markdown}"
+    );
     assert!(
         markdown.contains(r"accepted: a \<gateway\> refuses it"),
         "{markdown}"
@@ -536,7 +539,7 @@ fn the_reports_for_other_programs_tell_the_same() {
         r#"<testcase classname="trial.must" name="alg-lower"><failure message="accepted: "#;
     assert!(junit.contains(failed), "{junit}");
     assert!(
-        junit.contains("&lt;b&gt;|&amp;") && junit.contains("&lt;gateway&gt;"),
+        junit.contains("&lt;b&gt;|&amp; ~a~") && junit.contains("&lt;gateway&gt;"),
         "{junit}"
     );
 

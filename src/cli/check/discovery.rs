@@ -50,13 +50,26 @@ pub(super) fn key_set(url: &str, report: &mut Report) -> Found {
             "publish one document at both paths",
         );
     }
-    let uri = first["jwks_uri"].as_str();
-    if uri.is_none() {
-        let text = format!("{place} names no jwks_uri");
-        report.fail(CHECK, text, "add the URL of the key set");
-    }
+    let key_set = match first["jwks_uri"].as_str() {
+        // A stranger's document must not send requests to services of this machine.
+        Some(uri) if fetch::is_on_this_machine(uri) && !fetch::is_on_this_machine(url) => {
+            let text = format!("{place} has a jwks_uri on the machine of whoever reads it");
+            report.fail(
+                CHECK,
+                text,
+                "give it a URL that others can reach; it is not asked",
+            );
+            url
+        }
+        Some(uri) => uri,
+        None => {
+            let text = format!("{place} names no jwks_uri");
+            report.fail(CHECK, text, "add the URL of the key set");
+            url
+        }
+    };
     Found {
-        key_set: uri.unwrap_or(url).to_owned(),
+        key_set: key_set.to_owned(),
         issuer: Some(url.to_owned()),
     }
 }

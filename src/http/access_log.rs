@@ -93,7 +93,7 @@ fn log_answer<B>(
         let id = request_id(request.headers());
         let trace = trace_parent(request.headers());
         tracing::debug!(
-            method = cut(request.method().as_str()),
+            method = %cut(request.method().as_str()),
             path = cut(request.uri().path()),
             status,
             ms = millis(took),

@@ -27,6 +27,8 @@ fn a_key_set_that_was_fetched_is_a_line_only_when_debug_is_asked_for() {
     ] {
         let dir = used_folder(env);
         let server = Server::start(dir.path(), &[]);
+        // The first one may wait for keys, and goes another way then.
+        assert_eq!(server.key_set().status, 200);
         let id = ("x-request-id", "the-fetch");
         let mut connection = Connection::open(server.addr);
         assert_eq!(connection.send("GET", JWKS, &[id], b"").status, 200);
@@ -35,6 +37,15 @@ fn a_key_set_that_was_fetched_is_a_line_only_when_debug_is_asked_for() {
         let log = server.stop_for_log();
         let of = |id| log.lines().filter(|line| line.contains(id)).count();
         assert_eq!((of("the-fetch"), of("not-there")), (lines, 1), "{log}");
+        // The same fields in both lines.
+        let fields = ["method=GET path=", "\"method\":\"GET\",\"path\":"];
+        let has_fields = |line: &&str| fields.iter().any(|it| line.contains(it));
+        let answered = log.lines().filter(|line| line.contains("answered"));
+        assert_eq!(
+            answered.filter(has_fields).count(),
+            lines + 1,
+            "{env} {log}"
+        );
     }
 }
 

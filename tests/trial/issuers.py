@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -128,7 +129,9 @@ def is_up(url: str) -> bool:
         return False
 
 
-def checked(name: str) -> bool:
+@contextmanager
+def running(name: str):
+    """The issuer's URL while it runs, or nothing when it did not start."""
     files, install, run, url = ISSUERS[name]
     folder = INTO / name.replace(",", "").replace(" ", "-")
     if not (folder / "ready").exists():
@@ -143,15 +146,22 @@ def checked(name: str) -> bool:
         issuer = subprocess.Popen(run.split(), cwd=folder, stdout=log, stderr=log)
     try:
         since = time.monotonic()
-        while not is_up(url):
-            if issuer.poll() is not None or time.monotonic() - since > START:
-                print(f"{name}: did not start, see {folder}/log")
-                return False
+        while not is_up(url) and issuer.poll() is None and time.monotonic() - since < START:
             time.sleep(0.2)
-        done = subprocess.run([SERVER, "check", url], capture_output=True, text=True, timeout=120)
+        is_there = issuer.poll() is None and is_up(url)
+        if not is_there:
+            print(f"{name}: did not start, see {folder}/log")
+        yield url if is_there else None
     finally:
         issuer.kill()
         issuer.wait()
+
+
+def checked(name: str) -> bool:
+    with running(name) as url:
+        if not url:
+            return False
+        done = subprocess.run([SERVER, "check", url], capture_output=True, text=True, timeout=120)
     lines = done.stdout.splitlines()
     print(f"{name}: {sum(line.startswith('ok ') for line in lines)} of {len(lines)} checks are ok", flush=True)
     print("".join(f"  {line}\n" for line in lines if not line.startswith("ok ")), end="", flush=True)

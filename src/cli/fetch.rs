@@ -134,9 +134,13 @@ pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
     format!("http://{host}:{port}{path}")
 }
 
-/// For requests with large headers, whose answers may redirect, but only to say so.
+/// For requests with large headers, whose answers may redirect, but only to say so. Each
+/// has a connection of its own: a server that closes one without a word after a failure
+/// would spoil the next request.
 pub(super) fn agent_without_redirects(url: &str, timeout: Duration) -> Result<Agent, String> {
-    let config = config(url, timeout, 0)?.output_buffer_size(MAX_HEADERS);
+    let config = config(url, timeout, 0)?
+        .output_buffer_size(MAX_HEADERS)
+        .max_idle_connections(0);
     Ok(config.build().into())
 }
 

@@ -39,7 +39,7 @@ A command finds the address of the issuer in TRIAL_ISSUER, that of its key set i
 Exit codes:
    0  no finding of the grade that fails
    1  findings
-   2  a good token was not accepted, so nothing can be said; or wrong usage
+   2  good tokens were not accepted, so nothing can be said; or wrong usage
    3  the trial could not run";
 
 #[derive(Debug, Args)]
@@ -234,6 +234,12 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         return Err(Failure {
             text: "the verifier has findings".to_owned(),
             code: FINDINGS,
+        });
+    }
+    if report.says_nothing() {
+        return Err(Failure {
+            text: "too few cases say anything: the verifier went on refusing good tokens, or did not answer".to_owned(),
+            code: CONTROLS,
         });
     }
     Ok(())

@@ -39,6 +39,8 @@ use target::Answer;
 /// its first token may take long, as with discovery on a virtual machine that is cold.
 const START: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
+/// Detail of a case that was not tried any more.
+const GAVE_UP: &str = "not tried after too many failures";
 /// Tokens without an answer, or good ones refused one after the other, that end a run.
 const MAX_FAILED: usize = 3;
 
@@ -76,6 +78,13 @@ pub struct Outcome<'a> {
     pub finding: Option<Grade>,
 }
 
+impl Outcome<'_> {
+    /// True when the run was given up before this case.
+    pub fn gave_up(&self) -> bool {
+        self.verdict == Verdict::SaysNothing && self.detail == GAVE_UP
+    }
+}
+
 impl<C: Clock> Trial<'_, C> {
     /// Tries all cases; says which one begins, and tells of each outcome at once.
     pub fn run<'a>(
@@ -90,11 +99,7 @@ impl<C: Clock> Trial<'_, C> {
         for (number, case) in cases.iter().enumerate() {
             begin(number, case);
             let outcome = if silent == MAX_FAILED || refused == MAX_FAILED {
-                outcome(
-                    case,
-                    Verdict::SaysNothing,
-                    "not tried after too many failures",
-                )
+                outcome(case, Verdict::SaysNothing, GAVE_UP)
             } else if refused > 0 && self.good()?.0 != Verdict::Accepted {
                 refused += 1;
                 outcome(

@@ -45,6 +45,12 @@ impl Report<'_> {
         self.new_findings().any(|(_, grade)| grade >= self.fails)
     }
 
+    /// True when the run was given up, or none of its cases says anything.
+    pub fn says_nothing(&self) -> bool {
+        let silent = |it: &Outcome<'_>| it.verdict == Verdict::SaysNothing;
+        self.outcomes.iter().any(Outcome::gave_up) || self.outcomes.iter().all(silent)
+    }
+
     /// Findings at the end: what each means, and how it is mended.
     pub fn summary(&self) -> String {
         let mut text = String::new();

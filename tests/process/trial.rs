@@ -436,7 +436,7 @@ fn a_verifier_that_fetches_once_stops_at_the_first_rotation() {
 fn nothing_is_said_of_key_sets_that_the_verifier_does_not_fetch() {
     let given = ["--url", &server(|_| OK), "--listen", "127.0.0.1:0"];
     let (code, report) = report(&[&given[..], &["--stages", "sets"]].concat());
-    assert_eq!(code, 0);
+    assert_eq!(code, CONTROLS);
     for case in report["cases"].as_array().unwrap() {
         assert_eq!(case["verdict"], "says nothing", "{case}");
     }

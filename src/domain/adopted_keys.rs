@@ -1,5 +1,5 @@
 //! Public keys of another issuer, published beside our own until their tokens have
-//! expired: read from its key set, sealed, opened. `key_ring` publishes them; nothing
+//! expired: read from its key set, sealed, opened. `snapshot` publishes them; nothing
 //! signs with them.
 
 use base64::Engine as _;

@@ -1,7 +1,7 @@
 //! A move of the database to the other engine: which keys must open before it counts.
 
 use super::adopted_keys::AdoptedKey;
-use super::key_ring::OpenedKey;
+use super::opened_key::OpenedKey;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
 use crate::store::{self, KeyRows, Location, Supervision};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::adopted_keys::AdoptedKey;
 use super::key_admin::{self, KeyStatus};
-use super::key_ring::{self, OpenedKey};
 use super::names;
+use super::opened_key::{self, OpenedKey};
 use super::verification::KeySet;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
@@ -51,7 +51,7 @@ pub fn check_sealing_keys(
     };
     let keys = keys.map_err(|error| unusable(at, error))?;
     let has_keys = !keys.rows.is_empty() || !keys.bad.is_empty();
-    match key_ring::sealing_keys_fit(keys.rows, sealing_keys, now) {
+    match opened_key::sealing_keys_fit(keys.rows, sealing_keys, now) {
         true => Ok(has_keys),
         false => Err(DatabaseError::OtherSealingKey(at.clone())),
     }
@@ -69,7 +69,7 @@ pub async fn open(
         Location::Sqlite(path) => {
             let (path, keys) = (path.clone(), Arc::clone(sealing_keys));
             let open = move || {
-                let seal = |stored: &[u8]| key_ring::seal_clear(stored, &keys);
+                let seal = |stored: &[u8]| opened_key::seal_clear(stored, &keys);
                 SqliteStore::open_and_seal(&path, may_seal, seal)
             };
             tokio::task::spawn_blocking(open).await?.map(Store::Sqlite)

@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::adopted_keys::AdoptedKey;
-use super::key_ring::{BadKey, OpenedKey};
+use super::bad_key::BadKey;
+use super::opened_key::OpenedKey;
 use super::rotation::{self, RotationError};
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::fernet::SealingKeys;

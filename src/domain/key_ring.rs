@@ -1,9 +1,6 @@
-//! The keys in memory: one snapshot of opened keys, from which both the key set
-//! and the signer are taken, replaced as a whole after each load from the
-//! database. Sealed rows become keys only here.
+//! The keys in memory: one snapshot, replaced as a whole after each load from the
+//! database.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,191 +8,16 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::adopted_keys::AdoptedKey;
-pub use super::bad_key::BadKey;
-pub use super::document::Document;
-use super::document::{Jwk, JwkSet, Member};
+use super::bad_key::BadKey;
+use super::opened_key::OpenedKey;
+use super::snapshot::Snapshot;
 use crate::clock::{Clock, Reading, StepWatch, UnixTime};
 use crate::crypto::fernet::SealingKeys;
-use crate::crypto::rsa::PrivateKey;
-use crate::lifecycle::{self, KeyTimes, Kid, Policy};
+use crate::lifecycle::Kid;
 use crate::store::{AdoptedRow, KeyRow};
 
 /// A request waits this long for a key to sign or publish before it is refused.
 const MAX_KEY_WAIT: Duration = Duration::from_secs(5);
-
-/// Kids of the earlier server count up from 1; one above this number is a thumbprint's.
-/// A thumbprint's is below it once in two million keys, and is then checked only if the
-/// row has times.
-const HIGHEST_COUNTED_KID: i64 = 1 << 32;
-
-/// Start of every Fernet token: version and the upper half of the time.
-const FERNET: &[u8] = b"gAAAAA";
-
-/// A key that was opened, with its times.
-#[derive(Debug)]
-pub struct OpenedKey {
-    times: KeyTimes,
-    sealed: Vec<u8>,
-    private: Arc<PrivateKey>,
-    /// True once this process has recorded that the key has signed.
-    used: Arc<AtomicBool>,
-    thumbprint: Kid,
-}
-
-impl OpenedKey {
-    /// Opens the key of a row. Slow: call it on a blocking thread.
-    pub fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<Self, BadKey> {
-        let times = row.times;
-        let pem = sealing_keys
-            .open(&row.sealed)
-            .ok_or_else(|| match is_pem(&row.sealed) {
-                true => BadKey::InTheClear,
-                false => BadKey::NotOpened,
-            })?;
-        let private = PrivateKey::from_pem(&pem)?;
-        let thumbprint = Kid::from_thumbprint(&private.public().thumbprint());
-        // Rows of the earlier server have no times, and kids that count from one.
-        let named = match times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID {
-            true => times.kid,
-            false if !row.is_of_earlier_server => return Err(BadKey::Added),
-            false => row.thumbprint.unwrap_or(thumbprint),
-        };
-        if named != thumbprint {
-            return Err(BadKey::WrongKid);
-        }
-        Ok(Self {
-            times,
-            sealed: row.sealed.clone(),
-            private: Arc::new(private),
-            used: Arc::default(),
-            thumbprint,
-        })
-    }
-
-    /// The same key with other times and another sealed form.
-    fn with(&self, times: KeyTimes, sealed: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self {
-            times,
-            sealed,
-            private: Arc::clone(&self.private),
-            used: Arc::clone(&self.used),
-            thumbprint: self.thumbprint,
-        })
-    }
-
-    /// The same key, never published again.
-    fn withdrawn(&self) -> Arc<Self> {
-        let mut times = self.times;
-        times.withdrawn = true;
-        self.with(times, self.sealed.clone())
-    }
-
-    pub fn is_used(&self) -> bool {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    pub fn set_used(&self) {
-        self.used.store(true, Ordering::Relaxed);
-    }
-
-    pub fn kid(&self) -> Kid {
-        self.times.kid
-    }
-
-    /// First 53 bits of the thumbprint: the kid, except of an earlier server's key.
-    pub fn thumbprint(&self) -> Kid {
-        self.thumbprint
-    }
-
-    pub fn times(&self) -> &KeyTimes {
-        &self.times
-    }
-
-    pub fn private(&self) -> &PrivateKey {
-        &self.private
-    }
-}
-
-/// A key set, and the first second in which it must not be served any more.
-#[derive(Debug)]
-struct PublishedSet {
-    document: Document,
-    until: UnixTime,
-}
-
-/// The keys of one load from the database.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    /// Sorted by the end of their publication.
-    keys: Vec<Arc<OpenedKey>>,
-    times: Vec<KeyTimes>,
-    /// Of another issuer. Sorted by the end of their publication.
-    adopted: Vec<Arc<AdoptedKey>>,
-    /// Key sets in order of time, one for each time at which a key leaves. The first
-    /// one whose `until` has not come is the current one.
-    sets: Vec<PublishedSet>,
-}
-
-impl Snapshot {
-    fn new(mut keys: Vec<Arc<OpenedKey>>, mut adopted: Vec<Arc<AdoptedKey>>) -> Self {
-        keys.sort_by_key(|key| (key.times.expires_at, key.times.kid));
-        adopted.sort_by(|a, b| (a.times().until, a.kid()).cmp(&(b.times().until, b.kid())));
-        let own_ends = keys.iter().map(|key| key.times.published_until());
-        let ends = own_ends.chain(adopted.iter().map(|key| key.times().until));
-        let ends: BTreeSet<_> = ends.collect();
-        let sets = ends
-            .into_iter()
-            .filter_map(|until| set_until(&keys, &adopted, until));
-        let sets = sets.collect();
-        Self {
-            times: keys.iter().map(|key| key.times).collect(),
-            adopted,
-            keys,
-            sets,
-        }
-    }
-
-    /// The key set at `now`; none when no key is left.
-    pub fn published(&self, now: UnixTime) -> Option<&Document> {
-        let set = self.sets.iter().find(|set| now < set.until);
-        set.map(|set| &set.document)
-    }
-
-    /// The key that signs at `now`.
-    pub fn signing(&self, policy: &Policy, now: UnixTime) -> Option<&Arc<OpenedKey>> {
-        lifecycle::signer(&self.times, policy, now).and_then(|times| self.by_kid(times.kid))
-    }
-
-    /// The key that expired last.
-    pub fn last_expired(&self, now: UnixTime) -> Option<&Arc<OpenedKey>> {
-        lifecycle::last_expired(&self.times, now).and_then(|times| self.by_kid(times.kid))
-    }
-
-    /// The key of expired tokens, which is never published again, and the time by
-    /// which it has expired: `earliest`, as the clock may be ahead at `now`, unless
-    /// no key had expired by then.
-    pub fn expired(
-        &self,
-        now: UnixTime,
-        earliest: UnixTime,
-    ) -> Option<(&Arc<OpenedKey>, UnixTime)> {
-        let by = |at| self.last_expired(at).map(|key| (key, at));
-        by(earliest).or_else(|| by(now))
-    }
-
-    pub fn times(&self) -> &[KeyTimes] {
-        &self.times
-    }
-
-    /// Keys of another issuer, which never sign.
-    pub fn adopted(&self) -> &[Arc<AdoptedKey>] {
-        &self.adopted
-    }
-
-    fn by_kid(&self, kid: Kid) -> Option<&Arc<OpenedKey>> {
-        self.keys.iter().find(|key| key.kid() == kid)
-    }
-}
 
 /// Holds the current [`Snapshot`] of the process.
 #[derive(Debug)]
@@ -278,7 +100,7 @@ impl KeyRing {
         let mut keys = Vec::with_capacity(rows.len());
         for row in rows {
             let before = known.by_kid(row.times.kid);
-            if let Some(key) = before.filter(|k| k.times == row.times && k.sealed == row.sealed) {
+            if let Some(key) = before.filter(|key| key.is_of(&row)) {
                 keys.push(Arc::clone(key));
                 continue;
             }
@@ -297,9 +119,9 @@ impl KeyRing {
         }
         self.replace(|current| {
             // Withdrawn since the rows were read.
-            let is_withdrawn = |kid| current.by_kid(kid).is_some_and(|key| key.times.withdrawn);
+            let is_withdrawn = |kid| current.by_kid(kid).is_some_and(|key| key.times().withdrawn);
             for key in &mut keys {
-                if !key.times.withdrawn && is_withdrawn(key.kid()) {
+                if !key.times().withdrawn && is_withdrawn(key.kid()) {
                     *key = key.withdrawn();
                 }
             }
@@ -322,12 +144,12 @@ impl KeyRing {
     /// Takes a key out of the key sets for good; the database says so already.
     pub fn withdraw(&self, kid: Kid) {
         self.replace(|current| {
-            let keys = current.keys.iter();
+            let keys = current.keys().iter();
             let key = |key: &Arc<OpenedKey>| match key.kid() == kid {
                 true => key.withdrawn(),
                 false => Arc::clone(key),
             };
-            (keys.map(key).collect(), current.adopted.clone())
+            (keys.map(key).collect(), current.adopted().to_vec())
         });
     }
 
@@ -362,7 +184,7 @@ fn open_adopted(
 ) -> Vec<Arc<AdoptedKey>> {
     let mut keys = Vec::with_capacity(rows.len());
     for row in rows {
-        let before = known.adopted.iter().find(|key| key.kid() == row.kid);
+        let before = known.adopted().iter().find(|key| key.kid() == row.kid);
         if let Some(key) = before.filter(|key| *key.row() == row) {
             keys.push(Arc::clone(key));
             continue;
@@ -381,54 +203,4 @@ fn open_adopted(
         }
     }
     keys
-}
-
-/// Sealed form of a key that an earlier server left in the clear; `None` when it is no such key.
-pub fn seal_clear(stored: &[u8], sealing_keys: &SealingKeys) -> Option<Vec<u8>> {
-    let key = PrivateKey::from_pem(stored)
-        .ok()
-        .filter(|_| is_pem(stored))?;
-    Some(sealing_keys.seal(key.to_pem().as_bytes()).into_bytes())
-}
-
-fn is_pem(stored: &[u8]) -> bool {
-    stored.starts_with(b"-----BEGIN ")
-}
-
-/// False when not one of the published rows that look like Fernet tokens opens,
-/// if there are any: then `NOT_MY_KEY` is another database's.
-pub fn sealing_keys_fit(rows: Vec<KeyRow>, sealing_keys: &SealingKeys, now: UnixTime) -> bool {
-    let is_published =
-        |row: &KeyRow| row.times.is_published_at(now) && row.sealed.starts_with(FERNET);
-    let published: Vec<_> = rows.into_iter().filter(is_published).collect();
-    let opens = |row: KeyRow| OpenedKey::open(&row, sealing_keys).is_ok();
-    published.is_empty() || published.into_iter().rev().any(opens)
-}
-
-/// The key set of the last second before `until`, at which a key leaves it; `None` where
-/// none of our own is published then. Adopted keys come last: python-jose fails at a
-/// key of another `kty` before the one that it needs.
-fn set_until(
-    keys: &[Arc<OpenedKey>],
-    adopted: &[Arc<AdoptedKey>],
-    until: UnixTime,
-) -> Option<PublishedSet> {
-    let last_second = until - Duration::from_secs(1);
-    let own = keys
-        .iter()
-        .filter(|key| key.times.is_published_at(last_second))
-        .map(|key| Member::Own(Jwk::new(key.kid(), key.private.public())));
-    let own: Vec<_> = own.collect();
-    let has_own = !own.is_empty();
-    let adopted = adopted
-        .iter()
-        .filter(|key| key.times().is_published_at(last_second))
-        .map(|key| Member::Adopted(key.jwk().members()));
-    let set = JwkSet {
-        keys: own.into_iter().chain(adopted).collect(),
-    };
-    has_own.then(|| PublishedSet {
-        document: Document::new(&set),
-        until,
-    })
 }

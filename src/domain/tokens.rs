@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::task::JoinError;
 
-use super::key_ring::{KeyRing, OpenedKey};
+use super::key_ring::KeyRing;
+use super::opened_key::OpenedKey;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::jwt;
 use crate::crypto::rsa::SigningError;

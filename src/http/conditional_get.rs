@@ -13,7 +13,7 @@ use axum::routing::{MethodRouter, get};
 
 use super::error::ApiError;
 use super::state::{AppState, SharedState};
-use crate::domain::key_ring::Document;
+use crate::domain::document::Document;
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 /// A database that was not heard of for this long is out of reach.

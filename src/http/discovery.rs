@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::conditional_get::static_document;
 use super::jwks;
 use super::state::SharedState;
+use crate::domain::document::Document;
 use crate::domain::issuer::Issuer;
-use crate::domain::key_ring::Document;
 
 #[derive(Serialize)]
 struct Metadata<'a> {

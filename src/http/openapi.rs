@@ -8,7 +8,7 @@ use axum::Router;
 
 use super::conditional_get::static_document;
 use super::state::SharedState;
-use crate::domain::key_ring::Document;
+use crate::domain::document::Document;
 
 pub(super) const PATH: &str = "/openapi.json";
 pub(super) const TEXT: &str = include_str!("../../openapi.json");

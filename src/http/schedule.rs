@@ -13,7 +13,8 @@ use super::jwks::no_keys;
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
 use crate::domain::adopted_keys::AdoptedKey;
-use crate::domain::key_ring::{Document, Snapshot};
+use crate::domain::document::Document;
+use crate::domain::snapshot::Snapshot;
 use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 
 pub(super) const PATH: &str = "/.well-known/jwks-schedule.json";

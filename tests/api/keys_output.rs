@@ -6,8 +6,8 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use jwks_server::cli::keys::render::*;
 use jwks_server::clock::{Moment, UnixTime};
+use jwks_server::domain::bad_key::BadKey;
 use jwks_server::domain::key_admin::{KeyEvent, KeyEventKind, KeyStatus, Reencrypted};
-use jwks_server::domain::key_ring::BadKey;
 use jwks_server::lifecycle::{Kid, Stage};
 use serde_json::{Value, json};
 

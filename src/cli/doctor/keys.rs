@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::cli::report::Report;
 use crate::clock::UnixTime;
 use crate::config::Config;
+use crate::domain::bad_key::BadKey;
 use crate::domain::database::{self, Inspection};
 use crate::domain::key_admin::{KeyStatus, MAX_PUBLISHED};
-use crate::domain::key_ring::BadKey;
 use crate::lifecycle::Stage;
 
 /// Bad keys that get a line each.

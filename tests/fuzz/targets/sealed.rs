@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use jwks_server::clock::UnixTime;
 use jwks_server::crypto::fernet::SealingKeys;
-use jwks_server::domain::key_ring::OpenedKey;
+use jwks_server::domain::opened_key::OpenedKey;
 use jwks_server::lifecycle::{KeyTimes, Kid};
 use jwks_server::store::KeyRow;
 

@@ -334,7 +334,9 @@ pub fn difference(
         rows.filter(|row| row.times.is_published_at(now))
     };
     let adopted_opens = |row: &&AdoptedRow| {
-        sealing_keys.is_some_and(|sealing_keys| AdoptedKey::open(row, sealing_keys).is_ok())
+        let opened = sealing_keys.and_then(|keys| AdoptedKey::open(row, keys).ok());
+        // It may end before its row does.
+        opened.is_some_and(|key| key.times().is_published_at(now))
     };
     let adopted_kid = |row: &AdoptedRow| row.kid.clone();
     let may: BTreeSet<String> = published()

@@ -36,7 +36,9 @@ impl From<HashError> for ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::DatabaseUnavailable(error.to_string()),
+            StoreError::Unavailable(_) | StoreError::Unknown(_) => {
+                Self::DatabaseUnavailable(error.to_string())
+            }
             StoreError::Replaced => Self::DatabaseReplaced,
             _ => Self::Internal(error.to_string()),
         }

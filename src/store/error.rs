@@ -20,6 +20,11 @@ pub enum StoreError {
     BadRow(#[from] BadRow),
     #[error("the database refused a statement: {0}")]
     Refused(String),
+    /// The answer to a COMMIT was lost, and nobody could say more.
+    #[error("the outcome of a transaction is unknown: {0}")]
+    Unknown(String),
+    #[error("key {0:?} was revoked and is never published again")]
+    Revoked(String),
 }
 
 /// A row that another program filled with a value of the wrong type.

@@ -223,12 +223,6 @@ pub struct KeyChange {
     pub reencrypt_adopted: Vec<(String, Vec<u8>)>,
 }
 
-fn revoked_before(kid: &str) -> StoreError {
-    StoreError::Refused(format!(
-        "key {kid:?} was revoked and is never published again"
-    ))
-}
-
 /// The latest `limit` of two lists of events, each in its order, by their times.
 fn merged_events(mut events: Vec<KeyEvent>, more: Vec<KeyEvent>, limit: u32) -> Vec<KeyEvent> {
     if more.is_empty() {

@@ -307,7 +307,7 @@ pub async fn an_adopted_key_is_kept_until_its_end_and_a_revoked_one_never_comes_
     let again = move |_: &KeyRows, _| Ok::<_, StoreError>((adopting("b", until), ()));
     let refused = store.change_keys(KeySelection::All, &clock, again).await;
     assert!(
-        matches!(refused, Err(StoreError::Refused(_))),
+        matches!(refused, Err(StoreError::Revoked(_))),
         "{refused:?}"
     );
     let events = database::key_history(&engine.location(), 9).unwrap();
@@ -322,4 +322,19 @@ pub async fn an_adopted_key_is_kept_until_its_end_and_a_revoked_one_never_comes_
         ("b", "revoked"),
     ];
     assert_eq!(shown, expected);
+    // Nor when its row and the events of that time are gone.
+    engine.count(
+        "INSERT INTO adopted_key_events (id, kid, event, at) VALUES (30000, 'c', 'adopted', 1)
+         RETURNING 1",
+    );
+    let pruned = store.prune_keys(now() + MINUTE, None, now()).await;
+    assert_eq!(pruned.unwrap(), 1);
+    let old = "SELECT count(*) FROM adopted_key_events WHERE id < 20000";
+    assert_eq!(engine.count(old), 1);
+    let again = move |_: &KeyRows, _| Ok::<_, StoreError>((adopting("b", until), ()));
+    let refused = store.change_keys(KeySelection::All, &clock, again).await;
+    assert!(
+        matches!(refused, Err(StoreError::Revoked(_))),
+        "{refused:?}"
+    );
 }

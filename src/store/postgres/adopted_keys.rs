@@ -7,9 +7,7 @@ use tokio_postgres::types::Type;
 use super::connection::{Database, Transaction, only};
 use crate::clock::UnixTime;
 use crate::lifecycle::AdoptedTimes;
-use crate::store::{
-    AdoptedRow, KEPT_EVENTS, KeyChange, KeyEvent, KeyEventKind, StoreError, revoked_before,
-};
+use crate::store::{AdoptedRow, KEPT_EVENTS, KeyChange, KeyEvent, KeyEventKind, StoreError};
 
 pub(super) const SELECT: &str =
     "SELECT k.kid AS kid, k.key AS key, k.adopted_at AS adopted_at, k.exp AS exp,
@@ -54,7 +52,7 @@ pub(super) async fn apply(
             )
             .await?;
         if only(&revoked)?.try_get("revoked")? {
-            return Err(revoked_before(&key.kid));
+            return Err(StoreError::Revoked(key.kid.clone()));
         }
         let until = key.until.as_secs();
         work.rows(
@@ -110,7 +108,7 @@ pub(super) async fn prune(
     }
     work.rows(
         "DELETE FROM adopted_key_events WHERE id <= (SELECT max(id) FROM adopted_key_events) - $1
-             AND kid NOT IN (SELECT kid FROM adopted_keys)",
+             AND event <> 'revoked' AND kid NOT IN (SELECT kid FROM adopted_keys)",
         &[(&KEPT_EVENTS, Type::INT8)],
     )
     .await?;

@@ -2,18 +2,23 @@
 //! replica; each replica also calls in here. Unlogged: it is empty after a crash, and
 //! costs no sync of the disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Store;
-use super::connection::{Database, Params, only};
+use super::connection::{Database, only};
 use crate::client::ClientKey;
 use crate::store::StoreError;
 
 /// Quota under which replicas call in.
 const REPLICA: &str = "replica";
+const CALL_IN_EVERY: Duration = Duration::from_secs(4);
+/// Calls between two sweeps.
+const SWEEP_EVERY: u32 = 8;
 /// Clients that a statement of the sweep deletes.
 const STEP: i64 = 10_000;
 
@@ -73,25 +78,41 @@ impl Store {
     }
 }
 
-/// Tells the others that this replica runs.
-pub(super) async fn call_in(database: &Database, replica: Uuid) -> Result<(), StoreError> {
-    let sql = "INSERT INTO calls (quota, client, admitted, at)
-         VALUES ($1, $2, TRUE, ARRAY[clock_timestamp()])
-         ON CONFLICT (quota, client) DO UPDATE SET at = EXCLUDED.at
-         RETURNING 1 AS done";
-    let params: &Params<'_> = &[(&REPLICA, Type::TEXT), (&replica, Type::UUID)];
-    database.rows(sql, params).await.map(drop)
+/// Calls in for this replica, and deletes what is old here and in `commits`. Apart from
+/// the poll, which may not wait for a connection behind these.
+pub(super) async fn keep(database: Arc<Database>, stop: CancellationToken) {
+    let replica = Uuid::new_v4();
+    let mut rounds = 0_u32;
+    while stop
+        .run_until_cancelled(tokio::time::sleep(CALL_IN_EVERY))
+        .await
+        .is_some()
+    {
+        // What fails is left for the next time.
+        let _ = call_in(&database, replica).await;
+        rounds = rounds.wrapping_add(1);
+        if rounds.is_multiple_of(SWEEP_EVERY) {
+            let _ = sweep(&database).await;
+            let _ = database.forget_commits().await;
+        }
+    }
+    let sql = "DELETE FROM calls WHERE quota = $1 AND client = $2";
+    let _ = database.rows(sql, &row_of(&replica)).await;
 }
 
-/// Forgets this replica when it stops.
-pub(super) async fn call_out(database: &Database, replica: Uuid) -> Result<(), StoreError> {
-    let sql = "DELETE FROM calls WHERE quota = $1 AND client = $2 RETURNING 1 AS done";
-    let params: &Params<'_> = &[(&REPLICA, Type::TEXT), (&replica, Type::UUID)];
-    database.rows(sql, params).await.map(drop)
+async fn call_in(database: &Database, replica: Uuid) -> Result<(), StoreError> {
+    let sql = "INSERT INTO calls (quota, client, admitted, at)
+         VALUES ($1, $2, TRUE, ARRAY[clock_timestamp()])
+         ON CONFLICT (quota, client) DO UPDATE SET at = EXCLUDED.at";
+    database.rows(sql, &row_of(&replica)).await.map(drop)
+}
+
+fn row_of(replica: &Uuid) -> [(&(dyn ToSql + Sync), Type); 2] {
+    [(&REPLICA, Type::TEXT), (replica, Type::UUID)]
 }
 
 /// Deletes the clients that have been quiet for a while.
-pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
+async fn sweep(database: &Database) -> Result<(), StoreError> {
     let sql = "WITH quiet AS (DELETE FROM calls WHERE ctid = ANY(ARRAY(
              SELECT ctid FROM calls
              WHERE at[cardinality(at)] < clock_timestamp() - interval '10 seconds'

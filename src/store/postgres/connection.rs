@@ -144,9 +144,7 @@ impl Database {
         };
         match inserted.await {
             Ok(inserted) => Ok(!inserted),
-            Err(e) => Err(StoreError::Unavailable(format!(
-                "the outcome of a transaction is unknown: {e}"
-            ))),
+            Err(e) => Err(StoreError::Unknown(e.to_string())),
         }
     }
 
@@ -158,10 +156,7 @@ impl Database {
 }
 
 fn pool(target: &Target, size: usize) -> Result<Pool, OpenError> {
-    let manager = target
-        .manager()
-        .map_err(|why| OpenError::Server(why, "correct DATABASE_URL"))?;
-    Pool::builder(manager)
+    Pool::builder(target.manager())
         .max_size(size)
         .wait_timeout(Some(TIMEOUT))
         .create_timeout(Some(TIMEOUT))
@@ -181,7 +176,7 @@ async fn connect(pool: &Pool, target: &Arc<Target>) -> Result<Connection, StoreE
         PoolError::Timeout(TimeoutType::Wait) => {
             StoreError::Unavailable("all connections are in use".to_owned())
         }
-        PoolError::Timeout(_) => timed_out(),
+        PoolError::Timeout(_) => timed_out(TIMEOUT),
         e => StoreError::Unavailable(e.to_string()),
     })?;
     Ok(Connection {
@@ -213,10 +208,10 @@ impl Connection {
         params: &Params<'_>,
     ) -> Result<Vec<Row>, StoreError> {
         let was_idle = std::mem::replace(&mut self.is_idle, false);
-        let object = self.object.as_ref().ok_or_else(timed_out)?;
+        let object = self.object.as_ref().ok_or_else(|| timed_out(TIMEOUT))?;
         self.is_waiting = true;
         let answer = tokio::time::timeout(self.timeout, object.query_typed(sql, params)).await;
-        let answer = answer.map_err(|_| timed_out())?;
+        let answer = answer.map_err(|_| timed_out(self.timeout))?;
         self.is_waiting = false;
         self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
         Ok(answer?)
@@ -225,17 +220,17 @@ impl Connection {
     /// Statements without parameters.
     pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         let was_idle = std::mem::replace(&mut self.is_idle, false);
-        let object = self.object.as_ref().ok_or_else(timed_out)?;
+        let object = self.object.as_ref().ok_or_else(|| timed_out(TIMEOUT))?;
         self.is_waiting = true;
         let answer = tokio::time::timeout(self.timeout, object.batch_execute(sql)).await;
-        let answer = answer.map_err(|_| timed_out())?;
+        let answer = answer.map_err(|_| timed_out(self.timeout))?;
         self.is_waiting = false;
         self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
         Ok(answer?)
     }
 }
 
-/// A transaction before there is a table of commits.
+/// A transaction whose COMMIT is not looked up.
 pub(super) struct PlainTransaction(Connection);
 
 impl Connection {
@@ -336,14 +331,15 @@ impl Transaction<'_> {
         let outcome = match (outcome, ended) {
             (Ok(value), Ok(())) => Ok(value),
             (Err(e), _) => Err(e),
-            (Ok(value), Err(e)) => match self.database.was_committed(self.id).await? {
-                true => Ok(value),
-                false => Err(StoreError::Unavailable(e.to_string())),
+            (Ok(value), Err(e)) => match self.database.was_committed(self.id).await {
+                Ok(true) => Ok(value),
+                Ok(false) => Err(StoreError::Unavailable(e.to_string())),
+                Err(unknown) => Err(unknown),
             },
         };
         let is_kept = !matches!(
             outcome,
-            Err(StoreError::Unavailable(_) | StoreError::Refused(_))
+            Err(StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Refused(_))
         );
         self.database
             .commits
@@ -352,8 +348,8 @@ impl Transaction<'_> {
     }
 }
 
-fn timed_out() -> StoreError {
-    StoreError::Unavailable(format!("it has not answered within {TIMEOUT:?}"))
+fn timed_out(after: Duration) -> StoreError {
+    StoreError::Unavailable(format!("it has not answered within {after:?}"))
 }
 
 pub(super) fn only(rows: &[Row]) -> Result<&Row, StoreError> {

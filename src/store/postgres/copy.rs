@@ -35,7 +35,8 @@ impl super::Store {
             match filled {
                 Ok(copied) => match work.finish(Ok(copied), 1).await {
                     Ok(copied) => Ok(copied),
-                    Err(e) => Err(CopyError::Unknown(e.to_string())),
+                    Err(StoreError::Unknown(why)) => Err(CopyError::Unknown(why)),
+                    Err(e) => Err(e.into()),
                 },
                 // Dropping it rolls back.
                 Err(e) => Err(e),

@@ -56,6 +56,7 @@ impl Store {
         let (sign_ins, queue) = mpsc::channel(sign_ins::QUEUE);
         let mut tasks = JoinSet::new();
         tasks.spawn(poll::run(Arc::clone(&database), stop.clone()));
+        tasks.spawn(calls::keep(Arc::clone(&database), stop.clone()));
         tasks.spawn(sign_ins::run(Arc::clone(&database), queue, stop.clone()));
         Ok(Self {
             database,

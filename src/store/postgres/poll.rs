@@ -5,19 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use super::Store;
 use super::connection::{Database, only, time};
 use super::health::Poll;
-use super::{Store, calls};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::store::StoreError;
 
 const EVERY: Duration = Duration::from_millis(500);
-/// Polls after which a replica calls in.
-const CALL_IN_EVERY: u32 = 8;
-/// Polls between two sweeps of the quotas and of the ids of transactions.
-const SWEEP_EVERY: u32 = 60;
 /// One poll may take this long.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -90,8 +85,6 @@ pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
 
 pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
     let mut failing = false;
-    let mut rounds = 0_u32;
-    let replica = Uuid::new_v4();
     while stop
         .run_until_cancelled(tokio::time::sleep(EVERY))
         .await
@@ -109,15 +102,5 @@ pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
             _ => {}
         }
         failing = why.is_some();
-        // What fails is left for the next time.
-        if !failing && rounds.is_multiple_of(CALL_IN_EVERY) {
-            let _ = calls::call_in(&database, replica).await;
-        }
-        rounds = rounds.wrapping_add(1);
-        if !failing && rounds.is_multiple_of(SWEEP_EVERY) {
-            let _ = calls::sweep(&database).await;
-            let _ = database.forget_commits().await;
-        }
     }
-    let _ = tokio::time::timeout(TIMEOUT, calls::call_out(&database, replica)).await;
 }

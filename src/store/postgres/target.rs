@@ -42,15 +42,10 @@ pub struct Credentials<'a> {
 #[derive(Clone)]
 pub struct Target {
     config: Config,
-    tls: Option<Tls>,
+    /// None without TLS. Made once: it holds the certificates that are trusted.
+    tls: Option<MakeRustlsConnect>,
     /// Largest difference between the database's clock and the replica's.
     clock_tolerance: Duration,
-}
-
-#[derive(Clone)]
-enum Tls {
-    Platform,
-    Roots(PathBuf),
 }
 
 impl fmt::Debug for Target {
@@ -104,7 +99,8 @@ impl Target {
             None => !is_local,
             Some(_) => return Err("sslmode is verify-full or disable".to_owned()),
         };
-        let tls = tls.then(|| root.map_or(Tls::Platform, |path| Tls::Roots(path.to_owned())));
+        // A wrong certificate file is told before anything is connected.
+        let tls = tls.then(|| connector(root)).transpose()?;
         config
             .ssl_mode(match tls {
                 Some(_) => SslMode::Require,
@@ -131,14 +127,11 @@ impl Target {
                 (None, None) => {}
             }
         }
-        let target = Self {
+        Ok(Self {
             config,
             tls,
             clock_tolerance: CLOCK_TOLERANCE,
-        };
-        // A wrong certificate file is told before anything is connected.
-        target.manager()?;
-        Ok(target)
+        })
     }
 
     #[must_use]
@@ -167,46 +160,40 @@ impl Target {
         self.tls.is_some()
     }
 
-    pub(super) fn manager(&self) -> Result<Manager, String> {
+    pub(super) fn manager(&self) -> Manager {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
         let config = self.config.clone();
-        Ok(match self.connector()? {
+        match self.tls.clone() {
             None => Manager::from_config(config, NoTls, recycling),
             Some(tls) => Manager::from_config(config, tls, recycling),
-        })
+        }
     }
 
     /// Asks the server to end the statement of a connection.
     pub(super) async fn cancel(&self, token: &CancelToken) -> Result<(), String> {
-        let asked = match self.connector()? {
+        let asked = match self.tls.clone() {
             None => token.cancel_query(NoTls).await,
             Some(tls) => token.cancel_query(tls).await,
         };
         asked.map_err(|e| text(&e))
     }
+}
 
-    /// None without TLS.
-    fn connector(&self) -> Result<Option<MakeRustlsConnect>, String> {
-        let Some(tls) = &self.tls else {
-            return Ok(None);
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?;
-        let tls = match tls {
-            Tls::Platform => builder
-                .with_platform_verifier()
-                .map_err(|e| e.to_string())?
-                .with_no_client_auth(),
-            Tls::Roots(path) => builder
-                .with_root_certificates(roots(path)?)
-                .with_no_client_auth(),
-        };
-        Ok(Some(MakeRustlsConnect::new(tls)))
-    }
+/// `root`: the certificates that are trusted, in place of those that the machine does.
+fn connector(root: Option<&Path>) -> Result<MakeRustlsConnect, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?;
+    let builder = match root {
+        None => builder
+            .with_platform_verifier()
+            .map_err(|e| e.to_string())?,
+        Some(path) => builder.with_root_certificates(roots(path)?),
+    };
+    Ok(MakeRustlsConnect::new(builder.with_no_client_auth()))
 }
 
 /// The URL without sslmode and sslrootcert, and their values.
@@ -276,7 +263,6 @@ fn password_of(config: &Config, path: &Path) -> Result<Option<String>, String> {
     if found.any(|other| other != first) {
         return Err(failed(&"it must have one password for all hosts"));
     }
-    drop(found);
     let mode = path
         .metadata()
         .map_err(|e| failed(&e))?

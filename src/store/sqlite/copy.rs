@@ -167,14 +167,9 @@ impl CopyFile {
 fn in_use(path: &Path) -> Result<(), CopyError> {
     let at = || Location::Sqlite(path.to_owned());
     let unusable = |error| CopyError::Unusable { at: at(), error };
-    let user = Store::used_by(path).map_err(|e| unusable(OpenError::File(e)))?;
-    match user {
+    match Store::used_by(path).map_err(|e| unusable(OpenError::File(e)))? {
         None => Ok(()),
-        Some(0) => Err(CopyError::InUse(
-            at(),
-            "a process of another container".to_owned(),
-        )),
-        Some(process) => Err(CopyError::InUse(at(), format!("process {process}"))),
+        Some(process) => Err(CopyError::InUse(at(), process)),
     }
 }
 

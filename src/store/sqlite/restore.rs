@@ -15,9 +15,8 @@ use super::connection::file;
 const LOCKED: (u64, u64) = (0x4000_0000, 512);
 
 impl Store {
-    /// A process, not this one, that has the database at `path` open: its number, or 0 for
-    /// one of another container, which has none here.
-    pub fn used_by(path: &Path) -> io::Result<Option<i32>> {
+    /// A process, not this one, that has the database at `path` open, in words.
+    pub fn used_by(path: &Path) -> io::Result<Option<String>> {
         let file = match File::open(file::real(path)) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -32,7 +31,11 @@ impl Store {
             offset_type: FlockOffsetType::Set,
         };
         let held = fcntl_getlk(&file, &lock)?;
-        Ok(held.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get())))
+        Ok(held.map(|lock| match lock.pid {
+            Some(pid) => format!("process {}", pid.as_raw_nonzero()),
+            // It has no number here.
+            None => "a process of another container".to_owned(),
+        }))
     }
 
     /// A log beside the database at `path`, with changes that are not in its file.
@@ -81,7 +84,7 @@ impl Store {
     /// Gives the files of the database at `path` names that end in `.replaced-` and
     /// `mark`, and `copy` their name. Returns the new path of the database, if there was
     /// one. A start in between finds no database, or is refused by the WAL check. After
-    /// an error the files have their old names.
+    /// an error the files have their old names, unless only the sync of the folder failed.
     pub fn replace(path: &Path, copy: &Path, mark: &str) -> io::Result<Option<PathBuf>> {
         let real = file::real(path);
         let aside = file::side_file(&real, &format!(".replaced-{mark}"));

@@ -7,7 +7,7 @@ use super::{TextOrBlob, column};
 use crate::clock::UnixTime;
 use crate::lifecycle::AdoptedTimes;
 use crate::store::{
-    AdoptedRow, BadRow, KEPT_EVENTS, KeyChange, KeyEvent, KeyEventKind, StoreError, revoked_before,
+    AdoptedRow, BadRow, KEPT_EVENTS, KeyChange, KeyEvent, KeyEventKind, StoreError,
 };
 
 const TABLE: &str = "adopted_keys";
@@ -60,7 +60,7 @@ pub(super) fn apply(
             )?
             .query_row([&key.kid], |row| row.get(0))?;
         if revoked {
-            return Err(revoked_before(&key.kid));
+            return Err(StoreError::Revoked(key.kid.clone()));
         }
         conn.prepare_cached(
             "INSERT OR ABORT INTO adopted_keys (kid, key, adopted_at, exp) VALUES (?, ?, ?, ?)
@@ -105,7 +105,7 @@ pub(super) fn prune(
     conn.prepare_cached(
         "DELETE FROM adopted_key_events
          WHERE id <= (SELECT max(id) FROM adopted_key_events) - ?
-             AND kid NOT IN (SELECT kid FROM adopted_keys)",
+             AND event <> 'revoked' AND kid NOT IN (SELECT kid FROM adopted_keys)",
     )?
     .execute([KEPT_EVENTS])?;
     Ok(deleted.len())

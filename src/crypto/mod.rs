@@ -8,3 +8,7 @@ pub mod forgery;
 pub mod jwt;
 pub mod password;
 pub mod rsa;
+
+/// Members of a JWK that private and symmetric keys have (RFC 7518 sections 6.2.2, 6.3.2
+/// and 6.4.1).
+pub const SECRET_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];

@@ -69,21 +69,26 @@ pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
     let mut seen: HashMap<(&str, String), usize> = HashMap::new();
     let mut count = 0;
     for line in 1.. {
-        let mut text = String::new();
-        if file.by_ref().take(MAX_LINE as u64).read_line(&mut text)? == 0 {
+        let mut bytes = Vec::new();
+        let mut bounded = file.by_ref().take(MAX_LINE as u64);
+        if bounded.read_until(b'\n', &mut bytes)? == 0 {
             break;
         }
+        if bytes.len() == MAX_LINE {
+            // What follows may be the rest of it.
+            problems.0.push((line, "longer than 64 KiB".to_owned()));
+            break;
+        }
+        let Ok(text) = String::from_utf8(bytes) else {
+            problems.0.push((line, "not UTF-8".to_owned()));
+            continue;
+        };
         if text.trim().is_empty() {
             continue;
         }
         count += 1;
         if count > MAX_ACCOUNTS {
             return Err(ImportError::TooMany);
-        }
-        if text.len() == MAX_LINE {
-            // What follows may be the rest of it.
-            problems.0.push((line, "longer than 64 KiB".to_owned()));
-            break;
         }
         let row = match parse(&text) {
             Ok(row) => row,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::bad_key::BadKey;
 use crate::clock::UnixTime;
+use crate::crypto::SECRET_MEMBERS;
 use crate::crypto::curves::is_point;
 use crate::crypto::digest::sha256;
 use crate::crypto::fernet::SealingKeys;
@@ -24,8 +25,6 @@ const MAX_KID: usize = 512;
 const MEMBERS: [&str; 12] = [
     "alg", "crv", "e", "key_ops", "kid", "kty", "n", "use", "x", "x5t", "x5t#S256", "y",
 ];
-/// Members of private and of symmetric keys.
-const SECRET: [&str; 8] = ["d", "dp", "dq", "k", "oth", "p", "q", "qi"];
 
 type Members = Map<String, Value>;
 
@@ -80,7 +79,10 @@ fn named(kid: &str) -> String {
 
 impl PublicJwk {
     fn new(mut members: Members) -> Result<Self, String> {
-        if let Some(name) = SECRET.iter().find(|name| members.contains_key(**name)) {
+        if let Some(name) = SECRET_MEMBERS
+            .iter()
+            .find(|name| members.contains_key(**name))
+        {
             return Err(format!(
                 "it has the secret member {name}: whoever fetched the set can sign; take the key out of use"
             ));

@@ -155,10 +155,7 @@ pub fn restore(
 
 fn in_use(path: &Path) -> Result<(), RestoreError> {
     match SqliteStore::used_by(path)? {
-        Some(0) => Err(RestoreError::InUse(
-            "a process of another container".to_owned(),
-        )),
-        Some(process) => Err(RestoreError::InUse(format!("process {process}"))),
+        Some(process) => Err(RestoreError::InUse(process)),
         None => Ok(()),
     }
 }

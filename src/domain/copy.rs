@@ -33,18 +33,19 @@ fn check(
     if copy != source {
         return Err("its keys are not those of the source".to_owned());
     }
-    let unopened = copy.rows.iter();
-    let unopened = unopened.filter(|row| OpenedKey::open(row, sealing_keys).is_err());
-    let unopened: Vec<_> = unopened.collect();
-    let published = unopened.iter();
-    let published = published.filter(|row| row.times.is_published_at(now));
+    let own = copy.rows.iter();
+    let own = own.filter(|row| OpenedKey::open(row, sealing_keys).is_err());
+    let own = own.map(|row| row.times.is_published_at(now));
     let adopted = copy.adopted.iter();
     let adopted = adopted.filter(|row| AdoptedKey::open(row, sealing_keys).is_err());
-    let adopted: Vec<_> = adopted.collect();
-    let published_adopted = adopted.iter();
-    let published_adopted = published_adopted.filter(|row| row.times.is_published_at(now));
-    match published.count() + published_adopted.count() {
-        0 => Ok(unopened.len() + adopted.len()),
+    let adopted = adopted.map(|row| row.times.is_published_at(now));
+    let unopened: Vec<_> = own.chain(adopted).collect();
+    match unopened
+        .iter()
+        .filter(|is_published| **is_published)
+        .count()
+    {
+        0 => Ok(unopened.len()),
         count => Err(format!(
             "{count} published keys open under no entry of NOT_MY_KEY: set the one that they were made with; `keys list` names them"
         )),

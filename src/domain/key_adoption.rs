@@ -18,8 +18,6 @@ pub enum AdoptError {
     SameKid(String),
     #[error("key {0:?} is the same key as {1:?}")]
     SameKey(String, String),
-    #[error("key {0:?} was revoked and is never published again")]
-    Revoked(String),
     #[error(
         "{0} adopted keys would be published, and at most {MAX_ADOPTED} may be; `keys list` shows when one leaves"
     )]
@@ -31,7 +29,18 @@ pub enum AdoptError {
     #[error(transparent)]
     Rotation(#[from] RotationError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Revoked(StoreError),
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for AdoptError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Revoked(_) => Self::Revoked(error),
+            _ => Self::Store(error),
+        }
+    }
 }
 
 impl KeyOperations {
@@ -119,7 +128,7 @@ fn collision(
     }
     if let Some(row) = there.adopted.iter().find(|row| row.kid == key.kid()) {
         if row.times.revoked {
-            return Some(AdoptError::Revoked(key.kid().to_owned()));
+            return Some(StoreError::Revoked(key.kid().to_owned()).into());
         }
         let other = opened.iter().find(|other| other.kid() == key.kid());
         if other.is_none_or(|other| other.jwk().thumbprint() != key.thumbprint()) {

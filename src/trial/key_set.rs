@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use crate::crypto::SECRET_MEMBERS;
 use crate::crypto::curves::is_point;
 use crate::crypto::rsa::PublicKey;
 
@@ -96,10 +97,9 @@ impl Finding {
 fn about(key: &Map<String, Value>) -> Findings {
     let mut findings = Findings::new();
     let kty = text(key, "kty");
-    let secret = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-    let held: Vec<_> = secret.iter().filter(|it| key.contains_key(**it)).collect();
+    let secret = SECRET_MEMBERS.into_iter();
+    let held: Vec<_> = secret.filter(|it| key.contains_key(*it)).collect();
     if kty == Some("oct") || !held.is_empty() {
-        let held: Vec<_> = held.into_iter().copied().collect();
         let why = format!("it has secret members: {}", held.join(", "));
         findings.push(("secrets", Fail(why, PRIVATE)));
     }
@@ -209,11 +209,12 @@ fn rsa(key: &Map<String, Value>) -> Result<(), String> {
     }
     let member = |name| text(key, name).unwrap_or_default().to_owned();
     let (n, e_text) = (member("n"), member("e"));
-    let bits = PublicKey { n, e: e_text }.modulus_bits().unwrap_or(0);
+    let public = PublicKey { n, e: e_text };
+    let bits = public.modulus_bits().unwrap_or(0);
     if bits < MIN_BITS {
         return Err(format!("n has {bits} bits and must have {MIN_BITS}"));
     }
-    if e.last().is_none_or(|last| last % 2 == 0) || e == [1] {
+    if !public.has_fit_exponent() {
         return Err("e must be odd and more than 1".to_owned());
     }
     Ok(())

@@ -22,7 +22,7 @@ import run
 import servers
 
 sys.path.append(str(servers.ROOT / "tests" / "replicas"))
-import postgres  # noqa: E402
+from harness import postgres  # noqa: E402
 from service import url  # noqa: E402
 
 # Enough to keep two cores busy, few enough that nothing is refused, also on a slow machine.

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,8 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
+from harness import postgres  # noqa: E402
 from harness.left_out import left_out  # noqa: E402
-from harness.server import DATABASE, JWKS, PATIENCE, ROOT, Process, binary, sealing_key  # noqa: E402
+from harness.server import DATABASE, JWKS, PATIENCE, ROOT, Process, binary, free_port, sealing_key  # noqa: E402
 
 PAGE = (ROOT / "docs/deployment.md").read_text()
 
@@ -75,35 +75,14 @@ def back_up_and_restore(name: str, folder: Path, settings: dict, save: str, rest
     print(f"ok    {name}: backup and restore")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
-
-
 @contextmanager
-def postgres(programs: Path):
+def database():
     """The DATABASE_URL of a server with a database that is thrown away."""
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="docs-postgres-") as folder:
-        os.chmod(folder, 0o777)
-        data, port = f"{folder}/data", free_port()
-        quiet = {"cwd": "/", "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        made = [programs / "initdb", "--auth=trust", "--username=jwks", "--no-sync", "-D", data]
-        subprocess.run([*user, *made], check=True, **quiet)
-        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", folder]
-        server = subprocess.Popen([*user, programs / "postgres", "-D", data, "-p", str(port), *settings], **quiet)
-        try:
-            url = f"postgres://jwks@127.0.0.1:{port}/"
-            ready = ["pg_isready", "--quiet", f"--dbname={url}postgres"]
-            end = time.monotonic() + PATIENCE
-            while subprocess.run(ready).returncode != 0:
-                assert time.monotonic() < end, "PostgreSQL does not start"
-                time.sleep(0.05)
-            subprocess.run(["createdb", f"--maintenance-db={url}postgres", "jwks"], check=True)
-            yield f"{url}jwks"
-        finally:
-            server.terminate()
-            server.wait()
+    folder = postgres.folder()
+    with postgres.Server(folder, "primary").create() as server:
+        server.start().create_database()
+        yield f"postgres://{postgres.USER}@127.0.0.1:{server.port}/{postgres.DATABASE}"
+    shutil.rmtree(folder)
 
 
 def replicas_behind_nginx(url: str, folder: Path) -> None:
@@ -149,17 +128,16 @@ def main() -> None:
             (folder / DATABASE).unlink()
 
         back_up_and_restore("SQLite", folder, {}, save, restore, lose)
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=None)
-    if not programs or not shutil.which("nginx"):
+    if not postgres.programs() or not shutil.which("nginx"):
         print(left_out("docs: PostgreSQL", "PostgreSQL or nginx is not installed"))
         return
-    with postgres(programs.parent) as url, tempfile.TemporaryDirectory(prefix="docs-") as folder:
+    with database() as url, tempfile.TemporaryDirectory(prefix="docs-") as folder:
         drop = 'DROP SCHEMA public CASCADE; CREATE SCHEMA public'
         back_up_and_restore(
             "PostgreSQL", Path(folder), {"DATABASE_URL": url}, dump, load,
             lambda: subprocess.run(["psql", "--quiet", "--command", drop, url], check=True, stderr=subprocess.DEVNULL),
         )  # fmt: skip
-    with postgres(programs.parent) as url, tempfile.TemporaryDirectory(prefix="docs-") as folder:
+    with database() as url, tempfile.TemporaryDirectory(prefix="docs-") as folder:
         replicas_behind_nginx(url, Path(folder))
 
 

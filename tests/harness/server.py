@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,12 @@ def binary() -> Path:
     if not built:
         sys.exit("there is no build of the server; run cargo build --release")
     return max(built, key=lambda path: path.stat().st_mtime)
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
 
 
 def sealing_key() -> str:

@@ -7,6 +7,7 @@ turn it is. A token is fetched every 100 ms and shown to both at once, and again
 steps are those of docs/moving.md. Tools: those of tests/verifiers, which installs them, and npm.
 """
 
+import argparse
 import base64
 import http.client
 import json
@@ -20,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from harness.server import JWKS, ROOT, Process, binary, sealing_key
+from harness.server import JWKS, ROOT, Process, binary, free_port, sealing_key
 
 HERE = Path(__file__).resolve().parent
 VERIFIERS = ROOT / "target" / "verifiers"
@@ -76,14 +77,6 @@ class Verifier:
 def claims(token):
     part = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def post(port, path, body, headers):
@@ -251,7 +244,9 @@ def move(kind, modules, folder):
 
 
 def main():
-    modules, wanted = install(), sys.argv[1:] or ["oidc-provider", "earlier"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("issuer", nargs="*", default=["oidc-provider", "earlier"], choices=["oidc-provider", "earlier"])
+    wanted, modules = parser.parse_args().issuer, install()
     good = True
     for kind in wanted:
         with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ use jwks_server::crypto::rsa::{KeySource as _, Rsa2048};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Server, command, folder, refusal, run, sql};
+use crate::support::{Server, command, refusal, run, sql, used_folder};
 use crate::token::kids;
 
 /// A limit for a server that does not follow, not for one that is slow.
@@ -46,7 +46,7 @@ fn adopt_all(dir: &Path, keys: &[Value], until: &str) {
 }
 
 fn used() -> (TempDir, Server) {
-    let dir = folder("");
+    let dir = used_folder("");
     let server = Server::start(dir.path(), &[]);
     assert_eq!(server.key_set().status, 200);
     (dir, server)

@@ -2,10 +2,10 @@
 //! `INSTA_UPDATE=always cargo test --test process help` and look at the difference.
 
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::left_out::left_out;
-use crate::support::{clear_env, command, files, folder, program, refusal};
+use crate::support::{command, files, folder, on_terminal, program, refusal};
 
 #[test]
 fn every_command_has_a_help_that_does_not_change_by_accident() {
@@ -159,13 +159,9 @@ fn on_a_terminal(variables: &[(&str, &str)]) -> String {
     let dir = folder("");
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();
-    let mut script = Command::new("script");
-    clear_env(&mut script).env("TERM", "xterm");
+    let mut script = on_terminal(dir.path(), program().as_os_str());
     script.env("METRICS_ADDR", &taken).env("FLASK_ENV", "odd");
-    script.envs(variables.iter().copied());
-    script.arg("-qec").arg(program()).arg("/dev/null");
-    let script = script.current_dir(dir.path()).stdin(Stdio::null());
-    let out = script.output().unwrap();
+    let out = script.envs(variables.iter().copied()).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(text.contains("is not understood and taken as"), "{text}");
     text

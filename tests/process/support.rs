@@ -1,6 +1,7 @@
 //! `Server`: a running binary in a folder of its own.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -261,6 +262,16 @@ pub fn refusal(command: &mut Command, secret: &[&str]) -> String {
         assert!(!ended.stderr.contains(part), "{part:?}: {}", ended.stderr);
     }
     ended.stderr
+}
+
+/// To run a line of the shell on a terminal, which `script` of util-linux makes, with an
+/// empty environment, in `dir`.
+pub fn on_terminal(dir: &Path, line: &OsStr) -> Command {
+    let mut script = Command::new("script");
+    clear_env(&mut script).env("TERM", "xterm");
+    script.arg("-qec").arg(line).arg("/dev/null");
+    script.current_dir(dir).stdin(Stdio::null());
+    script
 }
 
 /// A new key, from `keygen`.

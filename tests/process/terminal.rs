@@ -1,20 +1,14 @@
 //! Output on a terminal of 80 columns, and in a pipe.
 
-use std::process::Command;
+use std::path::Path;
 
-use crate::support::{Server, command, folder, sql};
+use crate::support::{Server, command, folder, on_terminal, program, sql};
 
-/// Output of the command on a terminal of 80 columns, made by script of util-linux.
-fn on_terminal(dir: &std::path::Path, args: &[&str]) -> String {
-    let program = command(dir).get_program().to_owned();
-    let line = format!(
-        "stty cols 80 rows 40; {} {}",
-        program.display(),
-        args.join(" ")
-    );
-    let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).current_dir(dir);
-    let out = script.env("TERM", "xterm").output().unwrap();
+/// Output of the command on a terminal of 80 columns.
+fn on_narrow_terminal(dir: &Path, args: &[&str]) -> String {
+    let (program, args) = (program(), args.join(" "));
+    let line = format!("stty cols 80 rows 40; {} {args}", program.display());
+    let out = on_terminal(dir, line.as_ref()).output().unwrap();
     String::from_utf8(out.stdout).unwrap().replace('\r', "")
 }
 
@@ -38,7 +32,7 @@ fn tables_and_findings_wrap_on_a_narrow_terminal_and_are_one_line_a_row_elsewher
         &["doctor"],
         &["check", &url],
     ] {
-        let narrow = on_terminal(dir, args);
+        let narrow = on_narrow_terminal(dir, args);
         let longest = narrow.lines().map(|line| line.chars().count()).max();
         assert!(
             longest.is_some_and(|it| it > 20 && it <= 80),

@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Server, command, database, files, number, refusal, sql, used_folder};
+use crate::support::{Server, command, database, files, folder, number, refusal, sql, used_folder};
 
 fn users(dir: &Path, args: &[&str]) -> Output {
     command(dir).arg("users").args(args).output().unwrap()
@@ -108,7 +108,7 @@ fn what_cannot_be_done_is_refused_in_a_line_that_helps() {
 #[test]
 fn accounts_of_the_earlier_server_are_shown_without_a_change_of_any_file() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/earlier_server.db");
-    let dir = used_folder("");
+    let dir = folder("");
     fs::copy(&fixture, database(dir.path())).unwrap();
     let before = files(dir.path());
     let listed = json(dir.path(), &["list"]);
@@ -274,16 +274,16 @@ fn an_erasing_that_failed_is_finished_by_the_same_command() {
     let delete = ["users", "delete", "alice-liddell", "--with-audit", "--yes"];
     // No file may be larger than 4 MiB, so the copy that VACUUM makes fails.
     let program = command(dir).get_program().to_owned();
-    let mut limited = command(dir);
+    let mut unlimited = command(dir);
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""]);
     shell.arg(program).args(delete).current_dir(dir).env_clear();
-    limited.args(delete);
+    unlimited.args(delete);
     let failed = shell.output().unwrap();
     let said = String::from_utf8(failed.stderr).unwrap();
     assert_eq!(failed.status.code(), Some(1), "{said}");
     assert!(said.contains("the same command once more"), "{said}");
-    let done = limited.output().unwrap();
+    let done = unlimited.output().unwrap();
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     assert!(
         String::from_utf8(done.stdout)
@@ -291,5 +291,5 @@ fn an_erasing_that_failed_is_finished_by_the_same_command() {
             .contains("is erased")
     );
     assert_eq!(files_with(dir, &["alice-liddell".to_owned()]), [""; 0]);
-    assert_eq!(limited.output().unwrap().status.code(), Some(2));
+    assert_eq!(unlimited.output().unwrap().status.code(), Some(2));
 }

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from harness.left_out import left_out  # noqa: E402
-from harness.server import DATABASE, PATIENCE, ROOT, Process, sealing_key  # noqa: E402
+from harness.server import DATABASE, PATIENCE, ROOT, Process, free_port, sealing_key  # noqa: E402
 
 PROXY, CLIENT = "127.0.0.1", "127.0.0.3"
 FORGED = [
@@ -79,11 +79,6 @@ def configuration(name: str, folder: Path, port: int, service: int) -> str:
         assert old in text, f"{name}: no {old!r} in docs/deployment.md"
         text = text.replace(old, new.replace("{port}", str(port)).replace("{folder}", str(folder)))
     return around.format(folder=folder, configuration=text)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def wait_for(port: int) -> None:

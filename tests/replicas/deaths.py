@@ -4,7 +4,7 @@ import random
 import time
 
 from load import Load
-from postgres import Server
+from harness.postgres import Server
 from service import Replicas, url
 
 

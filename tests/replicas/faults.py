@@ -6,7 +6,7 @@ import threading
 import time
 
 from load import Load
-from postgres import DATABASE, Server, unprivileged
+from harness.postgres import DATABASE, Server, unprivileged
 from service import Replicas, ask, url
 
 # Replicas are ready again this long after the server is, in seconds.
@@ -85,8 +85,7 @@ class Trial:
         self.server.sql(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on", "postgres")
         self.server.terminate_sessions()
         self.until_refused(load)
-        time.sleep(2.5)
-        assert ask(self.replicas.ports[0], "/readyz").status == 503
+        self.replicas.until(0, "/readyz", 503, within=5)
         self.server.sql(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only", "postgres")
 
     def statement_timeout(self, watch, load):

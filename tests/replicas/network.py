@@ -4,7 +4,7 @@ import re
 import time
 
 from load import Load
-from postgres import PATIENCE, Server
+from harness.postgres import PATIENCE, Server
 from proxy import Proxy
 from service import Replicas, ask, url
 

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 import deaths  # noqa: E402
 import faults  # noqa: E402
 import network  # noqa: E402
-import postgres  # noqa: E402
+from harness import postgres  # noqa: E402
 import walk  # noqa: E402
 from harness.left_out import left_out  # noqa: E402
 

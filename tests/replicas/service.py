@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from harness.server import JWKS, PATIENCE, Process, binary, sealing_key  # noqa: E402
-from postgres import DATABASE, USER, free_port  # noqa: E402
+from harness.postgres import DATABASE, USER, free_port  # noqa: E402
 
 # The balancer asks another replica when one is gone, and for a GET also when one is not ready.
 NGINX = """daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from postgres import Server, free_port
+from harness.postgres import Server, free_port
 from service import JWKS, Replicas, ask, url
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "interop"))

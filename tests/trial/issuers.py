@@ -7,7 +7,6 @@ Needs the release binary, or JWKS_SERVER, Node, Python, Go, Maven, and the netwo
 what is not ok, for docs/check.md; ends with 1 when an issuer did not start, or a check fails.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -15,9 +14,11 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from harness.server import ROOT, binary  # noqa: E402
+
 INTO = ROOT / "target" / "issuers"
-SERVER = os.environ.get("JWKS_SERVER", str(ROOT / "target" / "release" / "jwks-server"))
+SERVER = str(binary())
 # Longest wait for an issuer, in seconds: a cold virtual machine on a busy one.
 START = 120
 GO = """package main
@@ -170,6 +171,8 @@ def checked(name: str) -> bool:
 
 def main() -> int:
     names = [name for name in ISSUERS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
+    if not names:
+        sys.exit(f"no issuer is named so; there are {', '.join(ISSUERS)}")
     return int(not all([checked(name) for name in names]))
 
 

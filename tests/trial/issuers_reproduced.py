@@ -285,6 +285,8 @@ def reproduced(name: str) -> bool:
 
 def main() -> int:
     names = [name for name in issuers.ISSUERS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
+    if not names:
+        sys.exit(f"no issuer is named so; there are {', '.join(issuers.ISSUERS)}")
     return int(not all([reproduced(name) for name in names]))
 
 

@@ -10,11 +10,14 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SERVER = os.environ.get("JWKS_SERVER", str(ROOT / "target" / "release" / "jwks-server"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from harness.server import binary  # noqa: E402
+
+SERVER = str(binary())
 ISSUER = "127.0.0.1:8790"
 VERIFIER = """
 import { createServer } from "node:http";

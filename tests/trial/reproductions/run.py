@@ -83,9 +83,11 @@ def main() -> int:
     made = tokens.tokens(issuer, "api")
     environment = {"JWKS_URL": f"{issuer}/jwks", "ISSUER": issuer, "AUDIENCE": "api"}
     failed = 0
-    for folder, found in FOUND.items():
-        if sys.argv[1:] and not any(name in folder for name in sys.argv[1:]):
-            continue
+    chosen = [it for it in FOUND if not sys.argv[1:] or any(name in it for name in sys.argv[1:])]
+    if not chosen:
+        sys.exit(f"no verifier is named so; there are {', '.join(FOUND)}")
+    for folder in chosen:
+        found = FOUND[folder]
         command = verifiers.KINDS[verifiers.kind_of(folder)][2]
         running = verifiers.Running(verifiers.Verifier(folder), command, environment)
         versions = running.ready()

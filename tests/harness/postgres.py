@@ -3,16 +3,15 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from harness.server import PATIENCE, free_port
+
 USER = "postgres"
 DATABASE = "jwks"
-# A limit for a server that hangs, not for one that is slow, in seconds.
-PATIENCE = 60
 # A kill of processes loses nothing that was written, so nothing here needs the disk.
 SETTINGS = {"fsync": "off", "max_connections": "100", "listen_addresses": "127.0.0.1", "wal_level": "replica"}
 
@@ -29,14 +28,9 @@ def unprivileged(*command) -> list:
     return [*(drop if os.getuid() == 0 else []), *map(str, command)]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
-
-
 def folder() -> Path:
     """A new one that PostgreSQL may write to."""
-    path = Path(tempfile.mkdtemp(prefix="replicas-"))
+    path = Path(tempfile.mkdtemp(prefix="postgres-"))
     path.chmod(0o777)
     return path
 

@@ -4,13 +4,11 @@
 
 mod cases;
 mod forge;
-mod formats;
 mod issuer;
 mod judge;
 pub mod key_set;
 mod page;
 mod realm;
-pub mod report;
 mod reshape;
 pub mod sandbox;
 mod set_pages;

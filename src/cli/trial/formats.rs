@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::report::Report;
-use super::{Grade, Outcome, Verdict};
+use crate::trial::{Grade, Outcome, Verdict};
 
 impl Report<'_> {
     /// A test case for each case: the findings that fail the run are failures, a case
     /// that says nothing and an accepted finding are skipped.
-    pub fn junit(&self) -> String {
+    pub(super) fn junit(&self) -> String {
         let mut cases = String::new();
         let (mut failures, mut skipped) = (0, 0);
         for outcome in self.outcomes {
@@ -56,7 +56,7 @@ impl Report<'_> {
     }
 
     /// A rule for each case and a result for each finding.
-    pub fn sarif(&self) -> String {
+    pub(super) fn sarif(&self) -> String {
         let rules: Value = self.outcomes.iter().map(rule).collect();
         let results: Value = self
             .outcomes
@@ -94,7 +94,7 @@ impl Report<'_> {
     }
 
     /// A table of the findings, and the counts.
-    pub fn markdown(&self) -> String {
+    pub(super) fn markdown(&self) -> String {
         let findings: Vec<_> = self
             .outcomes
             .iter()

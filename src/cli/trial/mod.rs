@@ -1,4 +1,7 @@
-//! `trial`: puts a verifier through the cases of `crate::trial`.
+//! `trial`: puts a verifier through the cases of `crate::trial`, and reports.
+
+mod formats;
+mod report;
 
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
@@ -11,10 +14,11 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use strum::VariantNames as _;
 
+use report::{Known, Report, line};
+
 use super::terminal::escaped;
 use super::{Failure, fetch, print, terminal};
 use crate::clock::SystemClock;
-use crate::trial::report::{Known, Report, line};
 use crate::trial::{
     Bound, Case, Codes, Forge, Grade, Judge, KEY_SET, Outcome, Place, Stage, TIMEOUT, Target,
     Trial, TrialError, cases, most_tokens,

@@ -5,21 +5,21 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Grade, Outcome, Verdict};
+use crate::trial::{Grade, Outcome, Verdict};
 
 /// Accepted findings: ids of cases with the reasons.
-pub type Known = BTreeMap<String, String>;
+pub(super) type Known = BTreeMap<String, String>;
 
-pub struct Report<'a> {
-    pub target: String,
-    pub outcomes: &'a [Outcome<'a>],
-    pub known: &'a Known,
+pub(super) struct Report<'a> {
+    pub(super) target: String,
+    pub(super) outcomes: &'a [Outcome<'a>],
+    pub(super) known: &'a Known,
     /// Lowest grade whose findings fail the run.
-    pub fails: Grade,
+    pub(super) fails: Grade,
 }
 
 /// One line for a case, as soon as it was tried.
-pub fn line(outcome: &Outcome<'_>, known: &Known, fails: Grade, colour: bool) -> String {
+pub(super) fn line(outcome: &Outcome<'_>, known: &Known, fails: Grade, colour: bool) -> String {
     let case = outcome.case;
     let (mark, code) = match outcome.finding {
         Some(_) if known.contains_key(&case.id) => ("known", "2"),
@@ -41,18 +41,18 @@ pub fn line(outcome: &Outcome<'_>, known: &Known, fails: Grade, colour: bool) ->
 
 impl Report<'_> {
     /// True when a finding that is not known has the grade that fails a run.
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.new_findings().any(|(_, grade)| grade >= self.fails)
     }
 
     /// True when the run was given up, or none of its cases says anything.
-    pub fn says_nothing(&self) -> bool {
+    pub(super) fn says_nothing(&self) -> bool {
         let silent = |it: &Outcome<'_>| it.verdict == Verdict::SaysNothing;
         self.outcomes.iter().any(Outcome::gave_up) || self.outcomes.iter().all(silent)
     }
 
     /// Findings at the end: what each means, and how it is mended.
-    pub fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         for (outcome, grade) in self.new_findings() {
@@ -85,7 +85,7 @@ impl Report<'_> {
         )
     }
 
-    pub fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         let case = |outcome: &Outcome<'_>| {
             let case = outcome.case;
             json!({

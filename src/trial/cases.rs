@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use strum::{EnumString, VariantNames};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
 const TOKENS: &str = include_str!("tokens.json");
 const SETS: &str = include_str!("sets.json");
@@ -139,6 +139,16 @@ impl Case {
         self.needs_audience
     }
 
+    /// True when it waits for a verifier to follow changes of the key set.
+    pub fn waits(&self) -> bool {
+        self.walk.is_some()
+    }
+
+    /// True when it is a good token that must be accepted.
+    pub(super) fn is_good(&self) -> bool {
+        self.expect == Expected::Accept
+    }
+
     pub const fn stage(&self) -> Stage {
         match (self.walk, &self.set) {
             (None, None) => Stage::Tokens,
@@ -161,7 +171,7 @@ struct Group {
 }
 
 /// All but the first are for verifiers that fetch the key set for an unknown kid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Stage {
     Tokens,

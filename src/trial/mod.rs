@@ -39,6 +39,11 @@ const START: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
 /// Detail of a case that was not tried any more.
 const GAVE_UP: &str = "not tried after too many failures";
+/// Section and advice for a bad token that is not refused but fails, of whatever case.
+const UNHANDLED: (&str, &str) = (
+    "RFC 6750 3.1",
+    "Answer 401 to every token that cannot be verified: catch all that the library throws.",
+);
 /// Tokens without an answer, or good ones refused one after the other, that end a run.
 const MAX_FAILED: usize = 3;
 
@@ -55,6 +60,8 @@ pub enum TrialError {
     /// Nothing can be said about the cases.
     #[error("{0}")]
     Controls(String),
+    #[error("the verifier cannot be reached: {0}")]
+    Unreachable(String),
 }
 
 pub struct Trial<'a, C> {
@@ -77,6 +84,21 @@ pub struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// Grade in all reports: that of the finding, if it is one.
+    pub fn grade(&self) -> Grade {
+        self.finding.unwrap_or(self.case.grade)
+    }
+
+    /// Section that the grade comes from, and how to mend the finding.
+    pub fn advice(&self) -> (&str, &str) {
+        match self.verdict {
+            Verdict::Error | Verdict::Crash | Verdict::NoAnswer if !self.case.is_good() => {
+                UNHANDLED
+            }
+            _ => (&self.case.rfc, &self.case.mend),
+        }
+    }
+
     /// True when the run was given up before this case.
     pub fn gave_up(&self) -> bool {
         self.verdict == Verdict::SaysNothing && self.detail == GAVE_UP
@@ -96,9 +118,11 @@ impl<C: Clock> Trial<'_, C> {
         let (mut silent, mut refused) = (0, 0);
         for (number, case) in cases.iter().enumerate() {
             begin(number, case);
-            let outcome = if silent == MAX_FAILED || refused == MAX_FAILED {
+            // A walk has a control of its own, and waits for it.
+            let has_failed = refused == MAX_FAILED && case.walk.is_none();
+            let outcome = if silent == MAX_FAILED || has_failed {
                 outcome(case, Verdict::SaysNothing, GAVE_UP)
-            } else if refused > 0 && self.good()?.0 != Verdict::Accepted {
+            } else if refused > 0 && case.walk.is_none() && self.good()?.0 != Verdict::Accepted {
                 refused += 1;
                 outcome(
                     case,
@@ -112,7 +136,11 @@ impl<C: Clock> Trial<'_, C> {
                     (None, None) => self.try_one(case)?,
                 };
                 let says_nothing = outcome.verdict == Verdict::SaysNothing;
-                refused = if says_nothing { refused + 1 } else { 0 };
+                refused = if says_nothing {
+                    MAX_FAILED.min(refused + 1)
+                } else {
+                    0
+                };
                 silent += usize::from(outcome.verdict == Verdict::NoAnswer);
                 outcome
             };
@@ -129,6 +157,9 @@ impl<C: Clock> Trial<'_, C> {
             let answer = self.target.send(&self.forge.good(self.clock.now())?);
             let is_ready = !matches!(answer, Answer::Unreachable(_) | Answer::TimedOut);
             if is_ready || since.elapsed() > START {
+                if let Answer::Unreachable(why) = answer {
+                    return Err(TrialError::Unreachable(why));
+                }
                 break self.judge.verdict(&answer, 0);
             }
             thread::sleep(RETRY);
@@ -233,7 +264,7 @@ fn outcome(case: &Case, verdict: Verdict, detail: impl Into<String>) -> Outcome<
         (Verdict::Accepted, Expected::Refuse | Expected::Fail)
         | (Verdict::Refused, Expected::Accept) => Some(case.grade),
         (Verdict::Error | Verdict::Crash, Expected::Fail) => None,
-        // No RFC says how to refuse, but whoever has no token can do this too.
+        // Whoever has no token can cause it, so its grade is that of no case.
         (Verdict::Error | Verdict::Crash | Verdict::NoAnswer, _) => Some(Grade::Should),
         _ => None,
     };

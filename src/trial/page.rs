@@ -14,6 +14,8 @@ pub(super) struct Page {
     pub(super) location: Option<String>,
     pub(super) delay: Duration,
     pub(super) body: String,
+    /// Whether it is a document of an issuer, for anybody.
+    pub(super) is_public: bool,
 }
 
 impl Page {

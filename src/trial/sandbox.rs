@@ -7,10 +7,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::HOST;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, ETAG,
+    HOST, IF_NONE_MATCH,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -26,10 +29,13 @@ use super::realm::{Fault, Realm};
 use super::{TrialError, forge};
 use crate::clock::UnixTime;
 use crate::crypto::rsa::{KeySource as _, PrivateKey, Rsa2048};
+use crate::domain::document::Document;
 use crate::domain::issuer;
 
 const OPENAPI: &str = include_str!("sandbox.json");
 const MAX_REALMS: usize = 200;
+/// The service's own, by default.
+const CACHING: &str = "public, max-age=300";
 const MAX_BODY: usize = 256 * 1024;
 
 pub struct Sandbox {
@@ -121,7 +127,10 @@ impl Sandbox {
             ("GET" | "HEAD", _) => {
                 let page = self.document(realm, rest, now).ok_or_else(unknown)?;
                 realm.note(method.as_str(), rest, now);
-                page
+                page.map(|page| Page {
+                    is_public: true,
+                    ..page
+                })
             }
             _ => Err(unknown()),
         }
@@ -270,10 +279,48 @@ async fn any(
     if !named.is_none_or(|it| issuer::host(it).is_some_and(issuer::is_loopback)) {
         return answer(refused(421, "Host must be a loopback address or localhost")).await;
     }
+    let known = headers.get(IF_NONE_MATCH).cloned();
     let answered = tokio::task::spawn_blocking(move || {
         let page = sandbox.answer(&method, uri.path(), &body);
         page.unwrap_or_else(|refused| refused)
     });
-    let page = answered.await;
-    answer(page.unwrap_or_else(|e| refused(500, &e.to_string()))).await
+    let page = answered
+        .await
+        .unwrap_or_else(|e| refused(500, &e.to_string()));
+    if page.is_public {
+        return public(page, known).await;
+    }
+    answer(page).await
+}
+
+/// Sends a document with the headers that the service sends it with, or 304 when
+/// `If-None-Match` names its entity tag (RFC 9110 section 13.1.2).
+async fn public(page: Page, known: Option<HeaderValue>) -> Response {
+    let is_good = page.status == 200;
+    let etag = Document::from_json(page.body.clone()).etag;
+    let mut response = answer(page).await;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let caching = if is_good { CACHING } else { "no-store" };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+    if !is_good {
+        return response;
+    }
+    let exposed = HeaderValue::from_static("ETag");
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    let tags = known.as_ref().map_or(&b""[..], |it| it.as_bytes());
+    let is_it = |tag: &[u8]| {
+        let tag = tag.trim_ascii();
+        tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag
+    };
+    let is_known = tags.split(|byte| *byte == b',').any(is_it);
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag) {
+        headers.insert(ETAG, etag);
+    }
+    if is_known {
+        headers.remove(CONTENT_TYPE);
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+    }
+    response
 }

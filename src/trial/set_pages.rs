@@ -60,6 +60,7 @@ impl Forge {
             location: set.location.clone(),
             delay: Duration::from_secs(set.delay),
             body,
+            ..Page::default()
         })
     }
 

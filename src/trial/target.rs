@@ -94,10 +94,10 @@ fn request(agent: &Agent, url: &str, place: &Place, token: &str) -> Answer {
         }
         Err(Error::Timeout(_)) => Answer::TimedOut,
         Err(Error::Io(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
-            Answer::Unreachable(e.to_string())
+            Answer::Unreachable(format!("{url}: {e}"))
         }
         Err(e @ (Error::ConnectionFailed | Error::HostNotFound | Error::BadUri(_))) => {
-            Answer::Unreachable(e.to_string())
+            Answer::Unreachable(format!("{url}: {e}"))
         }
         Err(e) => Answer::Closed(shown(&e.to_string())),
     }

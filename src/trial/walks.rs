@@ -28,9 +28,9 @@ pub fn most_tokens(case: &Case, within: Duration) -> usize {
     };
     match case.walk {
         None => 3,
-        Some(Walk::Flood) => FLOOD + 2,
-        Some(Walk::Outage) => 1 + paces(OUTAGE) + paces(within),
-        Some(Walk::Rotation | Walk::Emergency) => 1 + 2 * paces(within),
+        Some(Walk::Flood) => paces(within) + FLOOD + 1,
+        Some(Walk::Outage) => 2 * paces(within) + paces(OUTAGE),
+        Some(Walk::Rotation | Walk::Emergency) => 3 * paces(within),
     }
 }
 
@@ -42,26 +42,45 @@ struct Seen {
 }
 
 impl<C: Clock> Trial<'_, C> {
+    /// Begins with a key of its own, which a verifier that pauses between two fetches
+    /// knows late.
     pub(super) fn walk<'a>(&self, case: &'a Case, walk: Walk) -> Result<Outcome<'a>, TrialError> {
         let [old, new] = ["old", "new"].map(|it| self.forge.alias(&format!("{it}-{}", case.id)));
         self.issuer.serve(self.forge.renamed(&old));
-        let (verdict, detail) = self.send(&old, OLD)?;
-        let tried = if verdict == Verdict::Accepted {
-            match walk {
-                Walk::Flood => self.flood(case, &old),
-                Walk::Outage => self.outage(case, &old, &new),
-                Walk::Rotation => self.rotation(case, &old, &new),
-                Walk::Emergency => self.emergency(case, &old, &new),
-            }
-        } else {
-            let why = format!(
-                "a good token with a new kid before it: {} ({detail})",
-                verdict.name()
-            );
-            Ok(outcome(case, Verdict::SaysNothing, why))
+        let first = self.until(&old, OLD, Verdict::Accepted)?;
+        let tried = match (first, walk) {
+            (None, _) => self.not_followed(case, walk),
+            (_, Walk::Flood) => self.flood(case, &old),
+            (_, Walk::Outage) => self.outage(case, &old, &new),
+            (_, Walk::Rotation) => self.rotation(case, &old, &new),
+            (_, Walk::Emergency) => self.emergency(case, &old, &new),
         };
         self.issuer.serve(Page::json(self.forge.key_set()));
-        tried
+        tried.map(|tried| Outcome {
+            detail: format!(
+                "{}; {}",
+                time("the first key", "known", first),
+                tried.detail
+            ),
+            ..tried
+        })
+    }
+
+    /// A verifier that still accepts the key before the first one is stuck with it.
+    fn not_followed<'a>(&self, case: &'a Case, walk: Walk) -> Result<Outcome<'a>, TrialError> {
+        self.issuer.serve(Page::json(self.forge.key_set()));
+        let (verdict, detail) = self.good()?;
+        let said = format!(
+            "a token of the key before it: {} ({detail})",
+            verdict.name()
+        );
+        let is_stuck = walk == Walk::Rotation && verdict == Verdict::Accepted;
+        let verdict = if is_stuck {
+            Verdict::Refused
+        } else {
+            Verdict::SaysNothing
+        };
+        Ok(outcome(case, verdict, said))
     }
 
     fn flood<'a>(&self, case: &'a Case, old: &str) -> Result<Outcome<'a>, TrialError> {
@@ -95,7 +114,7 @@ impl<C: Clock> Trial<'_, C> {
         })?;
         self.issuer.serve(self.forge.both(old, new));
         let known = self.until(new, NEW, Verdict::Accepted)?;
-        Ok(told(case, &[("the new key was known", known)], &seen))
+        Ok(told(case, &[("the new key", "known", known)], &seen))
     }
 
     fn rotation<'a>(
@@ -113,7 +132,7 @@ impl<C: Clock> Trial<'_, C> {
             known = is_known.then(|| since.elapsed());
             Ok(is_known)
         })?;
-        Ok(told(case, &[("the new key was known", known)], &seen))
+        Ok(told(case, &[("the new key", "known", known)], &seen))
     }
 
     fn emergency<'a>(
@@ -126,8 +145,8 @@ impl<C: Clock> Trial<'_, C> {
         let known = self.until(new, NEW, Verdict::Accepted)?;
         let forgotten = self.until(old, OLD, Verdict::Refused)?;
         let times = [
-            ("the new key was known", known),
-            ("the old one forgotten", forgotten),
+            ("the new key", "known", known),
+            ("the old one", "forgotten", forgotten),
         ];
         Ok(told(case, &times, &Seen::default()))
     }
@@ -172,23 +191,29 @@ impl Seen {
 }
 
 /// Accepted when all came to pass in time and no good token was refused.
-fn told<'a>(case: &'a Case, times: &[(&str, Option<Duration>)], seen: &Seen) -> Outcome<'a> {
-    let time = |(what, took): &(&str, Option<Duration>)| match took {
-        Some(took) => format!("{what} after {:.1} s", took.as_secs_f64()),
-        None => format!("{what}: not in time"),
-    };
-    let mut said: Vec<_> = times.iter().map(time).collect();
+fn told<'a>(case: &'a Case, times: &[(&str, &str, Option<Duration>)], seen: &Seen) -> Outcome<'a> {
+    let mut said: Vec<_> = times
+        .iter()
+        .map(|(key, is, took)| time(key, is, *took))
+        .collect();
     if seen.sent > 0 {
         let (bad, all) = (seen.not_accepted, seen.sent);
         said.push(format!(
             "{bad} of {all} good tokens of the old one were not accepted"
         ));
     }
-    let is_good = seen.not_accepted == 0 && times.iter().all(|(_, took)| took.is_some());
+    let is_good = seen.not_accepted == 0 && times.iter().all(|(.., took)| took.is_some());
     let verdict = if is_good {
         Verdict::Accepted
     } else {
         Verdict::Refused
     };
     outcome(case, verdict, said.join("; "))
+}
+
+fn time(key: &str, is: &str, took: Option<Duration>) -> String {
+    match took {
+        Some(took) => format!("{key} was {is} after {:.1} s", took.as_secs_f64()),
+        None => format!("{key} was not {is} in time"),
+    }
 }

@@ -257,7 +257,7 @@ fn each_fault_of_a_server_is_named() {
         ),
         (
             Box::new(header("ETag", "W/\"1\"")),
-            "warn caching: the ETag is weak",
+            "ok caching: If-None-Match gets 304",
         ),
         (Box::new(header("ETag", "")), "warn caching: no ETag"),
         (

@@ -152,6 +152,41 @@ fn keys_come_and_go_as_they_are_told_to() {
 }
 
 #[test]
+fn documents_have_the_headers_that_the_service_sends_them_with() {
+    let sandbox = Sandbox::start();
+    let get = |path: &str, known: &str| {
+        let headers: &[_] = &[("If-None-Match", known)][..usize::from(!known.is_empty())];
+        let mut connection = Connection::open(sandbox.addr);
+        connection.try_send("GET", path, headers, b"").unwrap()
+    };
+    for path in [
+        format!("/a{JWKS}"),
+        "/a/.well-known/openid-configuration".to_owned(),
+        "/.well-known/oauth-authorization-server/a".to_owned(),
+    ] {
+        let whole = get(&path, "");
+        let header = |name| whole.header(name);
+        assert_eq!(header("access-control-allow-origin"), "*", "{path}");
+        assert_eq!(header("cache-control"), "public, max-age=300", "{path}");
+        let etag = header("etag");
+        assert!(etag.starts_with('"') && etag.ends_with('"'), "{etag}");
+        for known in [etag, &format!("\"x\", W/{etag}"), "*"] {
+            let same = get(&path, known);
+            assert_eq!((same.status, &same.body[..]), (304, &b""[..]), "{known}");
+            assert_eq!(same.header("etag"), etag);
+        }
+        assert_eq!(get(&path, "\"x\"").status, 200);
+    }
+    let etag = get(&format!("/a{JWKS}"), "").header("etag").to_owned();
+    sandbox.post("/a/rotate", json!({}));
+    assert_eq!(get(&format!("/a{JWKS}"), &etag).status, 200, "another set");
+    sandbox.post("/a/fault", json!({"fault": "500"}));
+    let failed = get(&format!("/a{JWKS}"), "*");
+    assert_eq!(failed.status, 500);
+    assert_eq!(failed.header("cache-control"), "no-store");
+}
+
+#[test]
 fn a_page_cannot_reach_a_realm_by_a_name_of_its_own() {
     let sandbox = Sandbox::start();
     let path = format!("/a{JWKS}");

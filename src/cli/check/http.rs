@@ -98,18 +98,12 @@ fn caching(url: &str, reply: &Reply, report: &mut Report) {
         ),
     }
     let etag = reply.header("etag");
-    if etag.is_empty() || etag.starts_with("W/") {
-        let text = match etag {
-            "" => "no ETag: each fetch transfers the whole set",
-            _ => "the ETag is weak",
-        };
-        report.warn(
-            CHECK,
-            text,
-            "answer with a strong ETag, such as a hash of the set",
-        );
+    if etag.is_empty() {
+        let text = "no ETag: each fetch transfers the whole set";
+        report.warn(CHECK, text, "answer with one, such as a hash of the set");
         return;
     }
+    // Weak tags do, as they are compared for If-None-Match (RFC 9110 section 13.1.2).
     match fetch::ask("GET", url, &[("If-None-Match", etag)], None) {
         Ok(again) if again.status == 304 && again.body.is_empty() => {
             report.ok(CHECK, "If-None-Match gets 304");

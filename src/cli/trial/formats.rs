@@ -15,11 +15,11 @@ impl Report<'_> {
         let (mut failures, mut skipped) = (0, 0);
         for outcome in self.outcomes {
             let (case, verdict) = (outcome.case, outcome.verdict.name());
+            let (rfc, mend) = outcome.advice();
             let says = format!(
-                "{verdict}: {} ({}, {})",
+                "{verdict}: {} ({}, {rfc})",
                 case.what,
-                case.grade.name(),
-                case.rfc
+                outcome.grade().name()
             );
             let inner = match (outcome.finding, self.known.get(&case.id)) {
                 (Some(_), Some(reason)) => {
@@ -28,7 +28,7 @@ impl Report<'_> {
                 }
                 (Some(grade), None) if grade >= self.fails => {
                     failures += 1;
-                    let body = format!("it said: {}\nto mend: {}", outcome.detail, case.mend);
+                    let body = format!("it said: {}\nto mend: {mend}", outcome.detail);
                     element("failure", &says, &body)
                 }
                 _ if outcome.verdict == Verdict::SaysNothing => {
@@ -41,11 +41,11 @@ impl Report<'_> {
                     &format!("{says}; it said: {}", outcome.detail),
                 ),
             };
-            let grade = case.grade.name();
+            let stage: &str = case.stage().into();
             // Writing to a string does not fail.
             let _ = writeln!(
                 cases,
-                "  <testcase classname=\"trial.{grade}\" name=\"{}\">{inner}</testcase>",
+                "  <testcase classname=\"trial.{stage}\" name=\"{}\">{inner}</testcase>",
                 xml(&case.id)
             );
         }
@@ -77,9 +77,10 @@ impl Report<'_> {
     fn result(&self, outcome: &Outcome<'_>) -> Option<Value> {
         let case = outcome.case;
         let (verdict, grade) = (outcome.verdict.name(), outcome.finding?);
+        let (rfc, mend) = outcome.advice();
         let text = format!(
-            "{verdict}: {}. It said: {}. {}",
-            case.what, outcome.detail, case.mend
+            "{verdict}: {} ({rfc}). It said: {}. {mend}",
+            case.what, outcome.detail
         );
         let location = json!({ "fullyQualifiedName": self.target, "kind": "resource" });
         let known = self.known.get(&case.id);
@@ -106,17 +107,18 @@ impl Report<'_> {
         }
         for outcome in findings {
             let case = outcome.case;
+            let (rfc, mend) = outcome.advice();
             let mend = match self.known.get(&case.id) {
                 Some(reason) => format!("accepted: {reason}"),
-                None => case.mend.clone(),
+                None => mend.to_owned(),
             };
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
                 "| {} | {} ({}) | {} | {} | {} | {} |",
                 case.id,
-                outcome.finding.unwrap_or(case.grade).name(),
-                case.rfc,
+                outcome.grade().name(),
+                rfc,
                 outcome.verdict.name(),
                 cell(&case.what),
                 cell(&outcome.detail),

@@ -44,7 +44,7 @@ Exit codes:
    0  no finding of the grade that fails
    1  findings
    2  good tokens were not accepted, so nothing can be said; or wrong usage
-   3  the trial could not run";
+   3  the trial could not run, as when the verifier cannot be reached";
 
 #[derive(Debug, Args)]
 pub(super) struct TrialArgs {
@@ -189,9 +189,16 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     };
     let fails = args.grade.into();
     let is_for_people = !args.json && !args.markdown;
+    let waits = match chosen.iter().any(|case| case.waits()) {
+        true => format!(
+            "each change of the keys is waited for up to {}\n",
+            humantime::format_duration(args.within)
+        ),
+        false => String::new(),
+    };
     if is_for_people {
         print(&format!(
-            "{} cases, at most {} tokens and {} s for each, to {name}\nissuer {}, key set {url}{KEY_SET}\n",
+            "{} cases, at most {} tokens and {} s for each, to {name}\nissuer {}, key set {url}{KEY_SET}\n{waits}",
             chosen.len(),
             2 + chosen
                 .iter()

@@ -32,7 +32,7 @@ pub(super) fn line(outcome: &Outcome<'_>, known: &Known, fails: Grade, colour: b
         true => format!("\x1b[{code}m{mark:<5}\x1b[0m"),
         false => format!("{mark:<5}"),
     };
-    let (verdict, grade) = (outcome.verdict.name(), case.grade.name());
+    let (verdict, grade) = (outcome.verdict.name(), outcome.grade().name());
     format!(
         "{mark} {verdict:<12} {grade:<6} {:<22} {}\n",
         case.id, case.what
@@ -57,15 +57,16 @@ impl Report<'_> {
         // Writing to a string does not fail.
         for (outcome, grade) in self.new_findings() {
             let (case, verdict) = (outcome.case, outcome.verdict.name());
+            let (rfc, mend) = outcome.advice();
             let _ = write!(
                 text,
                 "\n{} ({}, {}): {verdict}: {}\n  it said: {}\n  to mend: {}\n",
                 case.id,
                 grade.name(),
-                case.rfc,
+                rfc,
                 case.what,
                 outcome.detail,
-                case.mend
+                mend
             );
         }
         let _ = writeln!(text, "\n{}", self.counts());
@@ -88,11 +89,12 @@ impl Report<'_> {
     pub(super) fn json(&self) -> String {
         let case = |outcome: &Outcome<'_>| {
             let case = outcome.case;
+            let (rfc, mend) = outcome.advice();
             json!({
-                "id": case.id, "grade": case.grade, "rfc": case.rfc, "what": case.what,
+                "id": case.id, "grade": outcome.grade(), "rfc": rfc, "what": case.what,
                 "verdict": outcome.verdict.name(), "detail": outcome.detail,
                 "finding": outcome.finding,
-                "mend": outcome.finding.map(|_| &case.mend),
+                "mend": outcome.finding.map(|_| mend),
                 "known": outcome.finding.and(self.known.get(&case.id)),
             })
         };

@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+#[path = "../shared/cluster.rs"]
 mod cluster;
 mod commit;
 mod connect;

@@ -1,15 +1,15 @@
-//! The database file of a simulation: rows that the observer finds in it, rows that
-//! other programs damage, files that are replaced or copied.
+//! The database of a simulation: rows that the observer finds in it, rows that other
+//! programs damage, a database that is replaced.
 
 use std::collections::BTreeMap;
 
 use jwks_server::clock::{Clock as _, UnixTime};
-use rusqlite::{Connection, params};
 
 use crate::observer::{ALWAYS, Creation, KeyRecord, promise};
 use crate::schedule::RowFault;
 use crate::sealing_keys::opened_by;
 use crate::simulation::Simulation;
+use crate::sql::Value::{Bytes, Integer};
 
 /// Reason there is a new key.
 #[derive(Clone, Copy)]
@@ -132,29 +132,25 @@ impl Simulation {
     }
 
     fn exps(&self) -> Vec<(i64, UnixTime)> {
-        let sql = "SELECT kid, CAST(exp AS INTEGER) FROM keys";
-        let mut query = self.sql.prepare_cached(sql).unwrap();
-        let rows = query.query_map([], |row| {
-            Ok((row.get(0)?, UnixTime::from_secs(row.get(1)?)))
-        });
-        rows.unwrap().map(Result::unwrap).collect()
+        let rows: Vec<_> = self.sql.integers("SELECT kid, exp FROM keys");
+        rows.into_iter()
+            .map(|(kid, exp)| (kid, UnixTime::from_secs(exp)))
+            .collect()
     }
 
     /// In the order in which they were made.
     fn new_rows(&self) -> Vec<NewRow> {
-        let sql = "SELECT kid, CAST(key AS BLOB), CAST(exp AS INTEGER), signs_from FROM keys
+        let sql = "SELECT kid, key, exp, signs_from FROM keys
              JOIN key_times USING (kid) ORDER BY serial";
-        let mut query = self.sql.prepare_cached(sql).unwrap();
-        let rows = query.query_map([], |row| {
-            Ok(NewRow {
-                kid: row.get(0)?,
-                sealed: row.get(1)?,
-                exp: UnixTime::from_secs(row.get(2)?),
-                signs_from: UnixTime::from_secs(row.get(3)?),
-            })
+        let rows = self.sql.rows(sql, &[]);
+        let rows = rows.iter().map(|row| NewRow {
+            kid: row[0].integer(),
+            sealed: row[1].bytes().to_vec(),
+            exp: UnixTime::from_secs(row[2].integer()),
+            signs_from: UnixTime::from_secs(row[3].integer()),
         });
         let is_new = |row: &NewRow| !self.observer.rows.contains_key(&row.kid);
-        rows.unwrap().map(Result::unwrap).filter(is_new).collect()
+        rows.filter(is_new).collect()
     }
 
     pub fn damage(&mut self, damage: RowFault, row: usize) {
@@ -165,15 +161,16 @@ impl Simulation {
             RowFault::Garbage => self.put(kid, b"gAAAAABgarbage"),
             RowFault::KeyOf(other) => self.put_key_of(kid, other),
             RowFault::Delete => {
-                self.execute("DELETE FROM keys WHERE kid = ?", kid);
+                self.execute("DELETE FROM keys WHERE kid = $1", kid);
                 self.observer.rows.remove(&kid);
             }
             RowFault::EndIn(secs) => self.end_in(kid, secs),
+            RowFault::HalfSecond | RowFault::NumberAsKey if self.sql.has_typed_columns() => {}
             RowFault::HalfSecond => self.spoil(
-                "UPDATE keys SET exp = CAST(exp AS INTEGER) + 0.5 WHERE kid = ?",
+                "UPDATE keys SET exp = CAST(exp AS INTEGER) + 0.5 WHERE kid = $1",
                 kid,
             ),
-            RowFault::NumberAsKey => self.spoil("UPDATE keys SET key = 42 WHERE kid = ?", kid),
+            RowFault::NumberAsKey => self.spoil("UPDATE keys SET key = 42 WHERE kid = $1", kid),
             RowFault::LoseTimes => self.lose_times(kid),
         }
     }
@@ -186,15 +183,13 @@ impl Simulation {
     /// Notes whether a row that was changed has the right types, and the key that was
     /// made for it.
     pub fn reread(&mut self, kid: i64) {
-        let sql = "SELECT typeof(exp) = 'integer', typeof(key) IN ('text', 'blob'),
-            CAST(key AS BLOB) FROM keys WHERE kid = ?";
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-        let (exp, key, sealed): (bool, bool, Vec<u8>) =
-            self.sql.query_row(sql, [kid], read).unwrap();
+        let sql = "SELECT key, exp FROM keys WHERE kid = $1";
+        let read = self.sql.rows(sql, &[Integer(kid)]).remove(0);
+        let (key, exp) = (matches!(read[0], Bytes(_)), matches!(read[1], Integer(_)));
         let row = self.observer.rows.get_mut(&kid).unwrap();
         row.has_right_types = exp && key;
         row.intact = false;
-        if let Some((entry, plain)) = opened_by(self.newest_entry, &sealed)
+        if let Some((entry, plain)) = opened_by(self.newest_entry, read[0].bytes())
             && row.has_right_types
         {
             row.intact = plain == self.originals[&kid].plain;
@@ -203,8 +198,8 @@ impl Simulation {
     }
 
     fn put(&mut self, kid: i64, sealed: &[u8]) {
-        let sql = "UPDATE keys SET key = ?, exp = CAST(exp AS INTEGER) WHERE kid = ?";
-        self.sql.execute(sql, params![sealed, kid]).unwrap();
+        let sql = "UPDATE keys SET key = $1, exp = CAST(exp AS BIGINT) WHERE kid = $2";
+        self.sql.rows(sql, &[Bytes(sealed.to_vec()), Integer(kid)]);
         self.reread(kid);
     }
 
@@ -215,17 +210,17 @@ impl Simulation {
             return;
         };
         if self.observer.rows[&kid].signs_from != ALWAYS {
-            let sql = "SELECT key FROM keys WHERE kid = ?";
-            let sealed = self.sql.query_row(sql, [other], |row| row.get(0));
+            let sql = "SELECT key FROM keys WHERE kid = $1";
             // The other row may hold a number, see `RowFault::NumberAsKey`.
-            self.put(kid, &sealed.unwrap_or_else(|_| Vec::new()));
+            let sealed = self.sql.rows(sql, &[Integer(other)]);
+            self.put(kid, sealed[0][0].bytes());
         }
     }
 
     fn end_in(&mut self, kid: i64, secs: i64) {
         let exp = self.now().as_secs() + secs;
-        let sql = "UPDATE keys SET exp = ? WHERE kid = ?";
-        self.sql.execute(sql, [exp, kid]).unwrap();
+        let sql = "UPDATE keys SET exp = $1 WHERE kid = $2";
+        self.sql.rows(sql, &[Integer(exp), Integer(kid)]);
         let row = self.observer.rows.get_mut(&kid).unwrap();
         if row.signs_from >= row.exp {
             // A key that was made expired has no promised lead when it comes back into the set.
@@ -238,7 +233,7 @@ impl Simulation {
     /// Only of an intact row: see [`put_key_of`](Self::put_key_of).
     fn lose_times(&mut self, kid: i64) {
         if self.observer.rows[&kid].intact {
-            self.execute("DELETE FROM key_times WHERE kid = ?", kid);
+            self.execute("DELETE FROM key_times WHERE kid = $1", kid);
             self.observer.rows.get_mut(&kid).unwrap().signs_from = ALWAYS;
             self.observer.creations.remove(&kid);
         }
@@ -253,34 +248,21 @@ impl Simulation {
     }
 
     fn execute(&self, sql: &str, kid: i64) {
-        self.sql.execute(sql, [kid]).unwrap();
+        self.sql.rows(sql, &[Integer(kid)]);
     }
 
     /// All processes end, and start without their database.
-    pub async fn new_file(&mut self) {
-        for process in &self.processes {
-            process.store.clone().close().await;
+    pub async fn new_database(&mut self) {
+        for (who, process) in self.processes.iter().enumerate() {
+            self.engine.close(who, process.store.clone()).await;
         }
-        self.files += 1;
+        self.engine.renew();
         self.observer.rows.clear();
         self.observer.revoked.clear();
         let parts: Vec<_> = self.processes.iter().map(|p| p.parts).collect();
-        let parts = parts.into_iter().enumerate();
-        self.processes = parts.map(|(who, p)| self.start(who, p)).collect();
-        self.sql = Connection::open(self.path()).unwrap();
-    }
-
-    /// Goes on with a copy of the file and of its write-ahead log, as a killed process
-    /// leaves them.
-    pub fn copy_file(&mut self) {
-        let old = self.path();
-        self.files += 1;
-        let new = self.path();
-        std::fs::copy(&old, &new).unwrap();
-        let wal = |path: &std::path::Path| path.with_extension("db-wal");
-        if wal(&old).exists() {
-            std::fs::copy(wal(&old), wal(&new)).unwrap();
+        for (who, parts) in parts.into_iter().enumerate() {
+            self.processes[who] = self.start(who, parts).await;
         }
-        self.sql = Connection::open(&new).unwrap();
+        self.sql = self.engine.sql();
     }
 }

@@ -138,7 +138,8 @@ impl Observer {
     pub async fn check(&mut self, process: &Process, now: UnixTime, elapsed: Duration) -> Checked {
         self.check_moment(process, now, elapsed)?;
         self.check_tokens(process, now)?;
-        if process.signer(now).is_some() {
+        // One that is cut off cannot record a sign-in, so it answers none with a token.
+        if !process.is_cut_off && process.signer(now).is_some() {
             let token = process.issue().await;
             check_token(process, &token, now)?;
             self.tokens.push(token);

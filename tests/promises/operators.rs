@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 
 use jwks_server::domain::key_admin::{KeyOperations, Reencrypted, RevokeError};
 use jwks_server::domain::rotation::RotationError;
-use jwks_server::lifecycle::Policy;
+use jwks_server::lifecycle::{Kid, Policy};
 use jwks_server::store::{Store, StoreError};
 
 use crate::database::Reason;
 use crate::key_source::{Maker, Source};
 use crate::observer::{Checked, KeyRecord, promise};
-use crate::schedule::{By, Operation};
+use crate::postgres::OPERATOR;
+use crate::schedule::{By, Operation, Who};
 use crate::sealing_keys::{Entries, in_use, opened_by, sealing_keys};
 use crate::simulation::{Simulation, cut_off};
+use crate::sql::Row;
+use crate::sql::Value::{Bytes, Integer};
 
 /// An operator's process, with its entries of `NOT_MY_KEY`.
 struct Operator {
@@ -39,17 +42,16 @@ impl Simulation {
         let is_new_entry = matches!((operation, by), (Operation::Reencrypt, By::Another(_)));
         self.newest_entry += usize::from(is_new_entry);
         match by {
-            By::Process(who) => {
-                let process = &self.processes[who % self.processes.len()];
-                let operator = Operator {
-                    operations: process.operations(),
-                    entries: process.entries.clone(),
-                    cut: None,
-                };
+            By::Process(who) if !self.processes[who % self.processes.len()].is_cut_off => {
+                let operator = self.within(who % self.processes.len());
                 self.carry_out(operation, operator, None).await?;
             }
-            By::Another(cut) => {
-                let store = Store::open(&self.path()).unwrap();
+            by => {
+                let cut = match by {
+                    By::Process(_) => None,
+                    By::Another(cut) => cut,
+                };
+                let store = self.engine.open(OPERATOR).await;
                 let operator = self.another(&store, cut);
                 self.carry_out(operation, operator, Some(store)).await?;
             }
@@ -60,6 +62,16 @@ impl Simulation {
             }
         }
         Ok(())
+    }
+
+    /// One within a process.
+    fn within(&self, who: Who) -> Operator {
+        let process = &self.processes[who];
+        Operator {
+            operations: process.operations(),
+            entries: process.entries.clone(),
+            cut: None,
+        }
     }
 
     /// One with a process of its own, under the policy of the first.
@@ -119,7 +131,7 @@ impl Simulation {
     async fn rotate(&mut self, by: Operator, own: Option<Store>) -> Checked {
         let can_seal = self.choose_sealing(&by);
         let rotated = by.run(by.operations.rotate()).await;
-        end(own).await;
+        self.end(own).await;
         let added = self.observe(Reason::Rotated)?;
         let Some(rotated) = rotated else {
             promise!(added <= 1, "{added} keys were added");
@@ -149,7 +161,7 @@ impl Simulation {
         let replaced = by
             .run(by.operations.emergency_rotate("leaked".into()))
             .await;
-        end(own).await;
+        self.end(own).await;
         let rows = self.observer.rows.iter();
         let marked = rows.filter(|(_, row)| !row.revoked);
         let is_there = |row: &KeyRecord| row.has_right_types && row.is_published(now);
@@ -180,7 +192,13 @@ impl Simulation {
         gone.sort_unstable();
         promise!(gone == there, "{gone:?} went, {there:?} were there");
         promise!(added == 1, "an emergency added {added} keys");
-        for who in 0..self.processes.len() {
+        self.sign_with(new).await
+    }
+
+    /// Ticks, after which each process signs with a key that signs at once.
+    pub async fn sign_with(&mut self, new: Kid) -> Checked {
+        let now = self.now();
+        for who in self.connected() {
             self.tick(who).await?;
             let (process, rows) = (&self.processes[who], &self.observer.rows);
             let new = rows[&new.as_i64()];
@@ -199,7 +217,7 @@ impl Simulation {
         let kid = self.pick(row).unwrap_or(-1);
         let revoking = by.operations.revoke(kid, "leaked".into());
         let revoked = by.run(revoking).await;
-        end(own).await;
+        self.end(own).await;
         let may = self.may_revoke(kid, &by.entries);
         match (&revoked, may) {
             (None, _)
@@ -240,7 +258,7 @@ impl Simulation {
             .ok_or("the last")
     }
 
-    fn note_revoked(&mut self, kid: i64) {
+    pub fn note_revoked(&mut self, kid: i64) {
         let now = self.now();
         let row = self.observer.rows.get_mut(&kid).unwrap();
         row.revoked = true;
@@ -254,7 +272,7 @@ impl Simulation {
     async fn reencrypt(&mut self, by: Operator, own: Option<Store>) -> Checked {
         let before = self.sealed();
         let done: Option<Result<Reencrypted, StoreError>> = by.run(by.operations.reencrypt()).await;
-        end(own).await;
+        self.end(own).await;
         let after = self.sealed();
         promise!(before.len() == after.len(), "rows have come or gone");
         let was_done = done.is_some() || before != after;
@@ -292,23 +310,23 @@ impl Simulation {
 
     /// The sealed keys of rows whose values have the right types.
     fn sealed(&self) -> BTreeMap<i64, Vec<u8>> {
-        let sql = "SELECT kid, CAST(key AS BLOB) FROM keys
-            WHERE typeof(exp) = 'integer' AND typeof(key) IN ('text', 'blob')";
-        let mut query = self.sql.prepare_cached(sql).unwrap();
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-        rows.unwrap().map(Result::unwrap).collect()
+        let rows = self.sql.rows("SELECT kid, key, exp FROM keys", &[]);
+        let read = |row: Row| match &row[..] {
+            [Integer(kid), Bytes(sealed), Integer(_)] => Some((*kid, sealed.clone())),
+            _ => None,
+        };
+        rows.into_iter().filter_map(read).collect()
     }
 
     /// Number of times that the history says of each key that it was revoked.
-    fn sql_revoked(&self) -> BTreeMap<i64, i64> {
+    pub fn sql_revoked(&self) -> BTreeMap<i64, i64> {
         self.count_events("revoked")
     }
 
     fn count_events(&self, event: &str) -> BTreeMap<i64, i64> {
-        let sql = "SELECT kid, count(*) FROM key_events WHERE event = ? GROUP BY kid";
-        let mut query = self.sql.prepare_cached(sql).unwrap();
-        let rows = query.query_map([event], |row| Ok((row.get(0)?, row.get(1)?)));
-        rows.unwrap().map(Result::unwrap).collect()
+        self.sql.integers(&format!(
+            "SELECT kid, count(*) FROM key_events WHERE event = '{event}' GROUP BY kid"
+        ))
     }
 
     /// The history has each thing that happens once to a key, once.
@@ -336,11 +354,11 @@ impl Simulation {
         );
         Ok(())
     }
-}
 
-/// The process of an operator ends.
-async fn end(own: Option<Store>) {
-    if let Some(store) = own {
-        store.close().await;
+    /// The process of an operator ends.
+    async fn end(&self, own: Option<Store>) {
+        if let Some(store) = own {
+            self.engine.close(OPERATOR, store).await;
+        }
     }
 }

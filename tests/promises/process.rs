@@ -40,6 +40,8 @@ pub struct Process {
     pub settles_from: Cell<Option<Duration>>,
     /// The rows of the database then; intact are those that this process can use.
     pub rows: BTreeMap<i64, KeyRecord>,
+    /// Its connections to PostgreSQL are lost, and it can make none.
+    pub is_cut_off: bool,
     /// The keys that it had opened before its latest tick.
     opened: BTreeSet<i64>,
     /// The entries of its `NOT_MY_KEY`.
@@ -62,7 +64,7 @@ pub struct Token {
 }
 
 impl Process {
-    /// Starts as number `who` with nothing in memory.
+    /// Starts as number `who` on a file, with nothing in memory.
     pub fn start(
         path: &Path,
         who: usize,
@@ -72,6 +74,18 @@ impl Process {
         stock: &Arc<KeyStock>,
     ) -> Self {
         let store = Store::open(path).unwrap();
+        Self::over(store, who, parts, entries, clock, stock)
+    }
+
+    /// The same on either engine.
+    pub fn over(
+        store: Store,
+        who: usize,
+        parts: PolicyParts,
+        entries: Entries,
+        clock: &Arc<ManualClock>,
+        stock: &Arc<KeyStock>,
+    ) -> Self {
         let policy = Policy::new(parts).unwrap();
         let sealing_keys = sealing_keys(&entries);
         let maker = Maker {
@@ -101,6 +115,7 @@ impl Process {
             last_load: None,
             settles_from: Cell::default(),
             rows: BTreeMap::new(),
+            is_cut_off: false,
             opened: BTreeSet::new(),
             read: Mutex::default(),
             parts,
@@ -196,7 +211,7 @@ impl Process {
         readable_kids.map(|(kid, _)| *kid).collect()
     }
 
-    fn in_memory(&self) -> BTreeSet<i64> {
+    pub fn in_memory(&self) -> BTreeSet<i64> {
         let snapshot = self.ring.snapshot();
         let kids = snapshot.times().iter().map(|key| key.kid.as_i64());
         kids.collect()

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::key_source::GenerationFault;
+use crate::postgres::REPLICAS;
 
 /// A line for each step, less those that proptest has made empty.
 impl fmt::Debug for Schedule {
@@ -32,7 +33,7 @@ const DAY: i64 = 24 * HOUR;
 #[derive(Clone)]
 pub struct Schedule {
     pub rows: Vec<LegacyRow>,
-    /// Policies of the one or two processes, as numbers for [`policy`].
+    /// Policies of the one to three processes, as numbers for [`policy`].
     pub processes: Vec<usize>,
     pub steps: Vec<Step>,
 }
@@ -69,10 +70,19 @@ pub enum Step {
     RowFault(RowFault, RowNumber),
     /// Damaged rows come back from a copy.
     Repair,
-    /// The file is removed while nothing runs.
-    NewFile,
+    /// The database is removed while nothing runs.
+    NewDatabase,
     /// An operator does something, and maybe the processes hear of it at once.
     Operate(Operation, By, bool),
+    /// A replica loses its connections while it waits for the n-th time in a tick, and
+    /// can make none.
+    CutOff(Who, usize),
+    /// It can connect again.
+    Reconnect(Who),
+    /// Operators ask each replica for a new key at once.
+    RotateTogether,
+    /// An operator has all keys replaced on one replica while all tick.
+    EmergencyMeanwhile(Who),
 }
 
 /// An operation of the command `keys`.
@@ -149,18 +159,43 @@ pub fn parts([l, t, p, s, r]: [u64; 5]) -> PolicyParts {
     }
 }
 
-/// Schedules of at least `least` and at most `most` steps.
+/// Schedules of at least `least` and at most `most` steps, for one or two processes on a
+/// file.
 pub fn any_schedule(least: usize, most: usize) -> impl Strategy<Value = Schedule> {
-    let legacy = prop_oneof![
-        6 => Just(vec![]),
-        4 => vec(legacy_row(), 1..4),
-    ];
     let processes = prop_oneof![
         4 => (0..POLICIES).prop_map(|n| vec![n]),
         4 => (0..POLICIES).prop_map(|n| vec![n, n]),
         2 => vec(0..POLICIES, 2),
     ];
-    (legacy, processes, vec(step(), least..=most)).prop_map(|(rows, processes, steps)| Schedule {
+    schedule(processes, vec(step(2), least..=most))
+}
+
+/// The same for three replicas.
+pub fn any_schedule_of_replicas(least: usize, most: usize) -> impl Strategy<Value = Schedule> {
+    let processes = prop_oneof![
+        3 => (0..POLICIES).prop_map(|n| vec![n; REPLICAS]),
+        1 => vec(0..POLICIES, REPLICAS),
+    ];
+    let step = prop_oneof![
+        40 => step(REPLICAS),
+        4 => Just(Step::TickTogether),
+        3 => (0..REPLICAS, 1..30_usize).prop_map(|(who, waits)| Step::CutOff(who, waits)),
+        3 => (0..REPLICAS).prop_map(Step::Reconnect),
+        1 => Just(Step::RotateTogether),
+        2 => (0..REPLICAS).prop_map(Step::EmergencyMeanwhile),
+    ];
+    schedule(processes, vec(step, least..=most))
+}
+
+fn schedule(
+    processes: impl Strategy<Value = Vec<usize>>,
+    steps: impl Strategy<Value = Vec<Step>>,
+) -> impl Strategy<Value = Schedule> {
+    let legacy = prop_oneof![
+        6 => Just(vec![]),
+        4 => vec(legacy_row(), 1..4),
+    ];
+    (legacy, processes, steps).prop_map(|(rows, processes, steps)| Schedule {
         rows,
         processes,
         steps,
@@ -178,24 +213,24 @@ fn legacy_row() -> impl Strategy<Value = LegacyRow> {
     ends_in.prop_map(|ends_in| LegacyRow { ends_in })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step(processes: usize) -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => pass(),
-        14 => (0..2_usize).prop_map(Step::Tick),
+        14 => (0..processes).prop_map(Step::Tick),
         4 => Just(Step::TickTogether),
-        3 => (fault(), 0..2_usize).prop_map(|(fault, who)| Step::TickWith(fault, who)),
-        2 => (0..2_usize, 1..14_usize).prop_map(|(who, n)| Step::Kill(who, n)),
-        2 => (0..2_usize, proptest::option::weighted(0.3, 0..POLICIES))
+        3 => (fault(), 0..processes).prop_map(|(fault, who)| Step::TickWith(fault, who)),
+        2 => (0..processes, 1..14_usize).prop_map(|(who, n)| Step::Kill(who, n)),
+        2 => (0..processes, proptest::option::weighted(0.3, 0..POLICIES))
             .prop_map(|(who, policy)| Step::Restart(who, policy)),
         2 => jump().prop_map(Step::Jump),
         3 => (damage(), 0..8_usize).prop_map(|(damage, row)| Step::RowFault(damage, row)),
         1 => Just(Step::Repair),
-        5 => operate(),
-        1 => proptest::bool::weighted(0.2).prop_map(|yes| if yes { Step::NewFile } else { Step::Tick(0) }),
+        5 => operate(processes),
+        1 => proptest::bool::weighted(0.2).prop_map(|yes| if yes { Step::NewDatabase } else { Step::Tick(0) }),
     ]
 }
 
-fn operate() -> impl Strategy<Value = Step> {
+fn operate(processes: usize) -> impl Strategy<Value = Step> {
     let operation = prop_oneof![
         2 => Just(Operation::Rotate),
         2 => Just(Operation::Emergency),
@@ -203,7 +238,7 @@ fn operate() -> impl Strategy<Value = Step> {
         2 => Just(Operation::Reencrypt),
     ];
     let by = prop_oneof![
-        (0..2_usize).prop_map(By::Process),
+        (0..processes).prop_map(By::Process),
         Just(By::Another(None)),
         (1..10_usize).prop_map(|waits| By::Another(Some(waits))),
     ];

@@ -1,26 +1,28 @@
-//! A simulation: one database file, the processes on it, a clock, and an observer,
+//! A simulation: one database, the processes on it, a clock, and an observer,
 //! which plays the steps of a schedule and checks the promises after each.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::path::Path;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::lifecycle::{Kid, PolicyParts};
-use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
 use crate::database::{Original, Reason};
-use crate::empty_database::EMPTY;
+use crate::engine::Engine;
 use crate::key_source::{GenerationFault, KeyStock};
 use crate::manual_clock::ManualClock;
 use crate::observer::{ALWAYS, Checked, KeyRecord, Observer, lead_with_margin, promise};
 use crate::process::Process;
 use crate::schedule::{Edge, Schedule, Step, Who, policy};
 use crate::sealing_keys::{in_use, sealing_keys};
+use crate::sql::Sql;
+use crate::sql::Value::{Bytes, Integer};
 
 /// The beginning of test time: 2027-01-15T08:00:00Z.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -38,12 +40,11 @@ pub fn temp_dir() -> TempDir {
 }
 
 pub struct Simulation {
-    pub dir: TempDir,
-    pub files: usize,
+    pub engine: Engine,
     pub clock: Arc<ManualClock>,
     pub stock: Arc<KeyStock>,
     pub processes: Vec<Process>,
-    pub sql: Connection,
+    pub sql: Sql,
     pub observer: Observer,
     /// The kids in the order in which they were made.
     pub order: Vec<i64>,
@@ -56,9 +57,14 @@ pub struct Simulation {
     pub clock_went_back: bool,
 }
 
-/// Plays a schedule. `Err` names the step and the promise that it broke.
+/// Plays a schedule on a file. `Err` names the step and the promise that it broke.
 pub async fn play(schedule: &Schedule) -> Checked {
-    let mut simulation = Simulation::new(schedule);
+    play_on(Engine::sqlite(), schedule).await
+}
+
+/// The same on an empty database of either engine.
+pub async fn play_on(engine: Engine, schedule: &Schedule) -> Checked {
+    let mut simulation = Simulation::new(engine, schedule).await;
     let mut played = Ok(());
     for (n, step) in schedule.steps.iter().enumerate() {
         played = simulation.play(step).await.map_err(|e| {
@@ -69,22 +75,18 @@ pub async fn play(schedule: &Schedule) -> Checked {
             break;
         }
     }
-    for process in simulation.processes {
-        process.store.close().await;
+    for (who, process) in simulation.processes.into_iter().enumerate() {
+        simulation.engine.close(who, process.store).await;
     }
     played
 }
 
 impl Simulation {
-    fn new(schedule: &Schedule) -> Self {
-        let dir = temp_dir();
-        let path = dir.path().join("0.db");
-        std::fs::write(&path, &*EMPTY).unwrap();
+    async fn new(engine: Engine, schedule: &Schedule) -> Self {
         let mut simulation = Self {
-            sql: Connection::open(&path).unwrap(),
-            dir,
-            files: 0,
-            clock: Arc::new(ManualClock::new(START)),
+            sql: engine.sql(),
+            clock: engine.clock(),
+            engine,
             stock: Arc::default(),
             processes: Vec::new(),
             observer: Observer::default(),
@@ -98,7 +100,7 @@ impl Simulation {
             simulation.add_legacy_row(n, row.ends_in);
         }
         for (who, n) in schedule.processes.iter().enumerate() {
-            let process = simulation.start(who, policy(*n));
+            let process = simulation.start(who, policy(*n)).await;
             simulation.processes.push(process);
         }
         simulation
@@ -111,12 +113,13 @@ impl Simulation {
         let plain = key.to_pem();
         let sealed = sealing_keys(&[0]).seal(plain.as_bytes());
         let exp = START.as_secs() + ends_in;
-        let sql = "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)";
+        let sql = "INSERT INTO keys (kid, key, exp) VALUES ($1, $2, $3)";
         let sealed = sealed.into_bytes();
-        self.sql.execute(sql, params![kid, &sealed, exp]).unwrap();
+        let row = [Integer(kid), Bytes(sealed.clone()), Integer(exp)];
+        self.sql.rows(sql, &row);
         // As if it had been there when the file was taken over.
-        let sql = "INSERT INTO earlier_keys (kid, thumbprint) VALUES (?, ?)";
-        self.sql.execute(sql, [kid, thumbprint]).unwrap();
+        let sql = "INSERT INTO earlier_keys (kid, thumbprint) VALUES ($1, $2)";
+        self.sql.rows(sql, &[Integer(kid), Integer(thumbprint)]);
         self.originals
             .insert(kid, Original::of(sealed, plain.as_bytes()));
         self.order.push(kid);
@@ -132,13 +135,9 @@ impl Simulation {
         self.observer.rows.insert(kid, record);
     }
 
-    pub fn start(&self, who: Who, parts: PolicyParts) -> Process {
-        let (path, entries) = (self.path(), in_use(self.newest_entry));
-        Process::start(&path, who, parts, entries, &self.clock, &self.stock)
-    }
-
-    pub fn path(&self) -> PathBuf {
-        self.dir.path().join(format!("{}.db", self.files))
+    pub async fn start(&self, who: Who, parts: PolicyParts) -> Process {
+        let (store, entries) = (self.engine.open(who).await, in_use(self.newest_entry));
+        Process::over(store, who, parts, entries, &self.clock, &self.stock)
     }
 
     pub fn now(&self) -> UnixTime {
@@ -161,7 +160,13 @@ impl Simulation {
             }
             Step::RowFault(damage, row) => self.damage(*damage, *row),
             Step::Repair => self.repair(),
-            Step::NewFile => self.new_file().await,
+            Step::NewDatabase => self.new_database().await,
+            Step::CutOff(who, waits) => self.cut_off(who % self.processes.len(), *waits).await?,
+            Step::Reconnect(who) => self.reconnect(who % self.processes.len()),
+            Step::RotateTogether => self.rotate_together().await?,
+            Step::EmergencyMeanwhile(who) => {
+                self.emergency_meanwhile(who % self.processes.len()).await?;
+            }
             Step::Operate(operation, by, is_told) => {
                 self.operate(*operation, *by, *is_told).await?
             }
@@ -220,9 +225,21 @@ impl Simulation {
         rows.get(row % rows.len().max(1)).map(|kid| **kid)
     }
 
-    /// A tick that must go well.
+    /// The processes that are not cut off.
+    pub fn connected(&self) -> Vec<Who> {
+        let all = 0..self.processes.len();
+        all.filter(|who| !self.processes[*who].is_cut_off).collect()
+    }
+
+    /// A tick that must go well, or fail while the process is cut off.
     pub async fn tick(&mut self, who: Who) -> Checked {
         let ticked = self.processes[who].tick().await;
+        if self.processes[who].is_cut_off {
+            promise!(ticked.is_err(), "it ticks without a connection");
+            let added = self.observe(Reason::WasDue)?;
+            promise!(added == 0, "a tick without a connection added {added} keys");
+            return Ok(());
+        }
         promise!(ticked.is_ok(), "promise 1: a tick failed: {ticked:?}");
         let added = self.after_tick(&[who])?;
         promise!(added <= 1, "a tick added {added} keys");
@@ -230,33 +247,30 @@ impl Simulation {
     }
 
     async fn tick_together(&mut self) -> Checked {
-        let all: Vec<_> = (0..self.processes.len()).collect();
-        let first = &self.processes[0];
-        let all_alike = self
-            .processes
-            .iter()
-            .all(|p| (p.parts, &p.entries) == (first.parts, &first.entries));
-        let were_alike = self.are_alike();
-        match &mut self.processes[..] {
-            [one, two] => {
-                let (one, two) = tokio::join!(one.tick(), two.tick());
-                promise!(
-                    one.is_ok() && two.is_ok(),
-                    "promise 7: ticks failed: {one:?} {two:?}"
-                );
-            }
-            rest => rest[0].tick().await.map_err(|e| e.to_string()).map(drop)?,
+        let connected = self.connected();
+        let alike = |who: &Who| (self.processes[*who].parts, &self.processes[*who].entries);
+        let all_alike = connected
+            .windows(2)
+            .all(|pair| alike(&pair[0]) == alike(&pair[1]));
+        let were_alike = self.are_alike(&connected);
+        let before = self.observer.rows.clone();
+        let ticks = join_all(self.processes.iter_mut().map(Process::tick)).await;
+        for (process, ticked) in self.processes.iter().zip(&ticks) {
+            promise!(
+                ticked.is_ok() != process.is_cut_off,
+                "promise 7: ticks failed: {ticks:?}"
+            );
         }
-        let added = self.after_tick(&all)?;
+        let added = self.after_tick(&connected)?;
         promise!(
             !all_alike || added <= 1,
-            "promise 7: ticks at once added {added} keys"
+            "promise 7: ticks at once added {added} keys to {before:?}"
         );
-        for process in &self.processes {
-            let signs = process.signer(self.now()).is_some();
+        for who in &connected {
+            let signs = self.processes[*who].signer(self.now()).is_some();
             promise!(signs, "promise 1: no key signs after ticks at once");
         }
-        self.tick_again(&all, were_alike).await
+        self.tick_again(&connected, were_alike).await
     }
 
     /// Another round at the same moment finds nothing to do.
@@ -265,7 +279,7 @@ impl Simulation {
     /// `were_alike` says: then they may not agree on which of the expired ones
     /// is the last, that is, the one to keep.
     async fn tick_again(&mut self, all: &[Who], were_alike: bool) -> Checked {
-        let are_alike = were_alike && self.are_alike();
+        let are_alike = were_alike && self.are_alike(all);
         for who in all {
             let now = self.now();
             let rows = |rows: &BTreeMap<i64, KeyRecord>| -> Vec<i64> {
@@ -280,18 +294,16 @@ impl Simulation {
         Ok(())
     }
 
-    /// True when all processes can use the same rows.
-    fn are_alike(&self) -> bool {
-        let readable_kids = |process: &Process| process.readable_kids(&self.observer.rows);
-        let first = readable_kids(&self.processes[0]);
-        self.processes
-            .iter()
-            .all(|process| readable_kids(process) == first)
+    /// True when the processes can all use the same rows.
+    fn are_alike(&self, all: &[Who]) -> bool {
+        let readable_kids = |who: &Who| self.processes[*who].readable_kids(&self.observer.rows);
+        all.windows(2)
+            .all(|pair| readable_kids(&pair[0]) == readable_kids(&pair[1]))
     }
 
     /// Lets the observer read the database after ticks of `who`, and checks the rows
     /// that they deleted. Returns the number of added keys that may sign.
-    fn after_tick(&mut self, who: &[Who]) -> Result<usize, String> {
+    pub fn after_tick(&mut self, who: &[Who]) -> Result<usize, String> {
         let now = self.now();
         let before = self.observer.rows.clone();
         let added = self.observe(Reason::WasDue)?;
@@ -306,6 +318,9 @@ impl Simulation {
 
     /// A tick that may fail; its process goes on, unless it has lost the database.
     async fn tick_with(&mut self, fault: &GenerationFault, who: Who) -> Checked {
+        if self.processes[who].is_cut_off {
+            return self.tick(who).await;
+        }
         let process = &mut self.processes[who];
         process.prepare(fault.clone());
         let ticked = process.tick().await;
@@ -330,10 +345,12 @@ impl Simulation {
     async fn kill(&mut self, who: Who, waits: usize) -> Checked {
         cut_off(waits, self.processes[who].start_tick()).await;
         if self.processes.len() == 1 {
-            self.copy_file();
+            self.engine.copy_file();
+            self.sql = self.engine.sql();
         }
         // A write that it has begun is over before another process reads.
-        self.processes[who].store.clone().close().await;
+        let store = self.processes[who].store.clone();
+        self.engine.close(who, store).await;
         let before = self.observer.rows.clone();
         self.observe(Reason::WasDue)?;
         self.check_deleted(&[who], &before)?;
@@ -342,7 +359,7 @@ impl Simulation {
     }
 
     /// Each row that is gone was one that a process of `who` may delete.
-    fn check_deleted(&self, who: &[Who], before: &BTreeMap<i64, KeyRecord>) -> Checked {
+    pub fn check_deleted(&self, who: &[Who], before: &BTreeMap<i64, KeyRecord>) -> Checked {
         let now = self.now();
         let after = &self.observer.rows;
         // A row that was dated ahead may have moved back and be over at once.
@@ -367,17 +384,27 @@ impl Simulation {
         Ok(())
     }
 
+    /// One that is cut off can connect again.
     async fn restart(&mut self, who: Who, other: Option<usize>) {
         let parts = other.map_or(self.processes[who].parts, policy);
-        // Between two processes on one file, the old one ends first.
-        self.processes[who].store.clone().close().await;
-        self.processes[who] = self.start(who, parts);
+        self.reconnect(who);
+        // Between two processes on one database, the old one ends first.
+        let store = self.processes[who].store.clone();
+        self.engine.close(who, store).await;
+        self.processes[who] = self.start(who, parts).await;
     }
 }
 
 /// Polls until `step` is done or has waited `waits` times, then drops it.
 pub async fn cut_off<T>(waits: usize, step: impl Future<Output = T>) -> Option<T> {
-    let mut step = pin!(step);
+    wait_at_most(waits, pin!(step)).await
+}
+
+/// Polls until `step` is done or has waited `waits` times.
+pub async fn wait_at_most<T>(
+    waits: usize,
+    mut step: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     let mut left = waits;
     std::future::poll_fn(|context| {
         left = left.saturating_sub(1);

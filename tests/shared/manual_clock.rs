@@ -1,20 +1,34 @@
-#![allow(dead_code, reason = "not every program moves the time both ways")]
+#![allow(dead_code, reason = "not every program needs all of it")]
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jwks_server::clock::{Clock, UnixTime};
 
 /// A clock that only moves by hand.
-#[derive(Debug)]
 pub struct ManualClock {
     reading: Mutex<(UnixTime, Duration)>,
+    follower: Box<dyn Fn(UnixTime) + Send + Sync>,
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read().fmt(f)
+    }
 }
 
 impl ManualClock {
     pub fn new(now: UnixTime) -> Self {
+        Self::followed_by(now, |_| ())
+    }
+
+    /// Has `follower` set another clock before each new time can be read here.
+    pub fn followed_by(now: UnixTime, follower: impl Fn(UnixTime) + Send + Sync + 'static) -> Self {
+        follower(now);
         Self {
             reading: Mutex::new((now, Duration::ZERO)),
+            follower: Box::new(follower),
         }
     }
 
@@ -30,7 +44,9 @@ impl ManualClock {
 
     fn change(&self, f: impl FnOnce((UnixTime, Duration)) -> (UnixTime, Duration)) {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        *reading = f(*reading);
+        let next = f(*reading);
+        (self.follower)(next.0);
+        *reading = next;
     }
 
     fn read(&self) -> (UnixTime, Duration) {

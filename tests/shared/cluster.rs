@@ -1,5 +1,6 @@
 //! A server of PostgreSQL, and pgbouncer in front of it, in a temporary folder. All tests
 //! that run at the time share them; the last one stops them.
+#![allow(dead_code, reason = "not every program asks for TLS or pgbouncer")]
 
 use std::fs;
 use std::net::TcpListener;

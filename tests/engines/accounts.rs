@@ -107,6 +107,17 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
     assert!(engine.sign_ins().await.is_empty());
     let found = store.account_by_name("kept".into(), "kept".into()).await;
     assert!(found.unwrap().unwrap().is_disabled);
+    // Those that are written in one transaction with it do not suffer.
+    let other = engine.account("other").await;
+    let mixed = [&other, &kept, &other, &gone, &other].map(sign_in);
+    let written = join_all(mixed.map(|record| store.record_sign_in(record))).await;
+    let written: Vec<_> = written.into_iter().map(Result::unwrap).collect();
+    assert_eq!(written, [true, false, true, false, true]);
+    assert_eq!(engine.sign_ins().await.len(), 3);
+    let with_sign_ins = AccountChange::Delete {
+        with_sign_ins: true,
+    };
+    change(engine, "other", with_sign_ins).await;
     change(engine, "kept", AccountChange::Enable).await;
     assert!(store.record_sign_in(sign_in(&kept)).await.unwrap());
     assert_eq!(

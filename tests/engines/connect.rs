@@ -124,6 +124,11 @@ async fn tables_that_another_role_has_made_or_put_a_trigger_on_are_refused() {
     says("its table users has a trigger or rule");
     sql("DROP TRIGGER noted ON users; CREATE RULE noted AS ON INSERT TO keys DO ALSO NOTHING");
     says("its table keys has a trigger or rule");
+    sql(
+        "DROP RULE noted ON keys; REVOKE mallory FROM service; ALTER TABLE users OWNER TO postgres;
+         ALTER FUNCTION record_sign_ins OWNER TO mallory",
+    );
+    says("its function record_sign_ins belongs to the role mallory");
 }
 
 #[tokio::test]
@@ -146,7 +151,7 @@ async fn a_user_without_rights_is_told_what_to_grant() {
     sql("REVOKE SELECT ON auth_logs FROM weak");
     let said = refused(&as_weak, &[], &["serve"]);
     assert!(
-        said.contains("write auth_logs:") && said.contains(grant),
+        said.contains("may not use auth_logs:") && said.contains(grant),
         "{said}"
     );
     sql("GRANT SELECT ON auth_logs TO weak; REVOKE DELETE ON users FROM weak");
@@ -154,10 +159,16 @@ async fn a_user_without_rights_is_told_what_to_grant() {
     let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &as_weak)];
     let (_, text) = run_with(&variables, &["doctor"]);
     assert!(
-        text.contains("fail  rights") && text.contains("rows of users"),
+        text.contains("fail  rights") && text.contains("or call, users"),
         "{text}"
     );
-    sql("GRANT DELETE ON users TO weak");
+    sql("GRANT DELETE ON users TO weak; REVOKE EXECUTE ON FUNCTION admit_call FROM PUBLIC");
+    let said = refused(&as_weak, &[], &["serve"]);
+    assert!(
+        said.contains("may not use admit_call:") && said.contains("EXECUTE on all functions"),
+        "{said}"
+    );
+    sql("GRANT EXECUTE ON FUNCTION admit_call TO weak");
     let (_, text) = run_with(&variables, &["doctor"]);
     for line in [
         "ok    server         PostgreSQL",

@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+/// What a transaction ends with, or is alone.
+const COMMITS: [&[u8]; 2] = [b"COMMIT", b"record_sign_ins($1"];
+
 /// What becomes of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -65,7 +68,7 @@ impl Proxy {
                     if self.is(Fault::OldVersion) {
                         replace(sent);
                     }
-                    let is_commit = sent.windows(6).any(|part| part == b"COMMIT");
+                    let is_commit = COMMITS.iter().any(|it| sent.windows(it.len()).any(|part| part == *it));
                     if sent.is_empty() || is_commit && self.is(Fault::CutBeforeCommit) {
                         return Ok(());
                     }

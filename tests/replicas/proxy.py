@@ -6,7 +6,8 @@ import socket
 import threading
 import time
 
-COMMIT = b"COMMIT\0"
+# What a transaction ends with, or is alone.
+COMMITS = (b"COMMIT\0", b"record_sign_ins($1")
 # Longer than a replica waits for the answer to a statement.
 LATE = 2.5
 
@@ -46,7 +47,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.passing.wait()
-                if is_upward and COMMIT in data and random.random() < self.share:
+                if is_upward and any(it in data for it in COMMITS) and random.random() < self.share:
                     self._meddle(data, sink, deaf)
                 elif is_upward or not deaf.is_set():
                     sink.sendall(data)

@@ -88,14 +88,17 @@ fn server(state: &ServerState, report: &mut Report) {
         },
     );
     match state.lacking_rights.is_empty() {
-        true => report.ok("rights", "this user may read and write all tables"),
+        true => report.ok(
+            "rights",
+            "this user may read and write all tables, and call all functions",
+        ),
         false => report.fail(
             "rights",
             format!(
-                "this user may not read, add, change and delete rows of {}",
+                "this user may not read, add, change and delete rows of, or call, {}",
                 state.lacking_rights
             ),
-            "grant SELECT, INSERT, UPDATE and DELETE on all tables",
+            "grant SELECT, INSERT, UPDATE and DELETE on all tables, and EXECUTE on all functions",
         ),
     }
     let ahead = SystemClock::new().now().as_secs() - state.now.as_secs();

@@ -16,6 +16,9 @@ use crate::store::StoreError;
 
 /// Quota under which replicas call in.
 const REPLICA: &str = "replica";
+/// Number of the replicas that have called in during the last ten seconds.
+pub(super) const COUNT_REPLICAS: &str = "SELECT count(*) AS number FROM calls
+     WHERE quota = 'replica' AND at[1] > clock_timestamp() - interval '10 seconds'";
 const CALL_IN_EVERY: Duration = Duration::from_secs(4);
 /// Calls between two sweeps.
 const SWEEP_EVERY: u32 = 8;
@@ -23,8 +26,7 @@ const SWEEP_EVERY: u32 = 8;
 const STEP: i64 = 10_000;
 
 impl Store {
-    /// Lets a call in, or returns the time until one would be. The row is locked before
-    /// the clock is read, so the times are in order.
+    /// Lets a call in, or returns the time until one would be.
     pub async fn admit_call(
         &self,
         quota: &str,
@@ -37,20 +39,7 @@ impl Store {
         let rows = self
             .database
             .quota_rows(
-                "INSERT INTO calls AS c (quota, client, admitted, at)
-                 VALUES ($1, $2, TRUE, ARRAY[clock_timestamp()])
-                 ON CONFLICT (quota, client) DO UPDATE SET (admitted, at) = (
-                     SELECT cardinality(recent) < $3,
-                         CASE WHEN cardinality(recent) < $3 THEN recent || now ELSE recent END
-                     FROM (
-                         SELECT now, coalesce(array_agg(t ORDER BY t) FILTER (
-                             WHERE t > now - interval '1 second'), '{}') AS recent
-                         FROM (SELECT clock_timestamp() AS now OFFSET 0) clock
-                             LEFT JOIN unnest(c.at) AS t ON TRUE
-                         GROUP BY now
-                     ) latest)
-                 RETURNING admitted, ceil(1000 * extract(epoch FROM
-                     at[1] + interval '1 second' - clock_timestamp()))::bigint AS wait",
+                "SELECT is_admitted, wait FROM admit_call($1, $2, $3)",
                 &[
                     (&quota, Type::TEXT),
                     (&client, Type::UUID),
@@ -59,7 +48,7 @@ impl Store {
             )
             .await?;
         let row = only(&rows)?;
-        Ok(match row.try_get("admitted")? {
+        Ok(match row.try_get("is_admitted")? {
             true => Ok(()),
             false => {
                 let wait: i64 = row.try_get("wait")?;
@@ -68,11 +57,9 @@ impl Store {
         })
     }
 
-    /// Replicas that have called in during the last ten seconds, this one too.
+    /// Replicas that have called in lately, this one too.
     pub async fn replicas(&self) -> Result<usize, StoreError> {
-        let sql = "SELECT count(*) AS number FROM calls
-             WHERE quota = $1 AND at[1] > clock_timestamp() - interval '10 seconds'";
-        let rows = self.rows(sql, &[(&REPLICA, Type::TEXT)]).await?;
+        let rows = self.rows(COUNT_REPLICAS, &[]).await?;
         let number: i64 = only(&rows)?.try_get("number")?;
         Ok(usize::try_from(number).unwrap_or(0))
     }
@@ -83,17 +70,17 @@ impl Store {
 pub(super) async fn keep(database: Arc<Database>, stop: CancellationToken) {
     let replica = Uuid::new_v4();
     let mut rounds = 0_u32;
-    while stop
-        .run_until_cancelled(tokio::time::sleep(CALL_IN_EVERY))
-        .await
-        .is_some()
-    {
+    loop {
         // What fails is left for the next time.
         let _ = call_in(&database, replica).await;
-        rounds = rounds.wrapping_add(1);
-        if rounds.is_multiple_of(SWEEP_EVERY) {
+        if rounds % SWEEP_EVERY == SWEEP_EVERY - 1 {
             let _ = sweep(&database).await;
             let _ = database.forget_commits().await;
+        }
+        rounds = rounds.wrapping_add(1);
+        let pause = tokio::time::sleep(CALL_IN_EVERY);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            break;
         }
     }
     let sql = "DELETE FROM calls WHERE quota = $1 AND client = $2";

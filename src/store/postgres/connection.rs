@@ -129,6 +129,50 @@ impl Database {
         })
     }
 
+    /// Runs a statement that is a transaction by itself, and inserts `id` into `commits`.
+    /// Its rows may be lost, its outcome is not.
+    pub(super) async fn commit_at_once(
+        &self,
+        id: Uuid,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let answer = connection.rows(sql, params).await;
+        // Ends the statement if it was not answered.
+        drop(connection);
+        match answer {
+            Ok(_) => Ok(()),
+            Err(StoreError::Unavailable(why)) => {
+                // A replica that is cut off need not wait once more.
+                let cut_off = |_| StoreError::Unknown(why.clone());
+                self.health.check().map_err(cut_off)?;
+                self.look_up(id, StoreError::Unavailable(why)).await
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Success when the transaction was committed whose end has failed so.
+    async fn look_up(&self, id: Uuid, error: StoreError) -> Result<(), StoreError> {
+        match self.was_committed(id).await? {
+            true => Ok(()),
+            false => Err(match error {
+                StoreError::Refused(why) => StoreError::Unavailable(why),
+                other => other,
+            }),
+        }
+    }
+
+    /// Counts a transaction of so many writes.
+    pub(super) fn count<T>(&self, outcome: &Result<T, StoreError>, writes: usize, began: Instant) {
+        let is_kept = !matches!(
+            outcome,
+            Err(StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Refused(_))
+        );
+        self.commits.ended(is_kept, writes, began.elapsed());
+    }
+
     /// Outcome of a transaction whose COMMIT was not answered. The insertion waits for it
     /// while it is in progress; once it was inserted here, it can commit no more. A session
     /// that was terminated while it waited for a standby has committed on the primary
@@ -331,19 +375,12 @@ impl Transaction<'_> {
         let outcome = match (outcome, ended) {
             (Ok(value), Ok(())) => Ok(value),
             (Err(e), _) => Err(e),
-            (Ok(value), Err(e)) => match self.database.was_committed(self.id).await {
-                Ok(true) => Ok(value),
-                Ok(false) => Err(StoreError::Unavailable(e.to_string())),
-                Err(unknown) => Err(unknown),
-            },
+            (Ok(value), Err(e)) => {
+                let committed = self.database.look_up(self.id, e).await;
+                committed.map(|()| value)
+            }
         };
-        let is_kept = !matches!(
-            outcome,
-            Err(StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Refused(_))
-        );
-        self.database
-            .commits
-            .ended(is_kept, writes, self.began.elapsed());
+        self.database.count(&outcome, writes, self.began);
         outcome
     }
 }

@@ -8,7 +8,7 @@ use super::planted;
 use crate::store::{OpenError, SchemaState, StoreError};
 
 /// Names and statements, in order. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     (
         "0001_schema",
         include_str!("../../../migrations/postgres/0001_schema.sql"),
@@ -17,12 +17,17 @@ const MIGRATIONS: [(&str, &str); 2] = [
         "0002_adopted_keys",
         include_str!("../../../migrations/postgres/0002_adopted_keys.sql"),
     ),
+    (
+        "0003_functions",
+        include_str!("../../../migrations/postgres/0003_functions.sql"),
+    ),
 ];
 /// Attempts: another replica may do the same at the same time.
 const ATTEMPTS: usize = 5;
 /// The first one with all that is used here.
 const OLDEST_VERSION: i32 = 13;
-const GRANT: &str = "grant the user SELECT, INSERT, UPDATE and DELETE on all tables";
+const GRANT: &str =
+    "grant the user SELECT, INSERT, UPDATE and DELETE on all tables, and EXECUTE on all functions";
 const MORE_IN_ITS_LOG: &str = "the log of PostgreSQL says more";
 
 /// Tables that a server writes to.
@@ -43,30 +48,41 @@ const WRITTEN: [&str; 14] = [
     "adopted_key_events",
 ];
 
-/// Tables for which the user lacks one of `rights`, in a statement's words; those that are
-/// not there are left out.
+/// Functions that a server calls.
+const CALLED: [&str; 2] = [
+    "admit_call(text, uuid, integer)",
+    "record_sign_ins(uuid, bigint[], text[], text[], bigint[])",
+];
+
+/// Tables for which the user lacks one of `rights`, in a statement's words, and functions
+/// that it may not call; those that are not there are left out.
 pub(super) async fn lacking(database: &Database, rights: &[&str]) -> Result<String, StoreError> {
     let rows = database
         .rows(
-            "SELECT coalesce(string_agg(DISTINCT t, ', '), '') AS tables
-             FROM unnest($1) AS t, unnest($2) AS r
-             WHERE to_regclass(t) IS NOT NULL AND NOT has_table_privilege(to_regclass(t), r)",
+            "SELECT coalesce(string_agg(DISTINCT name, ', '), '') AS names FROM (
+                 SELECT t AS name FROM unnest($1) AS t, unnest($2) AS r
+                 WHERE to_regclass(t) IS NOT NULL AND NOT has_table_privilege(to_regclass(t), r)
+                 UNION SELECT split_part(f, '(', 1) FROM unnest($3) AS f
+                 WHERE to_regprocedure(f) IS NOT NULL
+                     AND NOT has_function_privilege(to_regprocedure(f), 'EXECUTE')
+             ) lacking",
             &[
                 (&WRITTEN.as_slice(), Type::TEXT_ARRAY),
                 (&rights, Type::TEXT_ARRAY),
+                (&CALLED.as_slice(), Type::TEXT_ARRAY),
             ],
         )
         .await?;
-    Ok(only(&rows)?.try_get("tables")?)
+    Ok(only(&rows)?.try_get("names")?)
 }
 
-/// Refuses a user who may not read and add rows.
+/// Refuses a user who may not read and add rows, or call functions.
 pub(super) async fn check_rights(database: &Database) -> Result<(), OpenError> {
     let lacking = lacking(database, &["SELECT", "INSERT"]).await;
     match lacking.map_err(engine)? {
-        tables if tables.is_empty() => Ok(()),
-        tables => Err(OpenError::Server(
-            format!("the user may not read and write {tables}"),
+        names if names.is_empty() => Ok(()),
+        names => Err(OpenError::Server(
+            format!("the user may not use {names}"),
             GRANT,
         )),
     }
@@ -121,7 +137,8 @@ pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError>
         .await
         .map_err(engine)?;
     let names = [&WRITTEN[..], &["schema_migrations"]].concat();
-    if let Some(why) = planted::find(database, &names).await.map_err(engine)? {
+    let found_planted = planted::find(database, &names, &CALLED).await;
+    if let Some(why) = found_planted.map_err(engine)? {
         return Ok(SchemaState::Unusable(why));
     }
     let has = match found {

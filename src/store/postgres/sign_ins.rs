@@ -1,15 +1,17 @@
 //! The writer of sign-ins: those that arrive during a commit are gathered into the next
-//! transaction (group commit), which writes them with two statements.
+//! transaction (group commit).
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_postgres::types::Type;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Store;
-use super::connection::{Database, Transaction};
+use super::connection::{Database, Transaction, only};
 use super::keys;
 use crate::store::{SignInRecord, StoreError};
 
@@ -65,7 +67,7 @@ pub(super) async fn run(
         let outcome = commit(&database, &records).await;
         for (index, queued) in batch.drain(..).enumerate() {
             let answer = match &outcome {
-                Ok(written) => Ok(written.contains(&index)),
+                Ok(written) => Ok(written.get(index) == Some(&true)),
                 Err(e) => Err(e.clone()),
             };
             let _ = queued.answer.send(answer);
@@ -73,76 +75,90 @@ pub(super) async fn run(
     }
 }
 
-/// Indexes of the records that were written.
-async fn commit(
-    database: &Database,
-    records: &[&SignInRecord],
-) -> Result<HashSet<usize>, StoreError> {
+/// Which records were written. In most cases all, with one statement; when it fails since an
+/// account was deleted or disabled, the others are written.
+async fn commit(database: &Database, records: &[&SignInRecord]) -> Result<Vec<bool>, StoreError> {
+    let began = Instant::now();
+    let columns = Columns::of(records);
+    if records.iter().all(|record| record.is_plain()) {
+        let id = Uuid::new_v4();
+        match database
+            .commit_at_once(id, RECORD, &columns.params(&Some(id)))
+            .await
+        {
+            Err(StoreError::Refused(why)) if why.contains(SqlState::NO_DATA_FOUND.code()) => {}
+            outcome => {
+                database.count(&outcome, records.len(), began);
+                return outcome.map(|()| vec![true; records.len()]);
+            }
+        }
+    }
     let mut work = database.begin().await?;
-    let outcome = write(&mut work, records).await;
+    let outcome = write(&mut work, records, &columns).await;
     work.finish(outcome, records.len()).await
+}
+
+const RECORD: &str = "SELECT record_sign_ins($1, $2, $3, $4, $5) AS written";
+
+/// Records, as the arrays that PostgreSQL gets.
+struct Columns<'a> {
+    ids: Vec<i64>,
+    names: Vec<&'a str>,
+    clients: Vec<String>,
+    times: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(records: &[&'a SignInRecord]) -> Self {
+        let records = records.iter();
+        Self {
+            ids: records.clone().map(|r| r.account.as_i64()).collect(),
+            names: records.clone().map(|r| r.username.as_str()).collect(),
+            clients: records.clone().map(|r| r.client.to_string()).collect(),
+            times: records.map(|r| r.at.as_secs()).collect(),
+        }
+    }
+
+    fn params<'b>(&'b self, commit: &'b Option<Uuid>) -> [(&'b (dyn ToSql + Sync), Type); 5] {
+        [
+            (commit, Type::UUID),
+            (&self.ids, Type::INT8_ARRAY),
+            (&self.names, Type::TEXT_ARRAY),
+            (&self.clients, Type::TEXT_ARRAY),
+            (&self.times, Type::INT8_ARRAY),
+        ]
+    }
+}
+
+impl SignInRecord {
+    /// Nothing but the sign-in is written.
+    fn is_plain(&self) -> bool {
+        self.new_hash.is_none() && self.first_use.is_none() && self.withdraw.is_none()
+    }
 }
 
 async fn write(
     work: &mut Transaction<'_>,
     records: &[&SignInRecord],
-) -> Result<HashSet<usize>, StoreError> {
-    let ids: Vec<_> = records.iter().map(|r| r.account.as_i64()).collect();
-    let names: Vec<_> = records.iter().map(|r| r.username.as_str()).collect();
-    let clients: Vec<_> = records.iter().map(|r| r.client.to_string()).collect();
-    let times: Vec<_> = records.iter().map(|r| r.at.as_secs()).collect();
-    // In one order, so that replicas do not wait for each other in a circle. A statement
-    // of its own: the next one sees what those have written that it waited for.
-    work.rows(
-        "SELECT 1 FROM users WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
-        &[(&ids, Type::INT8_ARRAY)],
-    )
-    .await?;
-    let rows = work
-        .rows(
-            "WITH written AS MATERIALIZED (
-                 SELECT r.n, r.client, to_timestamp(r.at) AT TIME ZONE 'UTC' AS at, u.id
-                 FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS r (id, name, client, at, n)
-                     JOIN users u ON u.id = r.id AND u.username = r.name
-                 WHERE NOT EXISTS (SELECT 1 FROM disabled_accounts d WHERE d.user_id = u.id)
-             ), logged AS (
-                 INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
-                 SELECT client, at, id FROM written ORDER BY n
-             ), marked AS (
-                 UPDATE users SET last_login = latest.at
-                 FROM (SELECT id, max(at) AS at FROM written GROUP BY id) latest
-                 WHERE users.id = latest.id
-             )
-             SELECT n FROM written",
-            &[
-                (&ids, Type::INT8_ARRAY),
-                (&names, Type::TEXT_ARRAY),
-                (&clients, Type::TEXT_ARRAY),
-                (&times, Type::INT8_ARRAY),
-            ],
-        )
-        .await?;
-    let mut written = HashSet::new();
-    for row in rows {
-        let n: i64 = row.try_get("n")?;
-        written.extend(usize::try_from(n - 1));
-    }
+    columns: &Columns<'_>,
+) -> Result<Vec<bool>, StoreError> {
+    let rows = work.rows(RECORD, &columns.params(&None)).await?;
+    let written: Vec<bool> = only(&rows)?.try_get("written")?;
     let (mut first_use, mut withdraw) = (Vec::new(), Vec::new());
-    for (index, record) in records.iter().enumerate() {
-        if !written.contains(&index) {
-            continue;
-        }
+    for (record, _) in records
+        .iter()
+        .zip(&written)
+        .filter(|(_, written)| **written)
+    {
         if let Some((old, new)) = &record.new_hash {
             let sql = "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3";
-            work.rows(
-                sql,
-                &[
-                    (new, Type::TEXT),
-                    (&ids[index], Type::INT8),
-                    (old, Type::TEXT),
-                ],
-            )
-            .await?;
+            let id = record.account.as_i64();
+            let params = &[
+                (new as _, Type::TEXT),
+                (&id as _, Type::INT8),
+                (old as _, Type::TEXT),
+            ];
+            work.rows(sql, params).await?;
         }
         first_use.extend(record.first_use.map(|kid| (kid, record.at)));
         let kids = record.withdraw.into_iter().flatten();

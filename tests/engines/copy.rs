@@ -6,13 +6,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jwks_server::crypto::rsa::{KeySource as _, Rsa2048};
 use rusqlite::Connection;
 use rusqlite::types::Value;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
-use crate::replicas::{Replica, sealing_key, server, url};
+use crate::replicas::{Replica, run_with, sealing_key, server, url};
 
 /// A folder for files of SQLite, and a database on PostgreSQL.
 struct Move {
@@ -66,6 +67,26 @@ impl Move {
         )
     }
 
+    /// Runs a command on the keys of `a.db`.
+    fn keys(&self, args: &[&str]) {
+        let variables = [
+            ("NOT_MY_KEY", self.sealing_key.as_str()),
+            ("DATABASE_URL", &self.file("a.db")),
+        ];
+        let (code, text) = run_with(&variables, &[&["keys"], args].concat());
+        assert_eq!(code, 0, "{text}");
+    }
+
+    fn adopt(&self, kid: &str) {
+        let key = Rsa2048.generate().unwrap();
+        let public = key.public();
+        let jwk = json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid, "n": public.n, "e": public.e});
+        let path = self.path("set.json");
+        fs::write(&path, json!({ "keys": [jwk] }).to_string()).unwrap();
+        let path = path.to_str().unwrap();
+        self.keys(&["adopt", path, "--until", "1h", "--reason", "moving"]);
+    }
+
     fn refused(&self, from: &str, to: &str, why: &str) {
         let (code, text) = self.copy(from, to, &[]);
         assert_eq!((code, text.lines().count()), (2, 1), "{text}");
@@ -117,6 +138,17 @@ fn rows(path: &Path) -> Vec<(String, Vec<Vec<Value>>)> {
     all.collect()
 }
 
+/// The set has "theirs" and no longer "lost".
+async fn until_adopted(server: &Replica) {
+    let has = |set: &str, kid: &str| set.contains(&format!(r#""kid":"{kid}""#));
+    loop {
+        let (_, _, set) = server.get("/.well-known/jwks.json").await;
+        if has(&set, "theirs") && !has(&set, "lost") {
+            return;
+        }
+    }
+}
+
 fn fill(conn: &Connection, rows: u32) {
     let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
          INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
@@ -151,6 +183,12 @@ async fn a_database_moves_to_postgres_and_back_without_a_difference() {
     fill(&conn, 2500);
     conn.execute("DELETE FROM auth_logs WHERE id > 2400", [])
         .unwrap();
+    // One that is published, and one that was revoked.
+    for kid in ["theirs", "lost"] {
+        this.adopt(kid);
+    }
+    this.keys(&["revoke", "--reason", "lost", "lost"]);
+    until_adopted(&server).await;
     let etag = server.etag().await;
     server.stop();
     conn.close().unwrap();
@@ -163,6 +201,8 @@ async fn a_database_moves_to_postgres_and_back_without_a_difference() {
         (&found["rows"]["users"], &found["unopened"]),
         (&2.into(), &0.into())
     );
+    assert_eq!(found["rows"]["adopted_keys"], 2);
+    assert_eq!(found["rows"]["adopted_key_events"], 3);
     // No table is forgotten.
     let copied: Vec<_> = found["rows"].as_object().unwrap().keys().collect();
     let conn = Connection::open(this.path("a.db")).unwrap();
@@ -183,6 +223,7 @@ async fn a_database_moves_to_postgres_and_back_without_a_difference() {
     this.refused(&this.postgres(), &this.file("b.db"), "is not empty");
 
     let server = this.serve(&this.postgres()).await;
+    until_adopted(&server).await;
     assert_eq!(server.etag().await, etag);
     assert_eq!(server.post("/auth", &sign_in).await.0, 200);
     let json = r#"{"username":"dave","email":"dave@x.example"}"#;
@@ -192,6 +233,34 @@ async fn a_database_moves_to_postgres_and_back_without_a_difference() {
     assert_eq!(this.cluster.sql(&this.database, id), "4");
     let latest = "SELECT max(id) FROM auth_logs";
     assert_eq!(this.cluster.sql(&this.database, latest), "2504");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_goes_through_pgbouncer_and_over_tls() {
+    let Some(this) = Move::new() else {
+        return;
+    };
+    let conn = this.served("a.db").await;
+    fill(&conn, 2500);
+    conn.close().unwrap();
+    let (file, cluster) = (this.file("a.db"), &this.cluster);
+    let over_tls = format!(
+        "postgres://postgres@localhost:{}/{}?sslmode=verify-full&sslrootcert={}",
+        cluster.port,
+        cluster.create_database(),
+        cluster.authority.display()
+    );
+    let through = url(cluster.pgbouncer_port, &cluster.create_database());
+    for (postgres, back) in [(over_tls, "tls.db"), (through, "pgbouncer.db")] {
+        let (code, text) = this.copy(&file, &postgres, &[]);
+        assert_eq!(code, 0, "{text}");
+        let (code, text) = this.copy(&postgres, &this.file(back), &[]);
+        assert_eq!(code, 0, "{text}");
+        assert!(rows(&this.path("a.db")) == rows(&this.path(back)));
+        let server = this.serve(&postgres).await;
+        this.refused(&postgres, &this.file("c.db"), "is in use by");
+        server.stop();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

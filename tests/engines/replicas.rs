@@ -71,7 +71,7 @@ impl Replica {
         (status, head.to_owned(), body.to_owned())
     }
 
-    async fn get(&self, path: &str) -> (u16, String, String) {
+    pub async fn get(&self, path: &str) -> (u16, String, String) {
         let head = "HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
         self.ask(&format!("GET {path} {head}")).await
     }
@@ -204,6 +204,9 @@ async fn replicas_share_accounts_keys_and_quotas() {
         text.contains("ok    server         PostgreSQL"),
         "{code} {text}"
     );
+    let delete = ["users", "delete", "alice", "--with-audit", "--yes"];
+    let (code, text) = command(&key, cluster.port, &name, &delete);
+    assert!(code == 0 && text.contains("not erased"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

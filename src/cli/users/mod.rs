@@ -3,7 +3,7 @@
 pub mod render;
 
 use std::fs::OpenOptions;
-use std::io::{BufReader, Read as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -185,6 +185,9 @@ pub(super) fn run(command: UsersCommand, env_file: Option<&Path>) -> Result<(), 
     }
 }
 
+/// On PostgreSQL, whose files are its administrator's.
+const NOT_ERASED: &str = "The rows are deleted, not erased: their bytes stay in PostgreSQL's files until VACUUM has freed their space and other rows have filled it, and for as long as they are kept in its write-ahead log, archives, standbys and backups.";
+
 async fn run_on_database(
     command: UsersCommand,
     config: Config,
@@ -217,7 +220,12 @@ async fn run_on_database(
             ))
         })?;
     }
-    print(&done)
+    print(&done)?;
+    if erases && config.database.file().is_none() {
+        // A terminal that is gone is no reason to fail.
+        let _ = writeln!(std::io::stderr(), "{NOT_ERASED}");
+    }
+    Ok(())
 }
 
 /// The output. `is_unerased`: an earlier run has deleted accounts and failed then.

@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, error::SqlState};
 
 use super::connection::{Connection, Database, only};
-use super::{Target, adopted_keys, inspect, keys, schema};
+use super::{Target, adopted_keys, calls, inspect, keys, schema};
 use crate::store::copy::{BATCH, Copied, CopyError, Kind, Rows, Supervision, TABLES, Table, Value};
 use crate::store::sqlite::CopyFile;
 use crate::store::{KeyRows, Location, OpenError, SchemaState, StoreError};
@@ -110,20 +110,24 @@ fn locked(location: &Location) -> impl Fn(StoreError) -> CopyError {
     }
 }
 
-/// Refuses when a server polls the database: each does so twice a second.
+/// Refuses when a server polls the database: each does so twice a second. A pooler may
+/// give its session another name, so those that have called in count too.
 async fn in_use(connection: &mut Connection, source: &Target) -> Result<(), CopyError> {
-    let sql = "SELECT count(*) AS number FROM pg_stat_activity
+    let sessions = "SELECT count(*) AS number FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = $1
              AND (state <> 'idle' OR state_change > clock_timestamp() - interval '5 seconds')";
     let params = &[(&source.name() as _, Type::TEXT)];
-    let number: i64 = number(&connection.rows(sql, params).await?)?;
-    match number {
-        0 => Ok(()),
-        number => Err(CopyError::InUse(
-            Location::Postgres(Box::new(source.clone())),
-            format!("{number} sessions of a server"),
-        )),
-    }
+    let users = match number(&connection.rows(sessions, params).await?)? {
+        0 => match number(&connection.rows(calls::COUNT_REPLICAS, &[]).await?)? {
+            0 => return Ok(()),
+            replicas => format!("{replicas} replicas of the service"),
+        },
+        sessions => format!("{sessions} sessions of a server"),
+    };
+    Err(CopyError::InUse(
+        Location::Postgres(Box::new(source.clone())),
+        users,
+    ))
 }
 
 async fn fill(

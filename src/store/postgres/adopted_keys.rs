@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use super::connection::{Database, Transaction, only};
 use crate::clock::UnixTime;
 use crate::lifecycle::AdoptedTimes;
-use crate::store::{AdoptedRow, KEPT_EVENTS, KeyChange, KeyEvent, KeyEventKind, StoreError};
+use crate::store::{AdoptedRow, KEPT_EVENTS, KeyChange, KeyEventKind, StoreError};
 
 pub(super) const SELECT: &str =
     "SELECT k.kid AS kid, k.key AS key, k.adopted_at AS adopted_at, k.exp AS exp,
@@ -135,31 +135,4 @@ async fn event(
     )
     .await
     .map(drop)
-}
-
-/// The latest `limit` events, in the order in which they happened.
-pub(super) async fn latest_events(
-    database: &Database,
-    limit: u32,
-) -> Result<Vec<KeyEvent>, StoreError> {
-    let limit = i64::from(limit);
-    let rows = database
-        .rows(
-            "SELECT * FROM (SELECT id, kid, event, at, reason FROM adopted_key_events
-                 ORDER BY id DESC LIMIT $1) latest ORDER BY id",
-            &[(&limit, Type::INT8)],
-        )
-        .await?;
-    let events = rows.iter().map(|row| {
-        let kind: String = row.try_get("event")?;
-        Ok(KeyEvent {
-            kid: row.try_get("kid")?,
-            kind: kind.parse().map_err(|_| {
-                StoreError::Refused(format!("adopted_key_events has the event {kind:?}"))
-            })?,
-            at: UnixTime::from_secs(row.try_get("at")?),
-            reason: row.try_get("reason")?,
-        })
-    });
-    events.collect()
 }

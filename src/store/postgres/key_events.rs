@@ -1,4 +1,4 @@
-//! The table `key_events`: what has happened to keys.
+//! The table `key_events`: what has happened to keys; and the events of both kinds of keys.
 
 use tokio_postgres::types::Type;
 
@@ -9,32 +9,38 @@ use crate::lifecycle::Kid;
 use crate::store::{KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError, merged_events};
 
 /// The latest `limit` events, also of adopted keys, in the order in which they happened.
-pub(super) async fn latest(database: &Database, latest: u32) -> Result<Vec<KeyEvent>, StoreError> {
-    let limit = i64::from(latest);
-    let rows = database
-        .rows(
-            "SELECT * FROM (SELECT id, kid, event, at, reason FROM key_events
-                 ORDER BY id DESC LIMIT $1) latest ORDER BY id",
-            &[(&limit, Type::INT8)],
-        )
-        .await?;
+pub(super) async fn latest(database: &Database, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
+    let own = latest_in(database, "key_events", limit).await?;
+    if !adopted_keys::exist(database).await? {
+        return Ok(own);
+    }
+    let adopted = latest_in(database, "adopted_key_events", limit).await?;
+    Ok(merged_events(own, adopted, limit))
+}
+
+async fn latest_in(
+    database: &Database,
+    table: &'static str,
+    limit: u32,
+) -> Result<Vec<KeyEvent>, StoreError> {
+    let sql = format!(
+        "SELECT * FROM (SELECT id, kid::text AS kid, event, at, reason FROM {table}
+             ORDER BY id DESC LIMIT $1) latest ORDER BY id"
+    );
+    let limit = i64::from(limit);
+    let rows = database.rows(&sql, &[(&limit, Type::INT8)]).await?;
     let events = rows.iter().map(|row| {
         let kind: String = row.try_get("event")?;
         Ok(KeyEvent {
-            kid: row.try_get::<_, i64>("kid")?.to_string(),
+            kid: row.try_get("kid")?,
             kind: kind
                 .parse()
-                .map_err(|_| StoreError::Refused(format!("key_events has the event {kind:?}")))?,
+                .map_err(|_| StoreError::Refused(format!("{table} has the event {kind:?}")))?,
             at: UnixTime::from_secs(row.try_get("at")?),
             reason: row.try_get("reason")?,
         })
     });
-    let events = events.collect::<Result<_, StoreError>>()?;
-    if !adopted_keys::exist(database).await? {
-        return Ok(events);
-    }
-    let adopted = adopted_keys::latest_events(database, latest).await?;
-    Ok(merged_events(events, adopted, latest))
+    events.collect()
 }
 
 /// Inserts an event. False: it happens but once and is there already.

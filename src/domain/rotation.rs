@@ -207,6 +207,7 @@ impl Rotation {
     }
 
     async fn load_and_rotate(&mut self) -> Result<UnixTime, RotationError> {
+        let mut has_new_key = false;
         for _ in 0..MAX_LOADS {
             let now = self.store.now(&*self.clock).await?;
             self.load(now).await?;
@@ -220,12 +221,27 @@ impl Rotation {
                     // Deleted keys must not be published when the clock is set back.
                     self.load(now).await?;
                 }
+                if has_new_key {
+                    self.checkpoint().await;
+                }
                 let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
                 return Ok(next.unwrap_or(now));
             };
             self.create(due).await?;
+            has_new_key = true;
         }
         Err(RotationError::NoProgress)
+    }
+
+    /// A plain copy of the database file has the new key then. That the file was
+    /// replaced is for the store to say, once.
+    async fn checkpoint(&self) {
+        match self.store.checkpoint().await {
+            Ok(()) | Err(StoreError::Replaced) => {}
+            Err(e) => {
+                tracing::warn!("the write-ahead log was not moved into the database file: {e}");
+            }
+        }
     }
 
     /// Loads the keys at `now` and swaps the snapshot.

@@ -165,6 +165,14 @@ impl Store {
         }
     }
 
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.checkpoint().await,
+            // PostgreSQL makes its own.
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     pub async fn ended(&self) {
         match self {
             Self::Sqlite(store) => store.ended().await,

@@ -159,6 +159,9 @@ const LONGEST_KEY_LIFETIME: &str = "longest_key_lifetime";
 /// Row of `service_settings` that is no setting: rows were deleted whose bytes may be left
 /// in the file.
 const UNERASED: &str = "unerased";
+
+/// The row of `service_settings` by which a write-ahead log is known to be its file's.
+const WAL_MARK: &str = "wal_mark";
 /// Events of deleted keys that are kept, the latest.
 const KEPT_EVENTS: i64 = 10_000;
 

@@ -104,6 +104,30 @@ async fn fr_40_after_a_clean_stop_the_file_alone_is_complete() {
 }
 
 #[tokio::test]
+async fn a_plain_copy_of_the_file_in_use_has_what_was_there_at_the_last_new_key() {
+    let mut app = TestApp::start().await;
+    app.register("alice").await;
+    let keys = || app.rows("SELECT count(*) FROM keys").remove(0);
+    let before = keys();
+    app.advance(Duration::from_secs(20 * 60));
+    app.rotate().await;
+    let keys = app.rows("SELECT count(*) FROM keys").remove(0);
+    assert_ne!(keys, before);
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("copy.db");
+    std::fs::copy(app.database(), &copy).unwrap();
+    let copy = Connection::open(copy).unwrap();
+    let found: String = copy
+        .query_row(
+            "SELECT (SELECT count(*) FROM keys) || username FROM users",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(found, keys + "alice");
+}
+
+#[tokio::test]
 async fn fr_41_every_200_leaves_one_row_and_nothing_else_does() {
     let app = TestApp::start().await;
     app.register("bob").await;

@@ -316,6 +316,36 @@ async fn a_file_that_others_may_read_is_taken_from_them() {
     assert!(refused.ends_with(" is not a regular file"), "{refused}");
 }
 
+#[tokio::test]
+async fn a_write_ahead_log_of_another_time_is_refused_and_the_right_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.db");
+    let log = dir.path().join("keys.db-wal");
+    Store::open(&path).unwrap().close().await;
+    let store = Store::open(&path).unwrap();
+    // As a crash would leave them; the rows are the same, so nothing is damaged.
+    let mut states = Vec::new();
+    for _ in 0..4 {
+        states.push((fs::read(&path).unwrap(), fs::read(&log).unwrap()));
+        store.checkpoint().await.unwrap();
+    }
+    store.close().await;
+    for (file_of, (file_bytes, _)) in states.iter().enumerate() {
+        for (log_of, (_, log_bytes)) in states.iter().enumerate() {
+            fs::write(&path, file_bytes).unwrap();
+            fs::write(&log, log_bytes).unwrap();
+            let opened = Store::open(&path);
+            // The second: the log has been moved into the file, and no other begun.
+            let is_right = file_of == log_of || file_of == log_of + 1;
+            assert_eq!(opened.is_ok(), is_right, "file {file_of}, log {log_of}");
+            match opened {
+                Ok(store) => store.close().await,
+                Err(e) => assert_eq!(fs::read(&log).unwrap(), *log_bytes, "{e}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn an_error_of_sqlite_is_mapped_by_what_may_be_done() {
     let conn = Connection::open_in_memory().unwrap();

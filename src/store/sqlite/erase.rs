@@ -28,11 +28,9 @@ impl Store {
             return Err(OpenError::Engine(text.to_owned()));
         }
         service_settings::mark_erased(&conn)?;
-        // The log begins anew, with the page by which `wal_check` knows whose it is.
-        conn.execute(
-            "UPDATE refinery_schema_history SET applied_on = applied_on",
-            [],
-        )?;
+        if let Some(whole) = wal_check::checkpoint(&conn)? {
+            whole.begin_log(&conn)?;
+        }
         Ok(())
     }
 }

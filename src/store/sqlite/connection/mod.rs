@@ -69,6 +69,9 @@ impl Store {
         if before != Some(files.main) || files.changed()?.is_some() {
             return Err(replaced().into());
         }
+        if let Some(whole) = wal_check::checkpoint(&conn)? {
+            whole.begin_log(&conn)?;
+        }
         let files = Arc::new(files);
         Ok(Self {
             writer: Writer::start(conn, Arc::clone(&files)).map_err(OpenError::Thread)?,
@@ -141,6 +144,15 @@ impl Store {
             self.writer.end();
         }
         Ok(())
+    }
+
+    /// Moves the write-ahead log into the database file, so that a plain copy of that has
+    /// what was written. Readers and writers go on meanwhile; where they are in the way,
+    /// the next checkpoint moves the rest.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let moved = self.read(|conn| Ok(wal_check::checkpoint(conn)?)).await?;
+        let Some(whole) = moved else { return Ok(()) };
+        self.write(move |conn| Ok(whole.begin_log(conn)?)).await
     }
 
     fn ended_if_replaced<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::Store;
-use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError, UNERASED};
+use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError, UNERASED, WAL_MARK};
+
+/// Rows of the table that are of the store itself.
+const NO_SETTINGS: [&str; 3] = [LONGEST, UNERASED, WAL_MARK];
 
 impl Store {
     /// Replaces the recorded settings: names and values. Beside them stays the longest
@@ -25,8 +28,8 @@ impl Store {
                      0))",
                 params![LONGEST, i64::try_from(key_lifetime.as_secs()).unwrap_or(i64::MAX)],
             )?;
-            let sql = "DELETE FROM service_settings WHERE name NOT IN (?, ?)";
-            conn.execute(sql, [LONGEST, UNERASED])?;
+            let sql = "DELETE FROM service_settings WHERE name NOT IN (?, ?, ?)";
+            conn.execute(sql, NO_SETTINGS)?;
             let sql = "INSERT INTO service_settings (name, value) VALUES (?, ?)";
             let mut insert = conn.prepare_cached(sql)?;
             for (name, value) in &settings {
@@ -42,11 +45,9 @@ pub(in crate::store::sqlite) fn all(conn: &Connection) -> rusqlite::Result<Vec<(
     if !conn.table_exists(None, "service_settings")? {
         return Ok(Vec::new());
     }
-    let sql = "SELECT name, value FROM service_settings WHERE name NOT IN (?, ?)";
+    let sql = "SELECT name, value FROM service_settings WHERE name NOT IN (?, ?, ?)";
     let mut query = conn.prepare(sql)?;
-    let rows = query.query_map([LONGEST, UNERASED], |row| {
-        Ok((row.get("name")?, row.get("value")?))
-    })?;
+    let rows = query.query_map(NO_SETTINGS, |row| Ok((row.get("name")?, row.get("value")?)))?;
     rows.collect()
 }
 

@@ -250,8 +250,8 @@ pub struct AdoptedKey {
 impl AdoptedKey {
     pub fn open(row: &AdoptedRow, sealing_keys: &SealingKeys) -> Result<Self, BadKey> {
         let plain = sealing_keys.open(&row.sealed).ok_or(BadKey::NotOpened)?;
-        let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| BadKey::WrongKid)?;
-        let jwk = PublicJwk::new(sealed.adopted).map_err(|_| BadKey::WrongKid)?;
+        let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| BadKey::NotAdopted)?;
+        let jwk = PublicJwk::new(sealed.adopted).map_err(|_| BadKey::NotAdopted)?;
         if jwk.kid != row.kid {
             return Err(BadKey::WrongKid);
         }

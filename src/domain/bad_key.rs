@@ -12,10 +12,12 @@ pub enum BadKey {
     Unusable(#[from] KeyError),
     #[error("it was tampered with: it is not the key that its kid names")]
     WrongKid,
+    #[error("it was tampered with: no adopted key is encrypted there")]
+    NotAdopted,
     #[error("it is not encrypted; a start encrypts such keys only while it takes a file over")]
     InTheClear,
     #[error(
-        "another program added it: its kid is no thumbprint, and it was not there when the file was taken over"
+        "another program added it: it has no times, and was not there when the file was taken over"
     )]
     Added,
 }

@@ -11,11 +11,6 @@ use crate::crypto::rsa::PrivateKey;
 use crate::lifecycle::{KeyTimes, Kid};
 use crate::store::KeyRow;
 
-/// Kids of the earlier server count up from 1; one above this number is a thumbprint's.
-/// A thumbprint's is below it once in two million keys, and is then checked only if the
-/// row has times.
-const HIGHEST_COUNTED_KID: i64 = 1 << 32;
-
 /// Start of every Fernet token: version and the upper half of the time.
 const FERNET: &[u8] = b"gAAAAA";
 
@@ -43,10 +38,10 @@ impl OpenedKey {
         let private = PrivateKey::from_pem(&pem)?;
         let thumbprint = Kid::from_thumbprint(&private.public().thumbprint());
         // Rows of the earlier server have no times, and kids that count from one.
-        let named = match times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID {
-            true => times.kid,
-            false if !row.is_of_earlier_server => return Err(BadKey::Added),
-            false => row.thumbprint.unwrap_or(thumbprint),
+        let named = match times.signs_from {
+            Some(_) => times.kid,
+            None if !row.is_of_earlier_server => return Err(BadKey::Added),
+            None => row.thumbprint.unwrap_or(thumbprint),
         };
         if named != thumbprint {
             return Err(BadKey::WrongKid);
@@ -127,6 +122,6 @@ pub fn sealing_keys_fit(rows: Vec<KeyRow>, sealing_keys: &SealingKeys, now: Unix
     let is_published =
         |row: &KeyRow| row.times.is_published_at(now) && row.sealed.starts_with(FERNET);
     let published: Vec<_> = rows.into_iter().filter(is_published).collect();
-    let opens = |row: KeyRow| OpenedKey::open(&row, sealing_keys).is_ok();
+    let opens = |row: KeyRow| sealing_keys.open(&row.sealed).is_some();
     published.is_empty() || published.into_iter().rev().any(opens)
 }

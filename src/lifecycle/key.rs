@@ -45,7 +45,8 @@ pub struct KeyTimes {
     /// First second in which it may sign; none for a key of the earlier server,
     /// which may sign at once. At or after `expires_at`: it never signs.
     pub signs_from: Option<UnixTime>,
-    /// Column `keys.exp`, or the end of the longest `KEY_LIFETIME` if that is sooner; see [`published_until`](Self::published_until).
+    /// Column `keys.exp`, cut to the end of the longest `KEY_LIFETIME` by `latest_end` in
+    /// `store/mod.rs`.
     pub expires_at: UnixTime,
     /// Taken out of the set for good, whatever the clock says later.
     pub revoked: bool,

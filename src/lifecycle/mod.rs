@@ -126,8 +126,8 @@ pub fn moved_back(
     moved.collect()
 }
 
-/// Part of a key's life, in the order in which a key goes through them; the picture
-/// above shows those of our own keys but the last.
+/// Part of a key's life, in order. Keys of our own are never `Adopted`, which another
+/// issuer's are until they are expired or revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stage {

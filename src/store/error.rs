@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Reason for which a step was not done. Nothing of it is in the database at the
-/// path; in a file that was moved away within the step it may be.
+/// Reason for which a step was not done, or for `Unknown` may have been. Nothing of it is
+/// in the database at the path; in a file that was moved away within the step it may be.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The state of the file, the disk or this store, not the step, is the reason: a

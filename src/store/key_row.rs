@@ -44,8 +44,8 @@ pub(super) const SELECT_KEY: &str =
     FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
         LEFT JOIN earlier_keys o ON o.kid = k.kid";
 
-/// The same from a database that lacks a table or a column of it, as its next migration
-/// makes them.
+/// The same from a file that its migrations have not reached, where nothing was revoked:
+/// for lists, and to see that `NOT_MY_KEY` fits.
 pub(super) const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
         NULL AS created_at, NULL AS signs_from, FALSE AS revoked, FALSE AS withdrawn,
         TRUE AS is_of_earlier_server, NULL AS thumbprint, NULL AS longest FROM keys";

@@ -165,8 +165,8 @@ const WAL_MARK: &str = "wal_mark";
 /// Events of deleted keys that are kept, the latest.
 const KEPT_EVENTS: i64 = 10_000;
 
-/// Latest time until which a key may be published, whatever its `exp` says: another
-/// program can set that without knowing `NOT_MY_KEY`.
+/// Latest time until which a key with times may be published, whatever its `exp` says:
+/// another program can set that without knowing `NOT_MY_KEY`.
 fn latest_end(exp: i64, created_at: Option<i64>, longest: Option<i64>) -> i64 {
     let bounds = created_at.zip(longest);
     bounds.map_or(exp, |(at, longest)| at.saturating_add(longest))

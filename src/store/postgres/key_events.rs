@@ -68,11 +68,11 @@ pub(super) async fn insert(
     Ok(!rows.is_empty())
 }
 
-/// Deletes the oldest events of deleted keys.
+/// Deletes the oldest events of deleted keys. A revocation stays: the row may come back.
 pub(super) async fn prune(work: &mut Transaction<'_>) -> Result<(), StoreError> {
     work.rows(
         "DELETE FROM key_events WHERE id <= (SELECT max(id) FROM key_events) - $1
-             AND kid NOT IN (SELECT kid FROM keys)",
+             AND event <> 'revoked' AND kid NOT IN (SELECT kid FROM keys)",
         &[(&KEPT_EVENTS, Type::INT8)],
     )
     .await

@@ -67,11 +67,11 @@ pub(super) fn insert(
     Ok(inserted > 0)
 }
 
-/// Deletes the oldest events of deleted keys.
+/// Deletes the oldest events of deleted keys. A revocation stays: the row may come back.
 pub(super) fn prune(conn: &Connection) -> rusqlite::Result<()> {
     conn.prepare_cached(
-        "DELETE FROM key_events
-         WHERE id <= (SELECT max(id) FROM key_events) - ? AND kid NOT IN (SELECT kid FROM keys)",
+        "DELETE FROM key_events WHERE id <= (SELECT max(id) FROM key_events) - ?
+             AND event <> 'revoked' AND kid NOT IN (SELECT kid FROM keys)",
     )?
     .execute([KEPT_EVENTS])?;
     Ok(())

@@ -4,6 +4,7 @@ use insta::assert_snapshot;
 use jwks_server::cli::audit::render::*;
 use jwks_server::clock::UnixTime;
 use jwks_server::domain::account_admin::AccountId;
+use jwks_server::domain::audit::Pruned;
 use jwks_server::domain::database::SignInRow;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -91,7 +92,11 @@ fn a_name_is_no_formula_in_a_spreadsheet() {
 #[test]
 fn pruning_says_how_many_are_gone_and_where_they_are() {
     let file = Some("kept.jsonl".as_ref());
-    assert_snapshot!(pruned(3, NOW, file, false) + &pruned(3, NOW, None, true), @r#"
+    let rows = |unreadable| Pruned {
+        deleted: 3,
+        unreadable,
+    };
+    assert_snapshot!(pruned(rows(0), NOW, file, false) + &pruned(rows(2), NOW, None, true), @r#"
     3 sign-ins before 2027-01-15T08:00:00Z are deleted.
     kept.jsonl has each of them.
     {
@@ -100,7 +105,8 @@ fn pruning_says_how_many_are_gone_and_where_they_are() {
         "time": "2027-01-15T08:00:00Z"
       },
       "keep_file": null,
-      "pruned": 3
+      "pruned": 3,
+      "unreadable": 2
     }
     "#);
     assert_snapshot!(progress(11, 20, 15), @r#"[####################                    ]  50 %"#);

@@ -170,7 +170,11 @@ fn a_row_whose_address_cannot_be_written_as_text_stays_when_others_are_pruned() 
     sql(dir)
         .execute_batch("UPDATE auth_logs SET request_ip = CAST(x'C0FF' AS TEXT) WHERE id = 2")
         .unwrap();
-    output(dir, &["prune", "--before", "3650d", "--keep-file", "kept"]);
+    let said = output(dir, &["prune", "--before", "3650d", "--keep-file", "kept"]);
+    assert!(
+        said.contains("\n1 whose time or address cannot be read are left.\n"),
+        "{said}"
+    );
     let kept = lines(&fs::read_to_string(dir.join("kept")).unwrap());
     assert_eq!(kept.len(), 2);
     assert_eq!(number(dir, "SELECT count(*) FROM auth_logs"), 1);

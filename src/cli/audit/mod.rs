@@ -14,7 +14,7 @@ use super::{Failure, print, print_part, runtime};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{Config, Settings};
 use crate::domain::account_admin::AccountError;
-use crate::domain::audit::{self, AuditError, KeepFileError};
+use crate::domain::audit::{self, AuditError, KeepFileError, Pruned};
 use crate::domain::database::{self, Location, SignInFilter};
 
 /// Rows of an export that are in memory at once.
@@ -173,7 +173,7 @@ fn export(mut filter: SignInFilter, at: &Location, json: bool) -> Result<(), Fai
     }
 }
 
-async fn prune(config: &Config, before: UnixTime, keep: Option<&Path>) -> Result<usize, Failure> {
+async fn prune(config: &Config, before: UnixTime, keep: Option<&Path>) -> Result<Pruned, Failure> {
     let mut progress = Progress::start(&config.database)?;
     let store = database::open_existing(&config.database, &config.keys.sealing_keys).await?;
     let pruned = audit::prune(&store, before, keep, |id| progress.show(id)).await;

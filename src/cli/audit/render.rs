@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::terminal::{document, escaped, plain, table};
 use crate::clock::{Moment, UnixTime};
-use crate::domain::audit::line;
+use crate::domain::audit::{Pruned, line};
 use crate::domain::database::SignInRow;
 
 /// Columns of the progress bar.
@@ -79,11 +79,12 @@ fn csv(row: &SignInRow) -> String {
 }
 
 /// `keep`: the file that has them.
-pub fn pruned(rows: usize, before: UnixTime, keep: Option<&Path>, as_json: bool) -> String {
+pub fn pruned(rows: Pruned, before: UnixTime, keep: Option<&Path>, as_json: bool) -> String {
     let keep = keep.map(|path| path.to_string_lossy());
     if as_json {
         return document(&json!({
-            "pruned": rows,
+            "pruned": rows.deleted,
+            "unreadable": rows.unreadable,
             "before": Moment::from(before),
             "keep_file": keep,
         }));
@@ -91,8 +92,13 @@ pub fn pruned(rows: usize, before: UnixTime, keep: Option<&Path>, as_json: bool)
     let kept = keep.map_or(String::new(), |path| {
         format!("{} has each of them.\n", plain(&path))
     });
+    let left = match rows.unreadable {
+        0 => String::new(),
+        left => format!("{left} whose time or address cannot be read are left.\n"),
+    };
     format!(
-        "{rows} sign-ins before {} are deleted.\n{kept}",
+        "{} sign-ins before {} are deleted.\n{kept}{left}",
+        rows.deleted,
         before.rfc3339()
     )
 }

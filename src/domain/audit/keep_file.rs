@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::store::{AccountId, SignInRow};
 
-/// Bytes from the end of the file that are read, of which the lines of one step take a
-/// part.
+/// Bytes from the end of the file that are read: more than the lines of one step take.
 const TAIL: u64 = 8 << 20;
 /// Every line begins so.
 const BEGINNING: &[u8] = b"{\"id\":";

@@ -33,15 +33,23 @@ pub enum AuditError {
     Join(#[from] tokio::task::JoinError),
 }
 
+/// Numbers of rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pruned {
+    pub deleted: usize,
+    /// Left, since their time or address cannot be read.
+    pub unreadable: usize,
+}
+
 /// Deletes all sign-ins before `before`. With a file, each is on disk in it first.
-/// `progress` is told the last id that was looked at. Returns the number of rows.
+/// `progress` is told the last id that was looked at.
 pub async fn prune(
     store: &Store,
     before: UnixTime,
     keep: Option<&Path>,
     mut progress: impl FnMut(i64),
-) -> Result<usize, AuditError> {
-    let (mut kept, mut held, mut deleted) = (None, HashSet::new(), 0);
+) -> Result<Pruned, AuditError> {
+    let (mut kept, mut held, mut pruned) = (None, HashSet::new(), Pruned::default());
     if let Some(path) = keep.map(Path::to_owned) {
         let opened = tokio::task::spawn_blocking(move || KeepFile::open(&path, STEP));
         let (file, last) = opened.await??;
@@ -53,9 +61,10 @@ pub async fn prune(
     loop {
         let mut rows = store.next_sign_ins(past, STEP).await?;
         let Some(last) = rows.last() else {
-            return Ok(deleted);
+            return Ok(pruned);
         };
         past = last.id;
+        pruned.unreadable += rows.iter().filter(|row| !is_readable(row)).count();
         rows.retain(|row| is_before(row, before));
         if let Some(mut file) = kept.take() {
             let is_new = |row: &&SignInRow| !held.remove(&line(row));
@@ -63,15 +72,19 @@ pub async fn prune(
             let append = move || file.append(&new).map(|()| file);
             kept = Some(tokio::task::spawn_blocking(append).await??);
         }
-        deleted += delete(store, rows).await?;
+        pruned.deleted += delete(store, rows).await?;
         progress(past);
     }
 }
 
+fn is_before(row: &SignInRow, before: UnixTime) -> bool {
+    is_readable(row) && row.at.is_some_and(|at| at < before)
+}
+
 /// An address that is not UTF-8 cannot be compared again when its row is deleted, so
 /// that row stays, as one without a time does.
-fn is_before(row: &SignInRow, before: UnixTime) -> bool {
-    row.at.is_some_and(|at| at < before) && !row.client.contains(char::REPLACEMENT_CHARACTER)
+fn is_readable(row: &SignInRow) -> bool {
+    row.at.is_some() && !row.client.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// Deletes the rows, and waits so that others can write.
@@ -109,7 +122,7 @@ impl Retention {
     }
 
     /// Ids mostly grow with the times, so it ends at the first step with young rows and no
-    /// old one: it never reads the whole table for nothing.
+    /// old one.
     async fn prune(&self) -> Result<usize, StoreError> {
         let before = self.clock.now() - self.keep_for;
         let (mut past, mut deleted) = (i64::MIN, 0);
@@ -121,8 +134,11 @@ impl Retention {
             past = last.id;
             let has_young = rows.iter().any(|row| row.at.is_some_and(|at| before <= at));
             rows.retain(|row| is_before(row, before));
-            if rows.is_empty() && has_young {
-                return Ok(deleted);
+            match (rows.is_empty(), has_young) {
+                (true, true) => return Ok(deleted),
+                // Rows whose time or address cannot be read: others get their turn.
+                (true, false) => tokio::time::sleep(MIN_PAUSE).await,
+                (false, _) => {}
             }
             deleted += delete(&self.store, rows).await?;
         }

@@ -67,6 +67,37 @@ fn modules_and_libraries_are_named_only_where_they_belong() {
     }
 }
 
+#[test]
+fn the_pages_about_the_code_name_files_that_exist() {
+    let roots = "src tests docs migrations benches crates packaging openapi.json SECURITY.md CHANGELOG.md README.md compose.yaml";
+    let found = Command::new("find")
+        .args(roots.split(' '))
+        .output()
+        .unwrap()
+        .stdout;
+    let files: Vec<_> = str::from_utf8(&found)
+        .unwrap()
+        .lines()
+        .map(|path| format!("/{path}"))
+        .collect();
+    let ends = [
+        ".rs", ".md", ".json", ".sql", ".txt", ".yml", ".toml", ".py",
+    ];
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "tests/README.md"] {
+        let text = fs::read_to_string(page).unwrap();
+        // Every second part stands between backticks.
+        let named = text.split('`').skip(1).step_by(2);
+        for name in named.filter(|name| ends.iter().any(|end| name.ends_with(end))) {
+            let is_placeholder = name.starts_with('/')
+                || name.contains(['<', ' '])
+                || name.contains("NAME")
+                || name.contains("-N.");
+            let is_there = files.iter().any(|file| file.ends_with(&format!("/{name}")));
+            assert!(is_placeholder || is_there, "{page}: {name}");
+        }
+    }
+}
+
 fn is_in(path: &str, outer: &str) -> bool {
     format!("{path}::").starts_with(&format!("{outer}::"))
 }

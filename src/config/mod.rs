@@ -271,7 +271,7 @@ pub fn database(settings: &Settings) -> Result<Location, ConfigError> {
     values::database(settings)
 }
 
-/// A URL like `DATABASE_URL` that `source` has.
+/// The database at `url`; errors name `source`, such as `--to`.
 pub fn database_at(settings: &Settings, source: &str, url: &str) -> Result<Location, ConfigError> {
     values::database_at(settings, source, url)
 }

@@ -1,6 +1,7 @@
 //! Readers of single settings: parsing, bounds and messages.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -118,7 +119,7 @@ pub(super) fn database(settings: &Settings) -> Result<Location, ConfigError> {
     database_at(settings, "DATABASE_URL", url)
 }
 
-/// The same of a URL that `source` has.
+/// The database at `url`; errors name `source`, such as `--to`.
 pub(super) fn database_at(
     settings: &Settings,
     source: &str,
@@ -142,12 +143,13 @@ pub(super) fn database_at(
 }
 
 fn postgres(settings: &Settings, source: &str, url: &str) -> Result<Location, ConfigError> {
-    let usual = std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
-    let usual = usual.filter(|path| path.is_file());
+    let default_file = std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
+    // As libpq does, one that is not asked for and cannot be read is left alone.
+    let default_file = default_file.filter(|path| path.is_file() && File::open(path).is_ok());
     let password_file = settings.get(name::PGPASSFILE).map(Path::new);
     let credentials = Credentials {
         password: settings.get(name::PGPASSWORD),
-        password_file: password_file.or(usual.as_deref()),
+        password_file: password_file.or(default_file.as_deref()),
         root_certificates: settings.get(name::PGSSLROOTCERT).map(Path::new),
     };
     let target = Target::parse(url, &credentials).map_err(|why| {

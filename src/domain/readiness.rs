@@ -28,12 +28,12 @@ impl Readiness {
 
     /// Replicas, or processes with the file open, this one too, and what they are called;
     /// `None` where their number is not known.
-    pub async fn users(&self) -> (&'static str, Option<usize>) {
+    pub async fn openers(&self) -> (&'static str, Option<usize>) {
         let what = match self.store.is_shared_by_replicas() {
             true => "Replicas seen",
             false => "Processes seen",
         };
-        (what, self.store.users().await)
+        (what, self.store.openers().await)
     }
 
     /// Time for which nothing is known of changes that other replicas make to the keys.

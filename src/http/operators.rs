@@ -45,7 +45,7 @@ pub fn metrics_service(state: SharedState, is_local: bool) -> Service {
 async fn operators(State(state): State<SharedState>) -> Response {
     read_current(&state);
     let faults = state.readiness.faults().await;
-    let users = state.readiness.users().await;
+    let openers = state.readiness.openers().await;
     let now = state.clock.now();
     let schedule = Schedule::new(&state.keys.snapshot(), &state.policy, now);
     let body = html! {
@@ -61,7 +61,7 @@ async fn operators(State(state): State<SharedState>) -> Response {
             nav aria-label="Documents" { a href="/metrics" { "Metrics for Prometheus" } }
         }
         main {
-            section aria-labelledby="figures" { h2 #figures { "Now" } (figures(&state, users, &schedule, now)) }
+            section aria-labelledby="figures" { h2 #figures { "Now" } (figures(&state, openers, &schedule, now)) }
             section aria-labelledby="sign-ins" { h2 #sign-ins { "Sign-ins since the start" } (sign_ins(&state)) }
             (timeline::section(&schedule, &state.policy, now))
         }
@@ -85,7 +85,7 @@ async fn operators(State(state): State<SharedState>) -> Response {
 
 fn figures(
     state: &AppState,
-    (users, number): (&str, Option<usize>),
+    (openers, number): (&str, Option<usize>),
     schedule: &Schedule,
     now: UnixTime,
 ) -> Markup {
@@ -99,7 +99,7 @@ fn figures(
         dl {
             (pages::fact("Up for", html! { (duration(uptime)) }))
             (pages::fact("Process", html! { (std::process::id()) }))
-            (pages::fact(users, html! {
+            (pages::fact(openers, html! {
                 @match number { Some(number) => (number), None => "not known" }
             }))
             (pages::fact("Passwords waiting", html! { (sign_ins) " to sign in, " (sign_ups) " to register" }))

@@ -95,8 +95,8 @@ impl Store {
         }
     }
 
-    /// True when another replica has changed the keys since `seen`. Asked before waiting
-    /// for the lock of the keys; on SQLite that wait is short.
+    /// Has another replica changed the keys since `seen`? Always false on SQLite, where a
+    /// step waits for the lock for a moment only, and decides under it again.
     pub async fn keys_have_changed(&self, seen: i64) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(_) => Ok(false),
@@ -196,7 +196,7 @@ impl Store {
 
     /// Replicas that have called in lately, or processes that have the file open, this one
     /// too; `None` where that is not known.
-    pub async fn users(&self) -> Option<usize> {
+    pub async fn openers(&self) -> Option<usize> {
         match self {
             Self::Sqlite(store) => store.processes().await,
             Self::Postgres(store) => store.replicas().await.ok(),

@@ -2,14 +2,12 @@
 
 pub mod render;
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use rustix::fs::OFlags;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -252,11 +250,7 @@ async fn execute(
             Ok(render::added(name.as_str(), shown.as_ref(), output.json))
         }
         UsersCommand::Import { file, output } => {
-            // Without waiting for the other end of a pipe.
-            let mut options = OpenOptions::new();
-            let flags = OFlags::NONBLOCK.bits().cast_signed();
-            let opened = options.read(true).custom_flags(flags).open(&file);
-            let opened = opened.map_err(ImportError::File)?;
+            let opened = File::open(&file).map_err(ImportError::File)?;
             let read = account_import::read(BufReader::new(opened))?;
             let now = accounts.clock.now();
             let imported = account_import::import(&accounts.store, read, now).await?;

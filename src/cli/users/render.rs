@@ -216,6 +216,8 @@ fn time(at: Option<UnixTime>) -> String {
 pub fn erased(as_json: bool) -> String {
     match as_json {
         true => document(&json!({ "erased": true })),
-        false => "It is deleted already. What was left of deleted accounts is erased.\n".to_owned(),
+        false => {
+            "There is no such account. What was left of deleted accounts is erased.\n".to_owned()
+        }
     }
 }

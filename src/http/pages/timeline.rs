@@ -103,7 +103,9 @@ impl Scale {
     fn new(bars: &[Bar<'_>], now: UnixTime) -> Self {
         let starts = bars.iter().filter_map(|bar| bar.published);
         let from = starts.chain([now]).min().unwrap_or(now).as_secs();
-        let ends = bars.iter().map(|bar| bar.leaves);
+        // An adopted key may stay for so long that ours would be dots: it ends at the edge.
+        let own = bars.iter().filter(|bar| bar.state != Stage::Adopted.name());
+        let ends = own.map(|bar| bar.leaves);
         let to = ends.chain([now]).max().unwrap_or(now).as_secs();
         Self {
             from,

@@ -27,6 +27,17 @@ pub struct OpenedKey {
 
 impl OpenedKey {
     /// Opens the key of a row. Slow: call it on a blocking thread.
+    ///
+    /// | times in `key_times` | in `earlier_keys` | the kid is | the row is |
+    /// | --- | --- | --- | --- |
+    /// | yes | | the key's thumbprint | a key of this service |
+    /// | yes | | another | `WrongKid`: a copy, or the key was exchanged |
+    /// | none | none, or of a key that has a row of its own | any | `Added` |
+    /// | none | with the key's thumbprint | any | a key of the earlier server |
+    /// | none | with another thumbprint | any | `WrongKid` |
+    ///
+    /// `KeyRing::load` refuses one of the earlier server without a thumbprint too: a start
+    /// records them.
     pub fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<Self, BadKey> {
         let times = row.times;
         let pem = sealing_keys

@@ -1,5 +1,6 @@
 //! `JWKS_SERVER_VERSION`: the version, with commit and date of the source where
 //! git knows them. Never the time of the build, so that builds can be compared.
+//! Refuses other systems than Linux, in one line rather than in an error at each use.
 
 use std::env;
 use std::path::Path;
@@ -7,6 +8,9 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|it| it != "linux") {
+        println!("cargo::error=jwks-server runs on Linux only");
+    }
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let source = source().map(|it| format!(" ({it})")).unwrap_or_default();
     println!("cargo::rustc-env=JWKS_SERVER_VERSION={version}{source}");

@@ -1,5 +1,5 @@
 //! HTTP requests of commands: bounded in time and size, and never redirected to
-//! another scheme.
+//! another scheme, nor from elsewhere to this machine.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -43,11 +43,17 @@ impl Reply {
 
 /// Fetches `url`. The error says what went wrong, without the URL.
 pub(super) fn get(url: &str) -> Result<Reply, String> {
-    get_within(url, TIMEOUT)
+    let config = config(url, TIMEOUT, MAX_REDIRECTS)?.build();
+    let agent = match reaches_this_machine(url) {
+        true => config.into(),
+        false => Agent::with_parts(config, DefaultConnector::default(), Elsewhere::default()),
+    };
+    read(agent.get(url).call())
 }
 
+/// Fetches `url`, without following a redirection.
 pub(super) fn get_within(url: &str, timeout: Duration) -> Result<Reply, String> {
-    let agent: Agent = config(url, timeout, MAX_REDIRECTS)?.build().into();
+    let agent: Agent = config(url, timeout, 0)?.build().into();
     read(agent.get(url).call())
 }
 
@@ -85,15 +91,18 @@ pub(super) fn ask(
 
 /// Addresses of the name in `url`.
 pub(super) fn addresses(url: &str) -> Result<Vec<SocketAddr>, String> {
+    let mut found: Vec<_> = resolved(url)?.take(MAX_ADDRESSES).collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn resolved(url: &str) -> Result<impl Iterator<Item = SocketAddr> + use<>, String> {
     let uri: Uri = url.parse().map_err(|_| "it is not a URL".to_owned())?;
     let named = uri.scheme().zip(uri.authority());
     let name = named.and_then(|(scheme, at)| DefaultResolver::host_and_port(scheme, at));
     let name = name.ok_or("it has no host")?;
-    let found = name.to_socket_addrs().map_err(|e| e.to_string())?;
-    let mut found: Vec<_> = found.take(MAX_ADDRESSES).collect();
-    found.sort();
-    found.dedup();
-    Ok(found)
+    name.to_socket_addrs().map_err(|e| e.to_string())
 }
 
 /// The name that the certificate of an https URL is for.
@@ -121,6 +130,26 @@ impl Resolver for Pinned {
     }
 }
 
+/// Finds no address of this machine: a stranger's redirection must not send requests
+/// to its services.
+#[derive(Debug, Default)]
+struct Elsewhere(DefaultResolver);
+
+impl Resolver for Elsewhere {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let found = self.0.resolve(uri, config, timeout)?;
+        match found.iter().any(is_here) {
+            true => Err(Error::Other("it redirects to this machine".into())),
+            false => Ok(found),
+        }
+    }
+}
+
 /// The URL of `path` at a service that listens on `host`, from the same machine.
 pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
     let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
@@ -144,8 +173,20 @@ pub(super) fn agent_without_redirects(url: &str, timeout: Duration) -> Result<Ag
     Ok(config.build().into())
 }
 
+/// True when the name in `url` says so; it is not looked up.
 pub(super) fn is_on_this_machine(url: &str) -> bool {
     issuer::host(authority(url).1).is_some_and(issuer::is_loopback)
+}
+
+/// True when the name in `url` says so, or has an address that leads here.
+pub(super) fn reaches_this_machine(url: &str) -> bool {
+    is_on_this_machine(url) || resolved(url).is_ok_and(|mut found| found.any(|addr| is_here(&addr)))
+}
+
+fn is_here(addr: &SocketAddr) -> bool {
+    let ip = addr.ip().to_canonical();
+    // Linux connects the unspecified address to this machine.
+    ip.is_loopback() || ip.is_unspecified()
 }
 
 fn config(
@@ -214,6 +255,7 @@ fn reason(error: &Error) -> String {
         Error::BodyExceedsLimit(_) => format!("the response is larger than {MAX_BODY} bytes"),
         Error::Timeout(_) => "no response in time".to_owned(),
         Error::RequireHttpsOnly(_) => "it redirects from https to http".to_owned(),
+        Error::Other(why) => why.to_string(),
         other => other.to_string(),
     }
 }

@@ -1,10 +1,11 @@
 //! `check` on servers with certificates of an authority that a test makes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -12,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::left_out::left_out;
-use crate::support::command;
+use crate::support::{command, outer_address};
 
 /// False when there is no openssl.
 fn openssl(dir: &Path, args: &str) -> bool {
@@ -25,9 +26,12 @@ fn openssl(dir: &Path, args: &str) -> bool {
     })
 }
 
-/// Makes an authority, ca.pem, and the certificate request of a server on 127.0.0.1.
+/// Makes an authority, ca.pem, and the certificate request of a server on 127.0.0.1 and
+/// on the outer address.
 fn authority(dir: &Path, name: &str) -> bool {
-    std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1").unwrap();
+    let outer = outer_address().map(|ip| format!(",IP:{ip}"));
+    let names = format!("subjectAltName=IP:127.0.0.1{}", outer.unwrap_or_default());
+    std::fs::write(dir.join("names"), names).unwrap();
     let authority = format!(
         "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 365 -subj /CN={name}"
     );
@@ -41,10 +45,16 @@ fn authority(dir: &Path, name: &str) -> bool {
 /// The port of a server whose certificate is good for some days.
 fn server(dir: &Path, days: i32) -> u16 {
     let sign = format!(
-        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out {days}.pem -days {days}"
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out cert.pem -days {days}"
     );
     assert!(openssl(dir, &sign));
-    let certificate = CertificateDer::from_pem_file(dir.join(format!("{days}.pem"))).unwrap();
+    let answer = "HTTP/1.1 200 x\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{\"keys\":[]}";
+    serve(dir, Ipv4Addr::LOCALHOST.into(), answer.to_owned())
+}
+
+/// The port of a server with the certificate of cert.pem, which answers all alike.
+fn serve(dir: &Path, ip: IpAddr, answer: String) -> u16 {
+    let certificate = CertificateDer::from_pem_file(dir.join("cert.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -53,11 +63,12 @@ fn server(dir: &Path, days: i32) -> u16 {
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key);
     let config = Arc::new(config.unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind((ip, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let answer = answer.clone();
             thread::spawn(move || {
                 let mut stream = BufReader::new(StreamOwned::new(connection, stream));
                 let mut line = String::new();
@@ -67,8 +78,7 @@ fn server(dir: &Path, days: i32) -> u16 {
                         return;
                     }
                 }
-                let answer = b"HTTP/1.1 200 x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
-                let _ = stream.get_mut().write_all(answer);
+                let _ = stream.get_mut().write_all(answer.as_bytes());
             });
         }
     });
@@ -77,10 +87,13 @@ fn server(dir: &Path, days: i32) -> u16 {
 
 /// The lines of `check` about the certificate and about the answer.
 fn check(dir: &Path, port: u16, trusted: &str) -> Vec<String> {
+    check_at(dir, &format!("https://127.0.0.1:{port}/jwks"), trusted)
+}
+
+fn check_at(dir: &Path, url: &str, trusted: &str) -> Vec<String> {
     let mut command = command(dir);
     command.env("SSL_CERT_FILE", dir.join(trusted));
-    let url = format!("https://127.0.0.1:{port}/jwks");
-    let done = command.args(["check", &url]).output().unwrap();
+    let done = command.args(["check", url]).output().unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
     let is_it = |line: &&str| line.contains(" certificate ") || line.contains(" http ");
     text.lines().filter(is_it).map(str::to_owned).collect()
@@ -149,4 +162,80 @@ fn a_server_without_tls_at_an_https_url_is_said_to_be_one() {
     let expected = "127.0.0.1: received corrupt message";
     assert!(lines[0].starts_with("fail  certificate"), "{lines:#?}");
     assert!(lines[0].contains(expected), "{lines:#?}");
+}
+
+#[test]
+fn the_days_of_a_certificate_that_signs_itself_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    if !authority(dir, "authority_of_a_test") {
+        return left_out("certificates for check", "there is no openssl");
+    }
+    let sign = "x509 -req -in request.pem -signkey key.pem -extfile names -out cert.pem -days 20";
+    assert!(openssl(dir, sign));
+    let port = serve(dir, Ipv4Addr::LOCALHOST.into(), String::new());
+    let line = &check(dir, port, "cert.pem")[0];
+    assert!(line.starts_with("warn  certificate"), "{line}");
+    let says_chain = line.contains("1 sent, trusted here, by CN=server of a test");
+    assert!(says_chain && line.contains(" days left"), "{line}");
+}
+
+#[test]
+fn a_server_that_stays_silent_and_one_that_closes_are_told_apart() {
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [closing_port, silent_port] = [&closing, &silent].map(|it| it.local_addr().unwrap().port());
+    thread::spawn(move || closing.incoming().for_each(drop));
+    // Discovery asks three times before the certificate is asked for.
+    thread::spawn(move || {
+        let fourth = silent.incoming().nth(3);
+        silent.incoming().for_each(drop);
+        drop(fourth);
+    });
+    let dir = tempfile::tempdir().unwrap();
+    if !authority(dir.path(), "authority_of_a_test") {
+        return left_out("certificates for check", "there is no openssl");
+    }
+    for (port, expected) in [
+        (
+            closing_port,
+            "it closed the connection during the handshake",
+        ),
+        (silent_port, "no TLS handshake within 10 s"),
+    ] {
+        let line = &check(dir.path(), port, "ca.pem")[0];
+        assert!(line.starts_with("fail  certificate"), "{line}");
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn a_redirection_from_elsewhere_sends_no_request_to_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let Some(ip) = outer_address() else {
+        return left_out("a redirection to this machine", "there is no other address");
+    };
+    if !authority(dir, "authority_of_a_test") {
+        return left_out("certificates for check", "there is no openssl");
+    }
+    let inner = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("https://{}/jwks", inner.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    thread::spawn(move || {
+        for stream in inner.incoming() {
+            count.fetch_add(1, Ordering::Relaxed);
+            drop(stream);
+        }
+    });
+    let sign = "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out cert.pem -days 60";
+    assert!(openssl(dir, sign));
+    let head = format!("HTTP/1.1 302 x\r\nConnection: close\r\nLocation: {target}");
+    let port = serve(dir, ip, format!("{head}\r\nContent-Length: 0\r\n\r\n"));
+    let lines = check_at(dir, &format!("https://{ip}:{port}/jwks"), "ca.pem");
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "{lines:#?}");
+    let last = lines.last().unwrap();
+    assert!(last.starts_with("fail  http"), "{lines:#?}");
+    assert!(last.contains("it redirects to this machine"), "{lines:#?}");
 }

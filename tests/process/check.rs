@@ -1,17 +1,19 @@
 //! `check` on this service and on servers whose faults are known.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::net::TcpListener;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::left_out::left_out;
-use crate::support::{JWKS, Server, command, folder, own_address};
+use crate::support::{JWKS, PATIENCE, Server, command, folder, outer_address, own_address};
 
 const EC_X: &str = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4";
 const EC_Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
@@ -33,6 +35,11 @@ fn check(args: &[&str]) -> (Option<i32>, Vec<String>) {
     let findings = report["findings"].as_array().into_iter().flatten();
     let lines = findings.map(|it| line(it).replace('"', "")).collect();
     (done.status.code(), lines)
+}
+
+fn failures(lines: &[String]) -> Vec<&String> {
+    let failed = lines.iter().filter(|it| it.starts_with("fail "));
+    failed.collect()
 }
 
 type Answer = (u16, Vec<(&'static str, String)>, String);
@@ -326,12 +333,22 @@ fn an_issuer_is_what_its_documents_say() {
     );
 }
 
-/// An address of this machine that is not a loopback one. Nothing is sent.
-fn outer_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_loopback()).then_some(ip)
+#[test]
+fn when_the_documents_name_no_key_set_nothing_else_is_asked() {
+    let listener = local();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let issuer = base.clone();
+    server(listener, move |head| {
+        match head.contains("GET /.well-known/") {
+            true => fine(head, &json!({ "issuer": issuer }).to_string()),
+            false => (404, vec![], String::new()),
+        }
+    });
+    let (code, lines) = check(&[&base]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    let path = "/.well-known/openid-configuration";
+    let expected = format!("fail discovery: {base}{path} names no jwks_uri");
+    assert_eq!(failures(&lines), [&expected]);
 }
 
 #[test]
@@ -345,24 +362,27 @@ fn a_document_from_elsewhere_sends_no_request_to_this_machine() {
         count.fetch_add(1, Ordering::Relaxed);
         fine(head, &json!({ "keys": [rsa()] }).to_string())
     });
-    let listener = TcpListener::bind((ip, 0)).unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let issuer = base.clone();
-    server(listener, move |head| match head.contains("/.well-known/") {
-        true => {
-            let uri = format!("http://{inner}/jwks");
-            let document = json!({"issuer": issuer, "jwks_uri": uri});
-            fine(head, &document.to_string())
-        }
-        false => (404, vec![], String::new()),
-    });
-    let (code, lines) = check(&[&base]);
-    assert_eq!(code, Some(1), "{lines:#?}");
-    let said = lines
-        .iter()
-        .any(|it| it.contains("on the machine of whoever reads it"));
-    assert!(said, "{lines:#?}");
-    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    let port = inner.rsplit(':').next().unwrap();
+    for host in ["0.0.0.0", "[::ffff:127.0.0.1]", "127.1", "127.0.0.1"] {
+        let uri = format!("http://{host}:{port}/jwks");
+        let listener = TcpListener::bind((ip, 0)).unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let issuer = base.clone();
+        server(listener, move |head| match head.contains("/.well-known/") {
+            true => {
+                let document = json!({"issuer": issuer, "jwks_uri": uri});
+                fine(head, &document.to_string())
+            }
+            false => (404, vec![], String::new()),
+        });
+        let (code, lines) = check(&[&base]);
+        assert_eq!(code, Some(1), "{lines:#?}");
+        let document = format!("{base}/.well-known/openid-configuration");
+        let why = "has a jwks_uri on the machine of whoever reads it";
+        let expected = format!("fail discovery: {document} {why}");
+        assert_eq!(failures(&lines), [&expected], "{host}");
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "{host}");
+    }
 }
 
 #[test]
@@ -421,6 +441,46 @@ fn a_command_for_tokens_that_hangs_or_never_stops_printing_is_a_finding() {
         let last = lines.last().unwrap();
         assert!(last.starts_with("fail token: --token-command"), "{last}");
         assert!(last.ends_with(expected), "{last}");
+    }
+}
+
+#[test]
+fn a_command_for_tokens_that_fails_during_a_watch_is_said_with_its_error() {
+    let set = json!({ "keys": [rsa()] }).to_string();
+    let addr = server(local(), move |head| fine(head, &set));
+    let times = ["--watch", "300ms", "--every", "100ms"];
+    let url = format!("http://{addr}/jwks");
+    let (_, lines) = check(&[&[&url, "--token-command", "exit 3"][..], &times].concat());
+    let is_said = |line: &String| {
+        line.starts_with("warn watch: no token at ")
+            && line.ends_with(" the last: --token-command ended with exit status: 3")
+    };
+    assert!(lines.iter().any(is_said), "{lines:#?}");
+    let is_wrong = |line: &String| line.contains("no key set for an answer");
+    assert!(!lines.iter().any(is_wrong), "{lines:#?}");
+}
+
+#[test]
+fn an_interrupted_check_leaves_nothing_of_its_command_for_tokens() {
+    let set = json!({ "keys": [rsa()] }).to_string();
+    let addr = server(local(), move |head| fine(head, &set));
+    let dir = tempfile::tempdir().unwrap();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut command = command(dir.path());
+        command.args(["check", &format!("http://{addr}/jwks"), "--token-command"]);
+        command.arg("echo begun >&2; sleep 300; true");
+        let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert_eq!(line, "begun\n");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || ended.send(stderr.read_line(&mut line)));
+        // What still runs holds standard error open.
+        assert!(matches!(end.recv_timeout(PATIENCE), Ok(Ok(0))));
     }
 }
 

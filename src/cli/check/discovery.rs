@@ -11,8 +11,8 @@ const OPENID: &str = "/.well-known/openid-configuration";
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
 
 pub(super) struct Found {
-    /// URL of the key set.
-    pub(super) key_set: String,
+    /// URL of the key set, unless the documents name none that may be asked.
+    pub(super) key_set: Option<String>,
     /// The issuer, when the URL was one.
     pub(super) issuer: Option<String>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Found {
 /// The key set that `url` is, or that the documents of the issuer `url` name.
 pub(super) fn key_set(url: &str, report: &mut Report) -> Found {
     let itself = || Found {
-        key_set: url.to_owned(),
+        key_set: Some(url.to_owned()),
         issuer: None,
     };
     // A key set is one: no issuer answers with it at its own URL.
@@ -52,24 +52,24 @@ pub(super) fn key_set(url: &str, report: &mut Report) -> Found {
     }
     let key_set = match first["jwks_uri"].as_str() {
         // A stranger's document must not send requests to services of this machine.
-        Some(uri) if fetch::is_on_this_machine(uri) && !fetch::is_on_this_machine(url) => {
+        Some(uri) if fetch::reaches_this_machine(uri) && !fetch::reaches_this_machine(url) => {
             let text = format!("{place} has a jwks_uri on the machine of whoever reads it");
             report.fail(
                 CHECK,
                 text,
                 "give it a URL that others can reach; it is not asked",
             );
-            url
+            None
         }
-        Some(uri) => uri,
+        Some(uri) => Some(uri.to_owned()),
         None => {
             let text = format!("{place} names no jwks_uri");
             report.fail(CHECK, text, "add the URL of the key set");
-            url
+            None
         }
     };
     Found {
-        key_set: key_set.to_owned(),
+        key_set,
         issuer: Some(url.to_owned()),
     }
 }

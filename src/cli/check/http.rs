@@ -47,7 +47,13 @@ fn redirected(url: &str, reply: Reply, report: &mut Report) -> Option<Reply> {
         return None;
     }
     report.warn(CHECK, text, advice);
-    fetch::get(url).ok()
+    match fetch::get(url) {
+        Ok(reply) => Some(reply),
+        Err(why) => {
+            report.fail(CHECK, format!("{url}: {why}"), advice);
+            None
+        }
+    }
 }
 
 fn kind(reply: &Reply, report: &mut Report) {

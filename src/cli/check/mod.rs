@@ -60,13 +60,15 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let mut tokens = Tokens::new(args.token.as_deref(), args.token_command.as_deref())?;
     let mut report = Report::default();
     let found = discovery::key_set(&args.url, &mut report);
-    let mut servers = vec![found.key_set.as_str()];
-    servers.extend(found.issuer.as_deref());
+    let urls = found.key_set.iter().chain(&found.issuer);
+    let mut servers: Vec<_> = urls.map(String::as_str).collect();
     servers.dedup_by_key(|url| fetch::authority(url));
     for url in servers {
         tls::check(url, &mut report);
     }
-    if let Some(reply) = http::check(&found.key_set, &mut report) {
+    if let Some(url) = &found.key_set
+        && let Some(reply) = http::check(url, &mut report)
+    {
         report.extend(key_set::findings(&reply.body));
         token::check(&mut tokens, &reply.body, found.issuer, &mut report);
         if let Some(duration) = args.watch {
@@ -76,7 +78,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
                 every: args.every,
                 max_age,
             };
-            time::watch(&found.key_set, &plan, &mut tokens, &mut report);
+            time::watch(url, &plan, &mut tokens, &mut report);
         }
     }
     print(&report.render(args.json))?;

@@ -59,9 +59,13 @@ fn look(url: &str, watch: &mut Watch) {
 }
 
 fn token(tokens: &Tokens, watch: &mut Watch) {
-    let token = tokens.next().and_then(Result::ok);
-    match token.and_then(|token| kid_and_exp(&token)) {
-        Some((kid, exp)) => watch.token(&kid, exp, SystemClock::new().now()),
-        None => watch.failed(),
+    let contents = |token: String| {
+        let why = "what it printed is no token with a kid and an exp";
+        kid_and_exp(&token).ok_or_else(|| why.to_owned())
+    };
+    match tokens.next().map(|token| token.and_then(contents)) {
+        Some(Ok((kid, exp))) => watch.token(&kid, exp, SystemClock::new().now()),
+        Some(Err(why)) => watch.no_token(why),
+        None => {}
     }
 }

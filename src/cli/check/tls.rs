@@ -2,6 +2,7 @@
 //! machine trusts the chain, and for how long it is valid.
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -19,8 +20,9 @@ use crate::clock::{Clock as _, SystemClock, UnixTime};
 const CHECK: &str = "certificate";
 /// Longest wait for the server during the handshake, and for each of its bytes.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most automatic renewals come earlier than this many days before the end.
+/// Days left under which the finding warns: most automatic renewals come earlier.
 const RENEWED: u64 = 30;
+/// Days left under which it says to renew at once.
 const URGENT: u64 = 14;
 /// Characters of a name that are shown.
 const MAX_NAME: usize = 100;
@@ -30,12 +32,13 @@ const MAX_NAME: usize = 100;
 struct Chain {
     length: usize,
     issuer: String,
-    /// First `notAfter` in it. Roots do not count, since verifiers have their own.
+    /// First `notAfter` in it. Roots behind the server's own certificate do not count,
+    /// since verifiers have theirs.
     ends: Duration,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Failed {
+enum ChainError {
     Connection(String),
     Handshake(String),
 }
@@ -55,19 +58,19 @@ pub(super) fn check(url: &str, report: &mut Report) {
     }
     let now = SystemClock::new().now();
     for (chain, addresses) in chains {
-        about(chain, &addresses.join(", "), now, report);
+        report_chain(chain, &addresses.join(", "), now, report);
     }
 }
 
-fn about(chain: Result<Chain, Failed>, at: &str, now: UnixTime, report: &mut Report) {
+fn report_chain(chain: Result<Chain, ChainError>, at: &str, now: UnixTime, report: &mut Report) {
     let chain = match chain {
         Ok(chain) => chain,
-        Err(Failed::Handshake(why)) => {
+        Err(ChainError::Handshake(why)) => {
             let advice = "serve a valid certificate for this name, with those between it and an authority that verifiers trust";
             return report.fail(CHECK, format!("{at}: {why}"), advice);
         }
         // Perhaps this machine has no IPv6, or a proxy is the only way out.
-        Err(Failed::Connection(why)) => {
+        Err(ChainError::Connection(why)) => {
             let advice = "let all addresses of the name answer, or take it out of the name";
             return report.warn(CHECK, format!("{at}: {why}"), advice);
         }
@@ -103,27 +106,35 @@ fn chain(
     addr: SocketAddr,
     name: &ServerName<'static>,
     config: &Arc<ClientConfig>,
-) -> Result<Chain, Failed> {
-    let failed = |e: std::io::Error| Failed::Connection(e.to_string());
-    let mut stream = TcpStream::connect_timeout(&addr, TIMEOUT).map_err(failed)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
-    stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
+) -> Result<Chain, ChainError> {
+    let unconnected = |e: io::Error| ChainError::Connection(e.to_string());
+    let failed = |kind| ChainError::Handshake(interruption(kind));
+    let mut stream = TcpStream::connect_timeout(&addr, TIMEOUT).map_err(unconnected)?;
+    stream
+        .set_read_timeout(Some(TIMEOUT))
+        .map_err(unconnected)?;
+    stream
+        .set_write_timeout(Some(TIMEOUT))
+        .map_err(unconnected)?;
     let mut connection = ClientConnection::new(Arc::clone(config), name.clone())
-        .map_err(|e| Failed::Handshake(said(&e)))?;
+        .map_err(|e| ChainError::Handshake(message(&e)))?;
     let since = Instant::now();
     while connection.is_handshaking() {
         while connection.wants_write() {
-            connection.write_tls(&mut stream).map_err(failed)?;
+            let written = connection.write_tls(&mut stream);
+            written.map_err(|e| failed(e.kind()))?;
         }
-        let has_ended = connection.read_tls(&mut stream).map_err(failed)? == 0;
-        if has_ended || since.elapsed() > TIMEOUT {
-            let why = format!("no TLS handshake within {} s", TIMEOUT.as_secs());
-            return Err(Failed::Handshake(why));
+        let read = connection.read_tls(&mut stream);
+        if read.map_err(|e| failed(e.kind()))? == 0 {
+            return Err(failed(ErrorKind::UnexpectedEof));
+        }
+        if since.elapsed() > TIMEOUT {
+            return Err(failed(ErrorKind::TimedOut));
         }
         let read = connection.process_new_packets();
-        read.map_err(|e| Failed::Handshake(said(&e)))?;
+        read.map_err(|e| ChainError::Handshake(message(&e)))?;
     }
-    let unreadable = || Failed::Handshake("the certificates cannot be read".to_owned());
+    let unreadable = || ChainError::Handshake("the certificates cannot be read".to_owned());
     let sent = connection.peer_certificates().unwrap_or_default();
     let sent: Result<Vec<_>, _> = sent.iter().map(|it| Certificate::from_der(it)).collect();
     let sent = sent.map_err(|_| unreadable())?;
@@ -136,8 +147,9 @@ fn chain(
         .to_string();
     let parts = sent.into_iter().map(|it| it.tbs_certificate);
     let ends = parts
-        .filter(|it| it.issuer != it.subject)
-        .map(|it| it.validity.not_after.to_unix_duration());
+        .enumerate()
+        .filter(|(n, it)| *n == 0 || it.issuer != it.subject)
+        .map(|(_, it)| it.validity.not_after.to_unix_duration());
     Ok(Chain {
         length,
         issuer: issuer.chars().take(MAX_NAME).collect(),
@@ -145,7 +157,21 @@ fn chain(
     })
 }
 
-fn said(error: &rustls::Error) -> String {
+/// Message for a connection that stalled or ended before the handshake did.
+fn interruption(kind: ErrorKind) -> String {
+    match kind {
+        // Reads that time out report WouldBlock on Linux.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("no TLS handshake within {} s", TIMEOUT.as_secs())
+        }
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            "it closed the connection during the handshake".to_owned()
+        }
+        other => format!("the handshake failed: {other}"),
+    }
+}
+
+fn message(error: &rustls::Error) -> String {
     use CertificateError::{Expired, ExpiredContext, UnknownIssuer};
     match error {
         rustls::Error::InvalidCertificate(why) => match why {

@@ -7,11 +7,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Failure;
 use crate::cli::report::Report;
 use crate::cli::verify::{MAX_TOKEN, bounded, unwrapped};
+use crate::cli::{Failure, runtime};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::domain::verification::{self, Cause, Expectations, KeySet};
 
@@ -19,6 +21,12 @@ const CHECK: &str = "token";
 const LEEWAY: Duration = Duration::from_secs(60);
 /// Longest wait for a command that prints a token.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Process group of the token command that runs.
+static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
+/// Exit codes after SIGINT and SIGTERM, as shells give them.
+const INTERRUPTED: i32 = 130;
+const TERMINATED: i32 = 143;
 
 /// Source of tokens.
 pub(super) enum Tokens {
@@ -37,7 +45,10 @@ impl Tokens {
                 Self::One(text(&bytes))
             }
             (Some(token), _) => Self::One(text(token.as_bytes())),
-            (None, Some(line)) => Self::Line(line.to_owned()),
+            (None, Some(line)) => {
+                end_command_on_signal()?;
+                Self::Line(line.to_owned())
+            }
             (None, None) => Self::None,
         })
     }
@@ -64,16 +75,46 @@ fn text(bytes: &[u8]) -> String {
 fn run(line: &str) -> Result<String, String> {
     let mut command = Command::new("/bin/sh");
     let command = command.args(["-c", line]).stdin(Stdio::null());
+    let mut running = RUNNING.lock();
     let child = command.stdout(Stdio::piped()).process_group(0).spawn();
     let child = child.map_err(|e| format!("--token-command: {e}"))?;
     let group = Pid::from_child(&child);
+    *running = Some(group);
+    drop(running);
     let (said, heard) = mpsc::channel();
     thread::spawn(move || said.send(output(child)));
-    heard.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
+    let printed = heard.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
         let _ = kill_process_group(group, Signal::KILL);
         let limit = TIMEOUT.as_secs();
         Err(format!("--token-command did not end within {limit} s"))
-    })
+    });
+    *RUNNING.lock() = None;
+    printed
+}
+
+/// A terminal sends its signals to the group in the foreground, which the command's is not.
+fn end_command_on_signal() -> Result<(), Failure> {
+    let failed = |e: io::Error| Failure::broken(format!("signals cannot be handled: {e}"));
+    let runtime = runtime()?;
+    let context = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    drop(context);
+    thread::spawn(move || {
+        let code = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => INTERRUPTED,
+                _ = terminate.recv() => TERMINATED,
+            }
+        });
+        // Held to the end, so that no other command starts.
+        let running = RUNNING.lock();
+        if let Some(group) = *running {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        std::process::exit(code);
+    });
+    Ok(())
 }
 
 fn output(mut child: Child) -> Result<String, String> {

@@ -21,6 +21,9 @@ pub(super) struct Watch {
     looks: usize,
     empty: usize,
     failed: usize,
+    /// Runs of the token command that gave no token, and what was wrong with the last.
+    tokenless: usize,
+    last_error: String,
     /// Looks one after the other at which two addresses differed, now and at most.
     differed: usize,
     most_differed: usize,
@@ -46,6 +49,8 @@ impl Watch {
             looks: 0,
             empty: 0,
             failed: 0,
+            tokenless: 0,
+            last_error: String::new(),
             differed: 0,
             most_differed: 0,
             keys: BTreeMap::new(),
@@ -56,6 +61,11 @@ impl Watch {
     /// A request that had no key set for an answer.
     pub(super) fn failed(&mut self) {
         self.failed += 1;
+    }
+
+    pub(super) fn no_token(&mut self, why: String) {
+        self.tokenless += 1;
+        self.last_error = why;
     }
 
     /// The kids of the set, as each address behind the name gave them.
@@ -132,6 +142,13 @@ impl Watch {
         if self.failed > 0 {
             let why = format!("{} requests had no key set for an answer", self.failed);
             add(Finding::Warn(why, "see the log of the issuer"));
+        }
+        if self.tokenless > 0 {
+            let why = format!(
+                "no token at {} runs of the token command; the last: {}",
+                self.tokenless, self.last_error
+            );
+            add(Finding::Warn(why, "let it print a token"));
         }
         match self.most_differed {
             0 => {}

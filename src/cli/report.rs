@@ -96,7 +96,8 @@ impl Finding {
         let advice = self.advice.as_ref();
         let advice = advice.map_or(String::new(), |advice| format!(" -> {advice}"));
         let (level, check, found) = (self.level.as_ref(), self.check, &self.found);
-        terminal::line(&format!("{level:<4}  {check:<13}  {found}{advice}"), INDENT)
+        let text = format!("{level:<4}  {check:<13}  {found}{advice}");
+        terminal::line(&text, INDENT, terminal::columns())
     }
 
     fn json(&self) -> Value {

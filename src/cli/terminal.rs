@@ -51,8 +51,10 @@ pub(super) fn plain(text: &str) -> String {
 /// Columns of the terminal that standard output is; unset where it is none, so that a
 /// program reads one row a line.
 static COLUMNS: OnceLock<usize> = OnceLock::new();
-/// Narrower terminals are not taken at their word.
+/// Smallest width used; smaller reported widths are taken as this.
 const MIN_COLUMNS: usize = 20;
+/// Narrowest text of a finding; a terminal with less left breaks the line by itself.
+const MIN_TEXT: usize = 20;
 
 /// Has tables and findings wrap at the width of the terminal, if there is one.
 pub(super) fn fit() {
@@ -61,17 +63,25 @@ pub(super) fn fit() {
     }
 }
 
-/// A line that goes on in the next one, between words, indented by `indent`, where the
-/// terminal is too narrow.
-pub(super) fn line(text: &str, indent: usize) -> String {
-    let Some(&columns) = COLUMNS.get() else {
+/// The width to wrap at, if there is one.
+pub(super) fn columns() -> Option<usize> {
+    COLUMNS.get().copied()
+}
+
+/// A line that goes on in the next one, between words, indented by `indent` or a third of
+/// the columns, where these are too few.
+pub(super) fn line(text: &str, indent: usize, columns: Option<usize>) -> String {
+    let columns = columns.unwrap_or(usize::MAX);
+    let indent = indent.min(columns / 3);
+    let width = columns - indent;
+    if width < MIN_TEXT {
         return format!("{text}\n");
-    };
+    }
     let (first, rest) = text.split_at(offset(text, indent));
-    let parts = wrapped(rest, columns.saturating_sub(indent).max(1));
+    let parts = wrapped(rest, width);
     let begun = |(n, part): (usize, String)| match n {
-        0 => format!("{first}{part}\n"),
-        _ => format!("{:indent$}{part}\n", ""),
+        0 => format!("{first}{}\n", part.trim_end()),
+        _ => format!("{:indent$}{}\n", "", part.trim_end()),
     };
     parts.into_iter().enumerate().map(begun).collect()
 }
@@ -141,13 +151,17 @@ fn narrowed(mut widths: Vec<usize>, words: &[usize], columns: usize) -> Vec<usiz
 const MAX_COLUMN: usize = 256;
 
 /// Columns as wide as their widest cell.
-pub(super) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    columns: Option<usize>,
+) -> String {
     let header = header.iter().map(|&cell| cell.to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let width = |n: usize| lines.iter().map(|line| line[n].chars().count()).max();
     let widths = (0..lines[0].len()).map(|n| width(n).unwrap_or(0).min(MAX_COLUMN));
     let mut widths: Vec<_> = widths.collect();
-    if let Some(&columns) = COLUMNS.get() {
+    if let Some(columns) = columns {
         let longest = |cell: &str| cell.split(' ').map(|word| word.chars().count()).max();
         let word = |n: usize| lines.iter().filter_map(|line| longest(&line[n])).max();
         let words = (0..widths.len()).map(|n| word(n).unwrap_or(0));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::terminal::{document, escaped, plain, table};
+use crate::cli::terminal::{columns, document, escaped, plain, table};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::audit::{Pruned, line};
 use crate::domain::database::SignInRow;
@@ -40,7 +40,7 @@ pub fn list(rows: &[SignInRow], is_cut: bool, as_json: bool) -> String {
             row.username.as_deref().map_or("-".to_owned(), plain),
         ]
     });
-    let mut text = table(&["ID", "TIME", "CLIENT", "NAME"], lines);
+    let mut text = table(&["ID", "TIME", "CLIENT", "NAME"], lines, columns());
     if let Some(next) = next {
         text += &format!("There are more: --below {next}\n");
     }

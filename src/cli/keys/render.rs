@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::terminal::{document, plain, table};
+use crate::cli::terminal::{columns, document, plain, table};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::database::BadRow;
 use crate::domain::key_admin::{KeyEvent, KeyStatus, Reencrypted};
@@ -48,7 +48,7 @@ pub fn list(keys: &[KeyStatus], bad: &[BadRow], now: UnixTime, as_json: bool) ->
         row[header.len() - 1] = format!("NONE: {bad}");
         row
     });
-    table(&header, rows.chain(bad))
+    table(&header, rows.chain(bad), columns())
 }
 
 pub fn rotated(kid: Kid, signs_from: UnixTime, as_json: bool) -> String {
@@ -135,7 +135,7 @@ pub fn history(events: &[KeyEvent], as_json: bool) -> String {
             event.reason.as_deref().map(plain).unwrap_or_default(),
         ]
     });
-    table(&["AT", "KID", "EVENT", "REASON"], rows)
+    table(&["AT", "KID", "EVENT", "REASON"], rows, columns())
 }
 
 fn status_json(key: &KeyStatus) -> Value {

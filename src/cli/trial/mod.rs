@@ -216,7 +216,11 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         progress.clear();
         if is_for_people && printed.is_ok() {
             let line = line(outcome, &known, fails, colour);
-            printed = print(&terminal::line(line.trim_end(), INDENT));
+            printed = print(&terminal::line(
+                line.trim_end(),
+                INDENT,
+                terminal::columns(),
+            ));
         }
     };
     let outcomes = trial.run(&chosen, begin, tell)?;
@@ -239,7 +243,10 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         report.markdown()
     } else {
         let lines = report.summary();
-        lines.lines().map(|it| terminal::line(it, 2)).collect()
+        lines
+            .lines()
+            .map(|it| terminal::line(it, 2, terminal::columns()))
+            .collect()
     })?;
     if report.has_failed() {
         return Err(Failure {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use crate::cli::terminal::{document, line, plain, table};
+use crate::cli::terminal::{columns, document, line, plain, table};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::account_admin::{AccountDetails, hash_parameters, tokens_until};
 
@@ -43,7 +43,7 @@ pub fn list(accounts: &[AccountDetails], is_cut: bool, judged: &Judged, as_json:
         "REGISTERED",
         "LAST SIGN-IN",
     ];
-    let mut text = table(&header, rows);
+    let mut text = table(&header, rows, columns());
     if let Some(next) = next {
         text += &format!("There are more: --after {next}\n");
     }
@@ -79,7 +79,7 @@ pub fn show(account: &AccountDetails, judged: &Judged, as_json: bool) -> String 
         ("Tokens alive", tokens),
     ]
     .iter()
-    .map(|(name, value)| line(&format!("{name:13}  {value}"), 15))
+    .map(|(name, value)| line(&format!("{name:13}  {value}"), 15, columns()))
     .collect()
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::operator::Output;
+use super::terminal::{document, plain};
 use super::{Failure, fetch, print, service_settings};
 use crate::config::{self, Settings};
 
@@ -25,10 +26,14 @@ pub(super) fn run(args: Output, env_file: Option<&Path>) -> Result<(), Failure> 
             Err(why) => (None, Some(why)),
         };
         let ready = error.is_none();
-        let document = json!({ "ready": ready, "warning": warning, "error": error });
-        print(&format!("{document:#}\n"))?;
+        print(&document(
+            &json!({ "ready": ready, "warning": warning, "error": error }),
+        ))?;
     } else if let Ok(warning) = &readiness {
-        let warning = warning.as_ref().map(|text| format!(", but {text}"));
+        // Whatever listens on the port may have answered.
+        let warning = warning
+            .as_ref()
+            .map(|text| format!(", but {}", plain(text)));
         print(&format!(
             "the service is ready{}\n",
             warning.unwrap_or_default()

@@ -1,5 +1,6 @@
 //! `/readyz` when the disk takes no more, and `health`, which asks it.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -78,6 +79,38 @@ fn health_ends_with_1_and_one_line_where_no_service_answers() {
         assert_eq!(said, format!("jwks-server: {error}\n"));
     }
     assert_eq!(std::fs::read_dir(nothing.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_terminal_obeys_in_an_answer_is_escaped() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let body = "{\"warning\": \"\\u001b[31m \u{9b}31m\"}";
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let head = BufReader::new(&stream).lines().map_while(Result::ok);
+            head.take_while(|line| !line.is_empty()).for_each(drop);
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 x\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    let dir = folder("");
+    for (args, expected) in [
+        (
+            &["health"][..],
+            "the service is ready, but \\u{1b}[31m \\u{9b}31m\n",
+        ),
+        (&["health", "--json"], "\"\\u001b[31m \\u009b31m\""),
+    ] {
+        let mut health = command(dir.path());
+        let health = health.env("PORT", &port).env("HOST", "127.0.0.1");
+        let printed = health.args(args).output().unwrap().stdout;
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(printed.contains(expected), "{printed:?}");
+    }
 }
 
 /// Files of the process may grow up to so many bytes.

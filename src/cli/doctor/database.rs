@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::report::Report;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::domain::database::{self, Inspection, Location, SchemaState, ServerState};
 
 /// Seconds; half of the default of `CLOCK_SKEW`.
@@ -48,68 +48,73 @@ pub(super) fn check(at: &Location, report: &mut Report) -> Option<Inspection> {
 
 fn server(state: &ServerState, report: &mut Report) {
     report.ok("server", format!("PostgreSQL {}", state.version));
+    let tls = match state.uses_tls {
+        true => "the connection is encrypted, and the server's name was verified",
+        false => "the connection is not encrypted",
+    };
+    report.ok("tls", tls);
+    durability(state, report);
+    standbys(&state.synchronous_standbys, report);
+    let pooler = match state.shares_sessions {
+        true => "one in transaction mode is in between",
+        false => "each connection has a session of its own",
+    };
+    report.ok("pooler", pooler);
+    rights(&state.lacking_rights, report);
+    clock(state.now, report);
+}
+
+fn durability(state: &ServerState, report: &mut Report) {
+    const CHECK: &str = "durability";
+    if !state.fsync {
+        let text = "fsync is off: a crash loses what was answered";
+        return report.fail(CHECK, text, "set fsync = on in postgresql.conf");
+    }
+    let commit = &state.synchronous_commit;
     report.ok(
-        "tls",
-        match state.uses_tls {
-            true => "the connection is encrypted, and the server's name was verified",
-            false => "the connection is not encrypted",
-        },
+        CHECK,
+        format!(
+            "fsync is on; synchronous_commit is {commit}, which the service sets on for what it writes"
+        ),
     );
-    match state.fsync {
-        true => report.ok(
-            "durability",
-            format!(
-                "fsync is on; synchronous_commit is {}, which the service sets on for what it writes",
-                state.synchronous_commit
-            ),
-        ),
-        false => report.fail(
-            "durability",
-            "fsync is off: a crash loses what was answered",
-            "set fsync = on in postgresql.conf",
-        ),
+}
+
+fn standbys(names: &str, report: &mut Report) {
+    const CHECK: &str = "standbys";
+    if !names.is_empty() {
+        return report.ok(CHECK, format!("synchronous standbys: {names}"));
     }
-    match state.synchronous_standbys.is_empty() {
-        true => report.warn(
-            "standbys",
-            "there is no synchronous standby: a failover loses the latest answers",
-            "set synchronous_standby_names when there is a standby",
-        ),
-        false => report.ok(
-            "standbys",
-            format!("synchronous standbys: {}", state.synchronous_standbys),
-        ),
-    }
-    report.ok(
-        "pooler",
-        match state.shares_sessions {
-            true => "one in transaction mode is in between",
-            false => "each connection has a session of its own",
-        },
+    report.warn(
+        CHECK,
+        "there is no synchronous standby: a failover loses the latest answers",
+        "set synchronous_standby_names when there is a standby",
     );
-    match state.lacking_rights.is_empty() {
-        true => report.ok(
-            "rights",
-            "this user may read and write all tables, and call all functions",
-        ),
-        false => report.fail(
-            "rights",
-            format!(
-                "this user may not read, add, change and delete rows of, or call, {}",
-                state.lacking_rights
-            ),
-            "grant SELECT, INSERT, UPDATE and DELETE on all tables, and EXECUTE on all functions",
-        ),
+}
+
+fn rights(lacking: &str, report: &mut Report) {
+    const CHECK: &str = "rights";
+    if lacking.is_empty() {
+        let text = "this user may read and write all tables, and call all functions";
+        return report.ok(CHECK, text);
     }
-    let ahead = SystemClock::new().now().as_secs() - state.now.as_secs();
-    match ahead.abs() > MAX_CLOCK_DIFFERENCE {
-        true => report.fail(
-            "database clock",
-            format!("this machine's clock is {ahead} s ahead of it"),
-            "set both right, and keep them so with a time service",
-        ),
-        false => report.ok("database clock", format!("it differs by {ahead} s")),
+    report.fail(
+        CHECK,
+        format!("this user may not read, add, change and delete rows of, or call, {lacking}"),
+        "grant SELECT, INSERT, UPDATE and DELETE on all tables, and EXECUTE on all functions",
+    );
+}
+
+fn clock(there: UnixTime, report: &mut Report) {
+    const CHECK: &str = "database clock";
+    let ahead = SystemClock::new().now().as_secs() - there.as_secs();
+    if ahead.abs() <= MAX_CLOCK_DIFFERENCE {
+        return report.ok(CHECK, format!("it differs by {ahead} s"));
     }
+    report.fail(
+        CHECK,
+        format!("this machine's clock is {ahead} s ahead of it"),
+        "set both right, and keep them so with a time service",
+    );
 }
 
 fn writable(path: &Path, report: &mut Report) {

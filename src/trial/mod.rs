@@ -34,11 +34,9 @@ use page::Page;
 use target::Answer;
 
 /// Longest wait for the first answer of a verifier: it may start after its issuer, and
-/// its first token may take long, as with discovery on a virtual machine that is cold.
+/// its first token may take long, as with discovery in a JVM that has just started.
 const START: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
-/// Detail of a case that was not tried any more.
-const GAVE_UP: &str = "not tried after too many failures";
 /// Section and advice for a bad token that is not refused but fails, of whatever case.
 const UNHANDLED: (&str, &str) = (
     "RFC 6750 3.1",
@@ -81,6 +79,8 @@ pub struct Outcome<'a> {
     pub detail: String,
     /// Grade of the finding, if it is one.
     pub finding: Option<Grade>,
+    /// True when the run was given up before this case.
+    pub gave_up: bool,
 }
 
 impl Outcome<'_> {
@@ -97,11 +97,6 @@ impl Outcome<'_> {
             }
             _ => (&self.case.rfc, &self.case.mend),
         }
-    }
-
-    /// True when the run was given up before this case.
-    pub fn gave_up(&self) -> bool {
-        self.verdict == Verdict::SaysNothing && self.detail == GAVE_UP
     }
 }
 
@@ -121,7 +116,11 @@ impl<C: Clock> Trial<'_, C> {
             // A walk has a control of its own, and waits for it.
             let has_failed = refused == MAX_FAILED && case.walk.is_none();
             let outcome = if silent == MAX_FAILED || has_failed {
-                outcome(case, Verdict::SaysNothing, GAVE_UP)
+                let why = "not tried after too many failures";
+                Outcome {
+                    gave_up: true,
+                    ..outcome(case, Verdict::SaysNothing, why)
+                }
             } else if refused > 0 && case.walk.is_none() && self.good()?.0 != Verdict::Accepted {
                 refused += 1;
                 outcome(
@@ -223,7 +222,7 @@ impl<C: Clock> Trial<'_, C> {
     fn try_served<'a>(&self, case: &'a Case, set: &Set) -> Result<Outcome<'a>, TrialError> {
         let says_nothing = |why: String| outcome(case, Verdict::SaysNothing, why);
         let control = self.forge.alias(&format!("before-{}", case.id));
-        self.issuer.serve(self.forge.renamed(&control));
+        self.issuer.serve(self.forge.aliased(&[(0, &control)]));
         let (verdict, detail) = self.send(&control, "RS256")?;
         if verdict != Verdict::Accepted {
             let why = "a good token with a new kid before it";
@@ -273,5 +272,6 @@ fn outcome(case: &Case, verdict: Verdict, detail: impl Into<String>) -> Outcome<
         verdict,
         detail: detail.into(),
         finding,
+        gave_up: false,
     }
 }

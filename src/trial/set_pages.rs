@@ -24,25 +24,14 @@ impl Forge {
         Ok([json!({ "keys": [key] }).to_string(), certificate])
     }
 
-    /// The key set of the first key under another kid.
-    pub(super) fn renamed(&self, kid: &str) -> Page {
-        let mut key = jwk(&self.keys[0]);
-        key["kid"] = kid.into();
-        Page::json(json!({ "keys": [key] }).to_string())
-    }
-
-    /// The second key alone, under another kid.
-    pub(super) fn second(&self, kid: &str) -> Page {
-        let mut key = jwk(&self.keys[1]);
-        key["kid"] = kid.into();
-        Page::json(json!({ "keys": [key] }).to_string())
-    }
-
-    /// Both keys under other kids.
-    pub(super) fn both(&self, first: &str, second: &str) -> Page {
-        let mut keys = self.keys.each_ref().map(|key| jwk(key));
-        keys[0]["kid"] = first.into();
-        keys[1]["kid"] = second.into();
+    /// A key set of some of its keys, each by its index and under another kid.
+    pub(super) fn aliased(&self, keys: &[(usize, &str)]) -> Page {
+        let alias = |&(n, kid): &(usize, &str)| {
+            let mut key = jwk(&self.keys[n]);
+            key["kid"] = kid.into();
+            key
+        };
+        let keys: Vec<_> = keys.iter().map(alias).collect();
         Page::json(json!({ "keys": keys }).to_string())
     }
 

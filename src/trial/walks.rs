@@ -46,7 +46,7 @@ impl<C: Clock> Trial<'_, C> {
     /// knows late.
     pub(super) fn walk<'a>(&self, case: &'a Case, walk: Walk) -> Result<Outcome<'a>, TrialError> {
         let [old, new] = ["old", "new"].map(|it| self.forge.alias(&format!("{it}-{}", case.id)));
-        self.issuer.serve(self.forge.renamed(&old));
+        self.issuer.serve(self.forge.aliased(&[(0, &old)]));
         let first = self.until(&old, OLD, Verdict::Accepted)?;
         let tried = match (first, walk) {
             (None, _) => self.not_followed(case, walk),
@@ -112,7 +112,7 @@ impl<C: Clock> Trial<'_, C> {
             seen.note(self.send(old, OLD)?.0);
             Ok(false)
         })?;
-        self.issuer.serve(self.forge.both(old, new));
+        self.issuer.serve(self.forge.aliased(&[(0, old), (1, new)]));
         let known = self.until(new, NEW, Verdict::Accepted)?;
         Ok(told(case, &[("the new key", "known", known)], &seen))
     }
@@ -123,7 +123,7 @@ impl<C: Clock> Trial<'_, C> {
         old: &str,
         new: &str,
     ) -> Result<Outcome<'a>, TrialError> {
-        self.issuer.serve(self.forge.both(old, new));
+        self.issuer.serve(self.forge.aliased(&[(0, old), (1, new)]));
         let mut known = None;
         let since = Instant::now();
         let seen = self.repeat(self.within, |seen| {
@@ -141,7 +141,7 @@ impl<C: Clock> Trial<'_, C> {
         old: &str,
         new: &str,
     ) -> Result<Outcome<'a>, TrialError> {
-        self.issuer.serve(self.forge.second(new));
+        self.issuer.serve(self.forge.aliased(&[(1, new)]));
         let known = self.until(new, NEW, Verdict::Accepted)?;
         let forgotten = self.until(old, OLD, Verdict::Refused)?;
         let times = [

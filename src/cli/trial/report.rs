@@ -48,7 +48,7 @@ impl Report<'_> {
     /// True when the run was given up, or none of its cases says anything.
     pub(super) fn says_nothing(&self) -> bool {
         let silent = |it: &Outcome<'_>| it.verdict == Verdict::SaysNothing;
-        self.outcomes.iter().any(Outcome::gave_up) || self.outcomes.iter().all(silent)
+        self.outcomes.iter().any(|it| it.gave_up) || self.outcomes.iter().all(silent)
     }
 
     /// Findings at the end: what each means, and how it is mended.

@@ -11,9 +11,10 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, ETAG,
-    HOST, IF_NONE_MATCH,
+    HOST, IF_NONE_MATCH, ORIGIN,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -37,6 +38,8 @@ const MAX_REALMS: usize = 200;
 /// The service's own, by default.
 const CACHING: &str = "public, max-age=300";
 const MAX_BODY: usize = 256 * 1024;
+/// Set by browsers (Fetch Metadata); pages cannot change it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 pub struct Sandbox {
     addr: SocketAddr,
@@ -263,6 +266,30 @@ fn parsed<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Page> {
     serde_json::from_slice(body).map_err(|e| refused(400, &format!("the body: {e}")))
 }
 
+/// Answer to a request that a page of another site may have sent.
+fn refusal(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Page> {
+    let value = |name| headers.get(name).map(|it| it.to_str().unwrap_or_default());
+    let is_loopback = |it: &str| issuer::host(it).is_some_and(issuer::is_loopback);
+    // DNS rebinding: a page's own name may resolve to this address.
+    let host = uri.authority().map(Authority::as_str);
+    if !host.or_else(|| value(&HOST)).is_none_or(is_loopback) {
+        return Some(refused(421, "Host must be a loopback address or localhost"));
+    }
+    // Documents are for every page.
+    if [Method::GET, Method::HEAD].contains(method) {
+        return None;
+    }
+    let is_allowed = match value(&ORIGIN) {
+        Some(origin) => {
+            let authority = origin.split_once("://").map(|(_, authority)| authority);
+            authority.is_some_and(is_loopback)
+        }
+        None => value(&SEC_FETCH_SITE).is_none_or(|it| ["same-origin", "none"].contains(&it)),
+    };
+    let why = "a page of another site may not change a realm";
+    (!is_allowed).then(|| refused(403, why))
+}
+
 /// Makes keys and signatures, so on a thread that may be slow.
 async fn any(
     State(sandbox): State<Arc<Sandbox>>,
@@ -271,13 +298,8 @@ async fn any(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    // A page may make its own name lead here, and would then read all answers.
-    let named = match uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => headers.get(HOST).map(|it| it.to_str().unwrap_or_default()),
-    };
-    if !named.is_none_or(|it| issuer::host(it).is_some_and(issuer::is_loopback)) {
-        return answer(refused(421, "Host must be a loopback address or localhost")).await;
+    if let Some(refusal) = refusal(&method, &uri, &headers) {
+        return answer(refusal).await;
     }
     let known = headers.get(IF_NONE_MATCH).cloned();
     let answered = tokio::task::spawn_blocking(move || {

@@ -212,6 +212,31 @@ fn a_page_cannot_reach_a_realm_by_a_name_of_its_own() {
 }
 
 #[test]
+fn a_page_of_another_site_reads_documents_and_changes_no_realm() {
+    let sandbox = Sandbox::start();
+    let send = |method: &str, path: &str, header| {
+        let mut connection = Connection::open(sandbox.addr);
+        let reply = connection.try_send(method, path, &[header], b"");
+        reply.unwrap().status
+    };
+    for (header, expected) in [
+        (("Origin", "https://page.example"), 403),
+        (("Origin", "null"), 403),
+        (("Origin", "http://localhost:3000"), 200),
+        (("Sec-Fetch-Site", "cross-site"), 403),
+        (("Sec-Fetch-Site", "same-site"), 403),
+        (("Sec-Fetch-Site", "same-origin"), 200),
+        (("Sec-Fetch-Site", "none"), 200),
+    ] {
+        let statuses = [("POST", "/a/fault"), ("DELETE", "/a")]
+            .map(|(method, path)| send(method, path, header));
+        assert_eq!(statuses, [expected; 2], "{header:?}");
+        let read = send("GET", &format!("/a{JWKS}"), header);
+        assert_eq!(read, 200, "{header:?}");
+    }
+}
+
+#[test]
 fn a_clock_at_the_end_of_time_breaks_nothing() {
     let sandbox = Sandbox::start();
     sandbox.post("/a/clock", json!({"now": i64::MAX}));

@@ -23,4 +23,5 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod store;
 pub mod systemd;
+mod text;
 pub mod trial;

@@ -6,8 +6,8 @@ use std::time::UNIX_EPOCH;
 use clap::Args;
 
 use super::Failure;
-use super::terminal::is_plain;
 use crate::clock::UnixTime;
+use crate::text::is_plain;
 
 /// Bytes.
 const MAX_REASON: usize = 500;

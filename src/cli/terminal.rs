@@ -7,11 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// False for what a terminal obeys or does not show: control characters, marks
-/// that turn the direction of text, and the like.
-pub(super) fn is_plain(c: char) -> bool {
-    matches!(c, ' '..='~') || c.escape_debug().len() == 1
-}
+use crate::text::is_plain;
 
 /// A JSON document, in lines.
 pub(super) fn document(value: &Value) -> String {

@@ -11,6 +11,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::{Pid, Signal, kill_process_group};
 use ureq::{Agent, Error};
 
+use crate::text::is_plain;
+
 /// Longest wait for an answer.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a body, or of standard error, that are read; the rest is dropped.
@@ -161,8 +163,5 @@ fn wait(mut child: Child) -> mpsc::Receiver<std::io::Result<std::process::ExitSt
 /// A message for one line of a terminal.
 fn shown(text: &str) -> String {
     let line = text.trim().chars().take(MAX_SHOWN);
-    // Nor what turns the direction of text, or is not seen.
-    let is_plain = |c: char| c.is_ascii_graphic() || c.escape_debug().len() == 1;
-    let plain = |c: char| if is_plain(c) { c } else { ' ' };
-    line.map(plain).collect()
+    line.map(|c| if is_plain(c) { c } else { ' ' }).collect()
 }

@@ -13,6 +13,23 @@ fn on_narrow_terminal(dir: &Path, args: &[&str]) -> String {
 }
 
 #[test]
+fn a_trial_has_colours_where_the_terminal_takes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let trial = "trial --command 'exit 0' --only alg-none 2>/dev/null";
+    for (setting, has_colours) in [
+        ("NO_COLOR=", true),
+        ("NO_COLOR=1", false),
+        ("TERM=dumb", false),
+    ] {
+        let line = format!("{setting} {} {trial}", program().display());
+        let shown = on_terminal(dir.path(), line.as_ref()).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains("alg-none"), "{setting}: {shown:?}");
+        assert_eq!(shown.contains('\x1b'), has_colours, "{setting}: {shown:?}");
+    }
+}
+
+#[test]
 fn tables_and_findings_wrap_on_a_narrow_terminal_and_are_one_line_a_row_elsewhere() {
     let dir = folder("");
     let dir = dir.path();

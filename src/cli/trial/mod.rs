@@ -19,6 +19,7 @@ use report::{Known, Report, line};
 use super::terminal::escaped;
 use super::{Failure, fetch, print, terminal};
 use crate::clock::SystemClock;
+use crate::config;
 use crate::trial::{
     Bound, Case, Codes, Forge, Grade, Judge, KEY_SET, Outcome, Place, Stage, TIMEOUT, Target,
     Trial, TrialError, cases, most_tokens,
@@ -187,8 +188,30 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         within: args.within,
         clock: SystemClock::new(),
     };
-    let fails = args.grade.into();
-    let is_for_people = !args.json && !args.markdown;
+    if args.is_for_people() {
+        print(&plan(args, &chosen, &name, forge.issuer(), &url))?;
+    }
+    let outcomes = tried(&mut trial, args, &chosen, &known)?;
+    let report = Report {
+        target: name,
+        outcomes: &outcomes,
+        known: &known,
+        fails: args.grade.into(),
+    };
+    hand_out(&report, args)?;
+    verdict(&report)
+}
+
+impl TrialArgs {
+    fn is_for_people(&self) -> bool {
+        !self.json && !self.markdown
+    }
+}
+
+/// Lines that say before the run what it will do.
+fn plan(args: &TrialArgs, chosen: &[&Case], name: &str, issuer: &str, url: &str) -> String {
+    let tokens = chosen.iter().map(|case| most_tokens(case, args.within));
+    let (count, tokens) = (chosen.len(), 2 + tokens.sum::<usize>());
     let waits = match chosen.iter().any(|case| case.waits()) {
         true => format!(
             "each change of the keys is waited for up to {}\n",
@@ -196,41 +219,37 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         ),
         false => String::new(),
     };
-    if is_for_people {
-        print(&format!(
-            "{} cases, at most {} tokens and {} s for each, to {name}\nissuer {}, key set {url}{KEY_SET}\n{waits}",
-            chosen.len(),
-            2 + chosen
-                .iter()
-                .map(|case| most_tokens(case, args.within))
-                .sum::<usize>(),
-            TIMEOUT.as_secs(),
-            forge.issuer(),
-        ))?;
-    }
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let seconds = TIMEOUT.as_secs();
+    format!(
+        "{count} cases, at most {tokens} tokens and {seconds} s for each, to {name}\nissuer {issuer}, key set {url}{KEY_SET}\n{waits}"
+    )
+}
+
+/// Tries the cases, and prints each for people as soon as it was tried.
+fn tried<'a>(
+    trial: &mut Trial<'_, SystemClock>,
+    args: &TrialArgs,
+    chosen: &[&'a Case],
+    known: &Known,
+) -> Result<Vec<Outcome<'a>>, Failure> {
+    let colour = std::io::stdout().is_terminal() && config::allows_colors();
     let mut printed = Ok(());
     let progress = Progress::new(chosen.len());
     let begin = |number, case: &Case| progress.show(number, case);
     let tell = |outcome: &Outcome<'_>| {
         progress.clear();
-        if is_for_people && printed.is_ok() {
-            let line = line(outcome, &known, fails, colour);
-            printed = print(&terminal::line(
-                line.trim_end(),
-                INDENT,
-                terminal::columns(),
-            ));
+        if args.is_for_people() && printed.is_ok() {
+            let line = line(outcome, known, args.grade.into(), colour);
+            let columns = terminal::columns();
+            printed = print(&terminal::line(line.trim_end(), INDENT, columns));
         }
     };
-    let outcomes = trial.run(&chosen, begin, tell)?;
+    let outcomes = trial.run(chosen, begin, tell)?;
     printed?;
-    let report = Report {
-        target: name,
-        outcomes: &outcomes,
-        known: &known,
-        fails,
-    };
+    Ok(outcomes)
+}
+
+fn hand_out(report: &Report<'_>, args: &TrialArgs) -> Result<(), Failure> {
     if let Some(path) = &args.junit {
         write(path, &report.junit())?;
     }
@@ -242,12 +261,13 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     } else if args.markdown {
         report.markdown()
     } else {
-        let lines = report.summary();
-        lines
-            .lines()
-            .map(|it| terminal::line(it, 2, terminal::columns()))
-            .collect()
-    })?;
+        let (lines, columns) = (report.summary(), terminal::columns());
+        let lines = lines.lines().map(|it| terminal::line(it, 2, columns));
+        lines.collect()
+    })
+}
+
+fn verdict(report: &Report<'_>) -> Result<(), Failure> {
     if report.has_failed() {
         return Err(Failure {
             text: "the verifier has findings".to_owned(),

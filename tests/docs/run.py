@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""What docs/deployment.md says about backups is run as it stands there, on SQLite and on PostgreSQL; and nginx with
-two replicas, as compose.yaml has them.
+"""What docs/deployment.md says about backups, on SQLite and on PostgreSQL, the start behind a proxy and three replicas
+are run as they stand there; and nginx with two replicas, as compose.yaml has them.
 
     cargo build --release && python3 tests/docs/run.py
 
-takes about 10 seconds. A user who signed up before the backup signs in after the restore, one who came later is gone,
+takes about 15 seconds. A user who signed up before the backup signs in after the restore, one who came later is gone,
 and the keys are the same."""
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,7 +120,55 @@ def replicas_behind_nginx(url: str, folder: Path) -> None:
     print("ok    nginx with two replicas")
 
 
+def in_a_checkout(commands: str, folder: Path, environment: dict) -> subprocess.Popen:
+    """A shell that runs them where `./target/release/jwks-server` is the binary; with the servers that it starts it is a group
+    of processes, which write to the file `output`."""
+    (folder / "target/release").mkdir(parents=True)
+    (folder / "target/release/jwks-server").symlink_to(binary())
+    with open(folder / "output", "wb") as out:
+        return subprocess.Popen(
+            ["bash", "-euc", commands], cwd=folder, env={"PATH": os.environ["PATH"]} | environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        )  # fmt: skip
+
+
+def behind_a_proxy(folder: Path) -> None:
+    (command,) = command_blocks("Behind a proxy")
+    port = free_port()
+    shell = in_a_checkout(command, folder, {"NOT_MY_KEY": sealing_key(), "PORT": str(port)})
+    try:
+        wait = ["curl", "-sfo", "/dev/null", "--retry", "20", "--retry-delay", "1", "--retry-connrefused", f"http://127.0.0.1:{port}/readyz"]
+        assert subprocess.run(wait).returncode == 0, (folder / "output").read_text()
+        sign_up(port, "alice")
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+    assert shell.wait(PATIENCE) == 0, (folder / "output").read_text()
+    print("ok    the command for use behind a proxy")
+
+
+def three_replicas(url: str, folder: Path) -> None:
+    """One sign-up, and one key set at all three."""
+    (commands,) = command_blocks("Several replicas")
+    ports = [str(free_port()) for _ in range(3)]
+    changes = {"postgres://jwks@localhost/jwks PGPASSWORD=...": url} | dict(zip(("8081", "8082", "8083"), ports))
+    for old, new in changes.items():
+        assert old in commands, old
+        commands = commands.replace(old, new)
+    shell = in_a_checkout(commands, folder, {})
+    try:
+        code = shell.wait(PATIENCE)
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+    output = (folder / "output").read_text()
+    assert code == 0 and '{"password":"' in output, output
+    tags = re.findall(r"^etag: .*", output, re.MULTILINE)
+    assert len(tags) == 3 and len(set(tags)) == 1, output
+    print("ok    three replicas by the commands of the page")
+
+
 def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="docs-") as folder:
+        behind_a_proxy(Path(folder))
     save, restore, dump, load = command_blocks("Backup and restore")
     with tempfile.TemporaryDirectory(prefix="docs-") as name:
         folder = Path(name)
@@ -139,6 +188,8 @@ def main() -> None:
         )  # fmt: skip
     with database() as url, tempfile.TemporaryDirectory(prefix="docs-") as folder:
         replicas_behind_nginx(url, Path(folder))
+    with database() as url, tempfile.TemporaryDirectory(prefix="docs-") as folder:
+        three_replicas(url, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! Adopted keys under random steps, with two processes on one file: each is published
-//! exactly while it should be, and none signs.
+//! Adopted keys under random steps, with two processes on one file or three replicas on
+//! PostgreSQL: each is published exactly while it should be, and none signs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,18 +11,17 @@ use jwks_server::domain::adopted_keys::{MAX_ADOPTED, parse};
 use jwks_server::domain::key_admin::{MAX_PUBLISHED, RevokeError};
 use jwks_server::domain::key_adoption::AdoptError;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
 
-use crate::key_source::SEED;
-use crate::long::times;
+use crate::engine::Engine;
 use crate::manual_clock::ManualClock;
 use crate::observer::{Checked, promise};
 use crate::process::Process;
+use crate::runner::{Cases, on_postgres, on_sqlite};
 use crate::schedule::policy;
-use crate::simulation::{START, temp_dir};
 
-const CASES: (usize, usize) = (60, 2000);
+const CASES: Cases = (60, 2000);
+const CASES_OF_REPLICAS: Cases = (6, 250);
 /// Keys of the other issuer.
 const STOCK: usize = 12;
 
@@ -42,35 +41,36 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..1800_u64).prop_map(Step::Pass),
         1 => (-3600..3600_i64).prop_map(Step::Jump),
-        6 => (0..2_usize).prop_map(Step::Tick),
-        5 => (0..2_usize, some, -60..7200_i64).prop_map(|(who, keys, life)| Step::Adopt(who, keys, life)),
-        2 => (0..2_usize, 0..STOCK).prop_map(|(who, key)| Step::Revoke(who, key)),
-        1 => (0..2_usize).prop_map(Step::Rotate),
+        6 => (0..6_usize).prop_map(Step::Tick),
+        5 => (0..6_usize, some, -60..7200_i64).prop_map(|(who, keys, life)| Step::Adopt(who, keys, life)),
+        2 => (0..6_usize, 0..STOCK).prop_map(|(who, key)| Step::Revoke(who, key)),
+        1 => (0..6_usize).prop_map(Step::Rotate),
     ]
 }
 
 #[test]
 fn an_adopted_key_is_published_exactly_until_its_end_and_never_signs() {
-    let config = Config {
-        cases: u32::try_from(times(CASES.0, CASES.1)).unwrap(),
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(*SEED),
-        ..Config::default()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let stock = (0..STOCK).map(|_| CurveKey::generate("EdDSA").unwrap().unwrap().jwk());
-    let stock: Vec<Value> = stock.collect();
-    let steps = proptest::collection::vec(step(), 5..40);
-    let played = TestRunner::new(config).run(&steps, |steps| {
-        let kept = runtime.block_on(play(&stock, &steps));
-        kept.map_err(TestCaseError::fail)
+    let stock = stock();
+    on_sqlite(CASES, steps(), async |engine, steps| {
+        play(&stock, engine, &steps).await
     });
-    if let Err(e) = played {
-        panic!("{e}");
-    }
+}
+
+#[test]
+fn replicas_publish_an_adopted_key_exactly_until_its_end() {
+    let stock = stock();
+    on_postgres(CASES_OF_REPLICAS, steps(), async |engine, steps| {
+        play(&stock, engine, &steps).await
+    });
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    proptest::collection::vec(step(), 5..40)
+}
+
+fn stock() -> Vec<Value> {
+    let stock = (0..STOCK).map(|_| CurveKey::generate("EdDSA").unwrap().unwrap().jwk());
+    stock.collect()
 }
 
 /// End of each adopted key, and whether it was revoked.
@@ -82,37 +82,41 @@ struct Run<'a> {
     processes: Vec<Process>,
     adopted: Adopted,
     /// As each process has loaded them.
-    seen: [Adopted; 2],
+    seen: Vec<Adopted>,
 }
 
-async fn play(stock: &[Value], steps: &[Step]) -> Checked {
-    let dir = temp_dir();
-    let path = dir.path().join("keys.db");
-    let clock = Arc::new(ManualClock::new(START));
+async fn play(stock: &[Value], engine: Engine, steps: &[Step]) -> Checked {
+    let clock = engine.clock();
     let keys = Arc::default();
-    let start = |who| Process::start(&path, who, policy(0), vec![0], &clock, &keys);
+    let count = engine.processes();
+    let mut processes = Vec::new();
+    for who in 0..count {
+        let store = engine.open(who).await;
+        processes.push(Process::over(store, who, policy(0), vec![0], &clock, &keys));
+    }
     let mut run = Run {
         stock,
-        processes: (0..2).map(start).collect(),
+        processes,
         clock: Arc::clone(&clock),
         adopted: Adopted::new(),
-        seen: Default::default(),
+        seen: vec![Adopted::new(); count],
     };
-    for who in 0..2 {
+    for who in 0..count {
         run.play(&Step::Tick(who)).await?;
     }
     for (n, step) in steps.iter().enumerate() {
         let played = run.play(step).await;
         played.map_err(|e| format!("step {n} of {steps:?}: {e}"))?;
     }
-    for process in run.processes {
-        process.store.close().await;
+    for (who, process) in run.processes.into_iter().enumerate() {
+        engine.close(who, process.store).await;
     }
     Ok(())
 }
 
 impl Run<'_> {
     async fn play(&mut self, step: &Step) -> Checked {
+        let count = self.processes.len();
         match step {
             Step::Pass(secs) => self.clock.advance(Duration::from_secs(*secs)),
             Step::Jump(secs) => {
@@ -120,14 +124,14 @@ impl Run<'_> {
                 self.clock.step_to(UnixTime::from_secs(to));
             }
             Step::Tick(who) => {
-                let ticked = self.processes[*who].tick().await;
+                let ticked = self.processes[who % count].tick().await;
                 ticked.map_err(|e| e.to_string())?;
-                self.seen[*who] = self.adopted.clone();
+                self.seen[who % count] = self.adopted.clone();
             }
-            Step::Adopt(who, keys, life) => self.adopt(*who, keys, *life).await?,
-            Step::Revoke(who, key) => self.revoke(*who, *key).await?,
+            Step::Adopt(who, keys, life) => self.adopt(who % count, keys, *life).await?,
+            Step::Revoke(who, key) => self.revoke(who % count, *key).await?,
             // Refused when there are too many.
-            Step::Rotate(who) => drop(self.processes[*who].operations().rotate().await),
+            Step::Rotate(who) => drop(self.processes[who % count].operations().rotate().await),
         }
         self.check()
     }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::empty_database::EMPTY;
 use crate::manual_clock::ManualClock;
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, REPLICAS};
 use crate::simulation::{START, temp_dir};
 use crate::sql::Sql;
 
@@ -31,10 +31,12 @@ impl Engine {
         engine
     }
 
-    /// Of an empty database.
-    pub fn postgres(postgres: &Arc<Postgres>) -> Self {
-        postgres.clear();
-        Self::Postgres(Arc::clone(postgres))
+    /// Processes that share the database, at most.
+    pub fn processes(&self) -> usize {
+        match self {
+            Self::Sqlite { .. } => 2,
+            Self::Postgres(_) => REPLICAS,
+        }
     }
 
     pub fn clock(&self) -> Arc<ManualClock> {

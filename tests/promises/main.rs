@@ -29,6 +29,7 @@ mod postgres;
 mod process;
 mod regressions;
 mod replicas;
+mod runner;
 mod schedule;
 mod schedules;
 mod sealing_keys;

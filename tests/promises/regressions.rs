@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jwks_server::clock::Clock as _;
 
+use crate::key_source::GenerationFault;
 use crate::manual_clock::ManualClock;
 use crate::process::Process;
 use crate::schedule::{Edge, LegacyRow, RowFault, Schedule, Step, policy};
@@ -116,4 +117,26 @@ async fn a_row_is_over_when_the_clock_goes_back_after_a_revocation() {
     let count = "SELECT count(*) FROM keys WHERE exp <= ?";
     let over: i64 = sql.query_row(count, [now], |row| row.get(0)).unwrap();
     assert!(over > 0, "no row is over");
+}
+
+/// While a tick made a key slowly, a row that it had moved back was over.
+#[tokio::test]
+async fn a_key_that_was_dated_ahead_may_be_deleted_in_the_tick_that_moves_it_back() {
+    let schedule = Schedule {
+        rows: vec![],
+        processes: vec![2, 2, 2],
+        steps: vec![
+            Step::TickTogether,
+            Step::Pass(186),
+            Step::Tick(1),
+            Step::Jump(-73332),
+            Step::TickTogether,
+            Step::PassUntil(Edge::Deletion, 0, -2),
+            Step::Restart(2, None),
+            Step::TickWith(GenerationFault::Slow(7818), 0),
+        ],
+    };
+    if let Err(e) = play(&schedule).await {
+        panic!("{e}\n{schedule:?}");
+    }
 }

@@ -55,6 +55,8 @@ pub struct Simulation {
     pub sealing: Vec<usize>,
     /// The clock was set back, ever.
     pub clock_went_back: bool,
+    /// The time before the current step.
+    began: UnixTime,
 }
 
 /// Plays a schedule on a file. `Err` names the step and the promise that it broke.
@@ -95,6 +97,7 @@ impl Simulation {
             newest_entry: 0,
             sealing: Vec::new(),
             clock_went_back: false,
+            began: START,
         };
         for (n, row) in schedule.rows.iter().enumerate() {
             simulation.add_legacy_row(n, row.ends_in);
@@ -145,6 +148,7 @@ impl Simulation {
     }
 
     async fn play(&mut self, step: &Step) -> Checked {
+        self.began = self.now();
         match step {
             Step::Pass(secs) => self.pass(*secs),
             Step::PassUntil(edge, row, more) => self.pass_until(*edge, *row, *more),
@@ -363,7 +367,7 @@ impl Simulation {
         let now = self.now();
         let after = &self.observer.rows;
         // A row that was dated ahead may have moved back and be over at once.
-        let may_have_moved = |kid: &i64| self.clock_went_back && now < before[kid].exp;
+        let may_have_moved = |kid: &i64| self.clock_went_back && self.began < before[kid].exp;
         let verdicts = |kid, who: &Who| {
             let process = &self.processes[*who];
             let over = now - process.parts.retention;

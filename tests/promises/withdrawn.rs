@@ -1,5 +1,5 @@
 //! Expired means expired: under random steps of the clock, of a year and less,
-//! with one process on the file or two.
+//! with one process on the file or two, and with up to three replicas on PostgreSQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,21 +15,22 @@ use jwks_server::domain::names::Username;
 use jwks_server::domain::sign_in::{Credentials, SignIn};
 use jwks_server::domain::tokens::{TokenIssuer, TokenKind};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-use crate::key_source::SEED;
-use crate::long::times;
+use crate::engine::Engine;
 use crate::manual_clock::ManualClock;
 use crate::observer::{Checked, promise};
+use crate::postgres::REPLICAS;
 use crate::process::Process;
+use crate::runner::{Cases, on_postgres, on_sqlite};
 use crate::schedule::policy;
-use crate::simulation::{START, temp_dir};
+use crate::simulation::START;
 
 const HOUR: i64 = 3600;
 /// The service takes a clock that is behind its keys for right after this time.
 const BEHIND_FOR: Duration = Duration::from_secs(300);
 const YEAR: i64 = 365 * 24 * HOUR;
-const CASES: (usize, usize) = (20, 1000);
+const CASES: Cases = (20, 1000);
+const CASES_OF_REPLICAS: Cases = (4, 250);
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -51,31 +52,23 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..7200_u64).prop_map(Step::Pass),
         3 => jump.prop_map(Step::Jump),
-        6 => (0..2_usize).prop_map(Step::Tick),
-        4 => (0..2_usize).prop_map(Step::Expired),
+        6 => (0..6_usize).prop_map(Step::Tick),
+        4 => (0..6_usize).prop_map(Step::Expired),
     ]
 }
 
 #[test]
 fn a_kid_of_an_expired_token_stays_out_and_no_key_lasts_longer_than_a_life() {
-    let config = Config {
-        cases: u32::try_from(times(CASES.0, CASES.1)).unwrap(),
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(*SEED),
-        ..Config::default()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let schedules = (1..=2_usize, proptest::collection::vec(step(), 5..30));
-    let played = TestRunner::new(config).run(&schedules, |(processes, steps)| {
-        let kept = runtime.block_on(play(processes, &steps));
-        kept.map_err(TestCaseError::fail)
-    });
-    if let Err(e) = played {
-        panic!("{e}");
-    }
+    on_sqlite(CASES, schedules(2), play);
+}
+
+#[test]
+fn a_kid_of_an_expired_token_stays_out_of_the_sets_of_all_replicas() {
+    on_postgres(CASES_OF_REPLICAS, schedules(REPLICAS), play);
+}
+
+fn schedules(processes: usize) -> impl Strategy<Value = (usize, Vec<Step>)> {
+    (1..=processes, proptest::collection::vec(step(), 5..30))
 }
 
 struct Run {
@@ -87,10 +80,8 @@ struct Run {
     behind_since: BTreeMap<usize, Duration>,
 }
 
-async fn play(processes: usize, steps: &[Step]) -> Checked {
-    let dir = temp_dir();
-    let path = dir.path().join("keys.db");
-    let clock = Arc::new(ManualClock::new(START));
+async fn play(engine: Engine, (count, steps): (usize, Vec<Step>)) -> Checked {
+    let clock = engine.clock();
     let stock = Arc::default();
     let costs = Costs {
         memory_kib: 8,
@@ -98,18 +89,20 @@ async fn play(processes: usize, steps: &[Step]) -> Checked {
         lanes: 1,
     };
     let hasher = PasswordHasher::start(costs, 1).unwrap();
-    let start = |who| {
-        let process = Process::start(&path, who, policy(0), vec![0], &clock, &stock);
+    let mut processes = Vec::new();
+    for who in 0..count {
+        let store = engine.open(who).await;
+        let process = Process::over(store, who, policy(0), vec![0], &clock, &stock);
         let tokens = TokenIssuer::new(Arc::clone(&process.ring), process.policy, None, None);
         let sign_in = SignIn {
             store: process.store.clone(),
             hasher: hasher.clone(),
             tokens,
         };
-        (process, sign_in)
-    };
+        processes.push((process, sign_in));
+    }
     let mut run = Run {
-        processes: (0..processes).map(start).collect(),
+        processes,
         named: BTreeMap::new(),
         behind_since: BTreeMap::new(),
         clock: Arc::clone(&clock),
@@ -123,15 +116,15 @@ async fn play(processes: usize, steps: &[Step]) -> Checked {
         .ensure(name, "secret".to_owned().into(), START)
         .await;
     made.unwrap();
-    for who in 0..processes {
+    for who in 0..count {
         run.play(Step::Tick(who)).await?;
     }
     for (n, step) in steps.iter().enumerate() {
         let played = run.play(*step).await;
         played.map_err(|e| format!("step {n} of {steps:?}: {e}"))?;
     }
-    for (process, _) in run.processes {
-        process.store.close().await;
+    for (who, (process, _)) in run.processes.into_iter().enumerate() {
+        engine.close(who, process.store).await;
     }
     Ok(())
 }

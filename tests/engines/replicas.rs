@@ -267,4 +267,7 @@ async fn what_keeps_a_replica_from_starting_is_said_in_one_line() {
     let (code, text) = command(&key, cluster.port, &name, &["keys", "list"]);
     assert_eq!(code, 2);
     assert!(text.contains("start the service once"), "{text}");
+    let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    cluster.sql("postgres", &read_only);
+    refused(cluster.port, &name, "a primary that takes writes");
 }

@@ -33,14 +33,14 @@ pub(super) fn check(at: &Location, report: &mut Report) -> Option<Inspection> {
             (!matches!(found.schema, SchemaState::Unusable(_))).then_some(found)
         }
         Err(e) => {
-            if let Some(path) = at.file() {
-                modes(path, report);
-            }
-            report.fail(
-                "database",
-                format!("{at} cannot be read: {e}"),
-                "check that DATABASE_URL names the right file and that this user may read it, or restore a copy",
-            );
+            let advice = match at.file() {
+                Some(path) => {
+                    modes(path, report);
+                    "check that DATABASE_URL names the right file and that this user may read it, or restore a copy"
+                }
+                None => "do what it says; the log of PostgreSQL says more",
+            };
+            report.fail("database", format!("{at} cannot be read: {e}"), advice);
             None
         }
     }

@@ -6,6 +6,8 @@ use tokio_postgres::error::SqlState;
 
 use crate::store::{OpenError, StoreError};
 
+const TAKES_WRITES: &str = "it must be a primary that takes writes: name all hosts in DATABASE_URL";
+
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
@@ -26,7 +28,7 @@ impl From<tokio_postgres::Error> for OpenError {
             Some("3D000") => "create it, or correct DATABASE_URL",
             Some("28000" | "28P01") => "correct the user in DATABASE_URL, or PGPASSWORD",
             Some("42501") => "grant the user CREATE and USAGE on the schema",
-            Some("25006") => "it must be a primary: name all hosts in DATABASE_URL",
+            Some("25006") => TAKES_WRITES,
             Some(_) => "the log of PostgreSQL says more",
             None if error.as_db_error().is_none()
                 && ["authentication", "password missing"]
@@ -35,6 +37,7 @@ impl From<tokio_postgres::Error> for OpenError {
             {
                 "set PGPASSWORD or PGPASSFILE"
             }
+            None if text(&error).contains("does not allow writes") => TAKES_WRITES,
             None if text(&error).contains("certificate") => {
                 "name the host as its certificate does, and the certificate of its authority in PGSSLROOTCERT"
             }

@@ -141,17 +141,13 @@ fn a_right_verifier_has_no_finding_that_an_rfc_demands_or_advises() {
         }
     });
     let listen = issuer.to_string();
-    let start = Instant::now();
     let given = ["--url", &url, "--listen", &listen, "--audience", AUDIENCE];
     let (code, report) = report(&[&given[..], &["--grade", "should"]].concat());
-    let took = start.elapsed();
     assert_eq!(code, 0, "{report:#}");
     assert_eq!(
         report["cases"].as_array().unwrap().len(),
         count(Stage::Tokens)
     );
-    // A second on an idle machine, most of it for the keys.
-    assert!(took < Duration::from_secs(30), "{took:?}");
     assert_eq!(verdict(&report, "aud-list-with"), "accepted");
     assert_eq!(verdict(&report, "alg-none"), "refused");
 }

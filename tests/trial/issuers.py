@@ -4,7 +4,7 @@
     python3 tests/trial/issuers.py [NAME...]
 
 Needs the release binary, or JWKS_SERVER, Node, Python, Go, Maven, and the network; installs into target/issuers. Prints
-what is not ok, for docs/check.md; ends with 1 when an issuer did not start, or a check fails.
+what is not ok; ends with 1 when an issuer did not start, a check fails, or its warnings are others than expected.
 """
 
 import subprocess
@@ -121,6 +121,17 @@ ISSUERS = {
     ),
 }
 
+# Beginnings of the warnings at each, after its name and that of a key.
+CACHING, ETAG, CORS, HEAD = "Cache-Control is ", "no ETag: ", "no Access-Control-Allow-Origin: ", "status 302"
+USE, ALG = "it has no use, ", "it has no alg, "
+WARNINGS = {
+    "npm oidc-provider": [CACHING, ETAG],
+    "npm oauth2-mock-server": [CACHING, USE],
+    "PyPI oidc-provider-mock": [CORS, CACHING, ETAG, ALG, USE],
+    "Go mockoidc": [CORS, CACHING, ETAG],
+    "Maven Spring": [CORS, CACHING, ETAG, HEAD, ALG, USE],
+}
+
 
 def is_up(url: str) -> bool:
     try:
@@ -166,7 +177,13 @@ def checked(name: str) -> bool:
     lines = done.stdout.splitlines()
     print(f"{name}: {sum(line.startswith('ok ') for line in lines)} of {len(lines)} checks are ok", flush=True)
     print("".join(f"  {line}\n" for line in lines if not line.startswith("ok ")), end="", flush=True)
-    return done.returncode == 0
+    found = [line.split(maxsplit=2)[2] for line in lines if line.startswith("warn ")]
+    found = [text.partition('": ')[2] if text.startswith('key "') else text for text in found]
+    wanted = next(wanted for word, wanted in WARNINGS.items() if word in name)
+    is_so = len(found) == len(wanted) and all(map(str.startswith, found, wanted))
+    if not is_so:
+        print(f"  FAIL: expected {wanted}", flush=True)
+    return done.returncode == 0 and is_so
 
 
 def main() -> int:

@@ -244,8 +244,6 @@ CORS = {"headers": {"Access-Control-Allow-Origin": "*"}}
 NO_CACHE = ("Cache-Control", by_nginx, "miss miss miss", CACHE, "miss hit hit")
 NO_MAX_AGE = ("Cache-Control", by_jose4j, "ok, fetches in 2 s: 1", A_SECOND, "ok, fetches in 2 s: 2")
 NO_ETAG = ("ETag", by_curl, "200, the set again", {"etag": True}, "304, 0 bytes")
-# No client of these felt it.
-WEAK_ETAG = ("ETag", by_curl, "304, 0 bytes", {"etag": True}, "304, 0 bytes")
 NO_CORS = ("CORS", by_browser, "TypeError: Failed to fetch", CORS, "read")
 NO_HEAD = ("HEAD", by_curl_head, "302, Location: http://127.0.0.1:8815/login", {"head": True}, "200")
 NO_USE = ("use", by_hapi, "Error: JWKS endpoint response contained no valid keys", {"members": {"use": "sig"}}, "starts")
@@ -256,7 +254,7 @@ NO_ALG_JWX = ("alg", by_jwx, "no ", {"members": {"alg": "RS256"}}, "ok")
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"c:unused").decode()}
 FELT = {
     "npm oidc-provider": [NO_CACHE, NO_ETAG],
-    "npm oauth2-mock-server": [NO_CACHE, NO_MAX_AGE, WEAK_ETAG, NO_USE],
+    "npm oauth2-mock-server": [NO_CACHE, NO_MAX_AGE, NO_USE],
     "PyPI oidc-provider-mock": [NO_CORS, NO_CACHE, NO_ETAG, NO_ALG, NO_USE],
     "Go mockoidc": [NO_CORS, NO_CACHE, NO_ETAG],
     "Maven Spring": [NO_CORS, NO_CACHE, NO_MAX_AGE, NO_ETAG, NO_HEAD, NO_ALG, NO_ALG_JWX, NO_USE],

@@ -17,7 +17,7 @@ pub enum BadKey {
     #[error("it is not encrypted; a start encrypts such keys only while it takes a file over")]
     InTheClear,
     #[error(
-        "another program added it: it has no times, and was not there when the file was taken over"
+        "another program added it: its kid is no thumbprint, and it was not there when the file was taken over"
     )]
     Added,
 }

@@ -11,6 +11,11 @@ use crate::crypto::rsa::PrivateKey;
 use crate::lifecycle::{KeyTimes, Kid};
 use crate::store::KeyRow;
 
+/// Kids of the earlier server count up from 1; one above this number is a thumbprint's.
+/// A thumbprint's is below it once in two million keys, and is then checked only if the
+/// row has times.
+const HIGHEST_COUNTED_KID: i64 = 1 << 32;
+
 /// Start of every Fernet token: version and the upper half of the time.
 const FERNET: &[u8] = b"gAAAAA";
 
@@ -28,13 +33,13 @@ pub struct OpenedKey {
 impl OpenedKey {
     /// Opens the key of a row. Slow: call it on a blocking thread.
     ///
-    /// | times in `key_times` | in `earlier_keys` | the kid is | the row is |
-    /// | --- | --- | --- | --- |
-    /// | yes | | the key's thumbprint | a key of this service |
-    /// | yes | | another | `WrongKid`: a copy, or the key was exchanged |
-    /// | none | none, or of a key that has a row of its own | any | `Added` |
-    /// | none | with the key's thumbprint | any | a key of the earlier server |
-    /// | none | with another thumbprint | any | `WrongKid` |
+    /// | kid | in `earlier_keys` | the row is |
+    /// | --- | --- | --- |
+    /// | large, or with times: the key's thumbprint | | a key of this service, also when its times were lost |
+    /// | large, or with times: another | | `WrongKid`: a copy, or the key was exchanged |
+    /// | small, without times | none, or of a key that has a row of its own | `Added` |
+    /// | small, without times | with the key's thumbprint | a key of the earlier server |
+    /// | small, without times | with another thumbprint | `WrongKid` |
     ///
     /// `KeyRing::load` refuses one of the earlier server without a thumbprint too: a start
     /// records them.
@@ -49,10 +54,10 @@ impl OpenedKey {
         let private = PrivateKey::from_pem(&pem)?;
         let thumbprint = Kid::from_thumbprint(&private.public().thumbprint());
         // Rows of the earlier server have no times, and kids that count from one.
-        let named = match times.signs_from {
-            Some(_) => times.kid,
-            None if !row.is_of_earlier_server => return Err(BadKey::Added),
-            None => row.thumbprint.unwrap_or(thumbprint),
+        let named = match times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID {
+            true => times.kid,
+            false if !row.is_of_earlier_server => return Err(BadKey::Added),
+            false => row.thumbprint.unwrap_or(thumbprint),
         };
         if named != thumbprint {
             return Err(BadKey::WrongKid);

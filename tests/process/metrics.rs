@@ -67,12 +67,16 @@ fn they_are_at_their_address_and_only_there_and_stop_with_the_service() {
             "jwks_quota_refusals_total 0",
             "jwks_hashing_queue_length{queue=\"sign_in\"} 0",
             "jwks_keys{state=\"signing\"} 1",
-            // The settings, two keys, an account, three sign-ins, in as many commits or fewer.
-            "jwks_commit_writes_sum 7.0",
             "jwks_commits_total{outcome=\"failed\"} 0",
             "jwks_rotation_failures_total 0",
         ],
     );
+    // The settings, two keys, an account, three sign-ins; the mark of a log, unless a read
+    // kept the last one from being moved.
+    let writes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("jwks_commit_writes_sum "));
+    assert!(matches!(writes, Some("7.0" | "8.0")), "{writes:?}");
     // Neither names nor addresses nor keys.
     for word in ["alice", "127.0.0.1", &*password] {
         assert!(!text.contains(word), "{word}: {text}");

@@ -60,26 +60,6 @@ fn a_key_is_not_published_past_its_life_when_another_program_sets_a_later_exp() 
 }
 
 #[test]
-fn the_row_of_a_deleted_key_that_comes_back_without_its_times_is_not_published() {
-    let dir = used_folder("");
-    let server = Server::start(dir.path(), &[]);
-    let password = server.register("alice");
-    let jwk = server.key_set().json()["keys"][0].clone();
-    let (kid, n) = (jwk["kid"].as_str().unwrap(), jwk["n"].as_str().unwrap());
-    assert!(server.stop().success());
-    let back = format!(
-        "CREATE TEMP TABLE copy AS SELECT * FROM keys WHERE kid = {kid};
-         DELETE FROM key_times WHERE kid = {kid}; DELETE FROM keys WHERE kid = {kid};
-         INSERT INTO keys SELECT kid, key, 4000000000 FROM copy"
-    );
-    plant(dir.path(), &back);
-    let server = Server::start(dir.path(), &[]);
-    let line = server.wait_for_log("another program added it");
-    assert!(line.contains(kid), "{line}");
-    neither_publishes_nor_signs(&server, kid, n, &password);
-}
-
-#[test]
 fn a_shorter_key_lifetime_takes_no_key_out_of_the_set() {
     let dir = folder("");
     let start = |life| Server::start_command(command(dir.path()).env("KEY_LIFETIME", life));

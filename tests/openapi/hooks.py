@@ -1,7 +1,7 @@
 """What schemathesis cannot know.
 
 Names that RFC 8265 allows: made from alphabets all of whose letters it does, in one direction of writing each, since
-it does not let them mix. And forms that are empty once they are written, which count as no body."""
+it does not let them mix. And forms that are others once they are written."""
 
 import schemathesis
 from hypothesis import strategies as st
@@ -22,9 +22,10 @@ schemathesis.openapi.format("username-case-preserved", names.filter(lambda name:
 
 @schemathesis.hook
 def filter_case(_context, case):
-    """Leaves out a form such as `{"password": []}`: it breaks the schema, and is sent as nothing."""
+    """Leaves out what breaks the schema only before it is written: a form such as `{"password": []}`, which is sent
+    as nothing, and a list of pairs, which is sent as a form with those fields."""
     if case.media_type != "application/x-www-form-urlencoded":
         return True
     if isinstance(case.body, dict):
         return any(value not in ([], {}, None) for value in case.body.values())
-    return case.body not in ([], "", None)
+    return case.body not in ("", None) and not isinstance(case.body, list)

@@ -21,7 +21,7 @@ import time
 import run
 import servers
 
-sys.path.append(str(servers.ROOT / "tests" / "replicas"))
+sys.path += [str(servers.ROOT / "tests"), str(servers.ROOT / "tests" / "replicas")]
 from harness import postgres  # noqa: E402
 from service import url  # noqa: E402
 

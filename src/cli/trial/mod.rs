@@ -262,7 +262,10 @@ fn hand_out(report: &Report<'_>, args: &TrialArgs) -> Result<(), Failure> {
         report.markdown()
     } else {
         let (lines, columns) = (report.summary(), terminal::columns());
-        let lines = lines.lines().map(|it| terminal::line(it, 2, columns));
+        let indent = |it: &str| it.len() - it.trim_start().len();
+        let lines = lines
+            .lines()
+            .map(|it| terminal::line(it, indent(it), columns));
         lines.collect()
     })
 }

@@ -36,6 +36,17 @@ impl Document {
             etag: Bytes::from(format!("\"{hex}\"")),
         }
     }
+
+    /// True when a value of `If-Match` or `If-None-Match` names the entity tag; `*` names
+    /// every tag. `weak` is what may stand before it in the weak comparison (RFC 9110
+    /// section 8.8.3.2). Entity tags of this service have no commas, so splitting at
+    /// commas is safe.
+    pub fn is_named_in(&self, value: &[u8], weak: &str) -> bool {
+        value.split(|&b| b == b',').any(|tag| {
+            let tag = tag.trim_ascii();
+            tag == b"*" || tag.strip_prefix(weak.as_bytes()).unwrap_or(tag) == self.etag
+        })
+    }
 }
 
 /// A public key as a member of the key set (RFC 7517, RFC 7518 section 6.3.1).

@@ -69,7 +69,7 @@ fn preflight() -> Response {
 pub(super) fn respond(document: &Document, request: &HeaderMap, caching: &HeaderValue) -> Response {
     let is_named_in = |name, weak| {
         let mut values = request.get_all(name).iter();
-        values.any(|value| names_etag(value, &document.etag, weak))
+        values.any(|value| document.is_named_in(value.as_bytes(), weak))
     };
     if request.contains_key(header::IF_MATCH) && !is_named_in(header::IF_MATCH, "") {
         return ([ANY_ORIGIN], ApiError::NoMatch).into_response();
@@ -96,17 +96,6 @@ pub(super) fn respond(document: &Document, request: &HeaderMap, caching: &Header
     );
     *response.body_mut() = Body::from(document.body.clone());
     response
-}
-
-/// True when a value of `If-Match` or `If-None-Match` names the entity tag; `*` names
-/// every tag. `weak` is what may stand before it in the weak comparison (RFC 9110
-/// section 8.8.3.2). Entity tags of this service have no commas, so splitting at
-/// commas is safe.
-fn names_etag(value: &HeaderValue, etag: &[u8], weak: &str) -> bool {
-    value.as_bytes().split(|&b| b == b',').any(|tag| {
-        let tag = tag.trim_ascii();
-        tag == b"*" || tag.strip_prefix(weak.as_bytes()).unwrap_or(tag) == etag
-    })
 }
 
 /// `Cache-Control` of documents about keys. A replica that is cut off from the database

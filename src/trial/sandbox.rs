@@ -319,7 +319,7 @@ async fn any(
 /// `If-None-Match` names its entity tag (RFC 9110 section 13.1.2).
 async fn public(page: Page, known: Option<HeaderValue>) -> Response {
     let is_good = page.status == 200;
-    let etag = Document::from_json(page.body.clone()).etag;
+    let document = Document::from_json(page.body.clone());
     let mut response = answer(page).await;
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -330,13 +330,8 @@ async fn public(page: Page, known: Option<HeaderValue>) -> Response {
     }
     let exposed = HeaderValue::from_static("ETag");
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-    let tags = known.as_ref().map_or(&b""[..], |it| it.as_bytes());
-    let is_it = |tag: &[u8]| {
-        let tag = tag.trim_ascii();
-        tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag
-    };
-    let is_known = tags.split(|byte| *byte == b',').any(is_it);
-    if let Ok(etag) = HeaderValue::from_maybe_shared(etag) {
+    let is_known = known.is_some_and(|tags| document.is_named_in(tags.as_bytes(), "W/"));
+    if let Ok(etag) = HeaderValue::from_maybe_shared(document.etag) {
         headers.insert(ETAG, etag);
     }
     if is_known {

@@ -1,19 +1,17 @@
 //! `trial`: puts a verifier through the cases of `crate::trial`, and reports.
 
+mod args;
 mod formats;
 mod report;
 
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::net::Ipv4Addr;
+use std::path::Path;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
-use strum::VariantNames as _;
 
+pub(super) use args::TrialArgs;
 use report::{Known, Report, line};
 
 use super::terminal::escaped;
@@ -21,13 +19,12 @@ use super::{Failure, fetch, print, terminal};
 use crate::clock::SystemClock;
 use crate::config;
 use crate::trial::{
-    Bound, Case, Codes, Forge, Grade, Judge, KEY_SET, Outcome, Place, Stage, TIMEOUT, Target,
-    Trial, TrialError, cases, most_tokens,
+    Bound, Case, Codes, Forge, Judge, KEY_SET, Outcome, Place, TIMEOUT, Target, Trial, TrialError,
+    cases, most_tokens,
 };
 
 /// Port of the issuer, unless --listen gives another or a command is told of it.
 const PORT: u16 = 8790;
-const MAX_WITHIN: Duration = Duration::from_secs(60 * 60);
 const FINDINGS: u8 = 1;
 const CONTROLS: u8 = 2;
 const NOT_RUN: u8 = 3;
@@ -46,105 +43,6 @@ Exit codes:
    1  findings
    2  good tokens were not accepted, so nothing can be said; or wrong usage
    3  the trial could not run, as when the verifier cannot be reached";
-
-#[derive(Debug, Args)]
-pub(super) struct TrialArgs {
-    /// The verifier: a URL that answers a request with a good token by 2xx and one with a bad token by 4xx
-    #[arg(
-        long,
-        value_name = "URL",
-        required_unless_present = "command",
-        conflicts_with = "command"
-    )]
-    url: Option<String>,
-    /// The verifier: a command of the shell that reads a token from standard input; exit code 0 accepts, 1 refuses, all others are crashes
-    #[arg(long, value_name = "LINE")]
-    command: Option<String>,
-    /// Send the token in this header field, without Bearer [default: Authorization, with Bearer]
-    #[arg(long, value_name = "NAME", group = "place")]
-    header: Option<String>,
-    /// Send the token in this cookie
-    #[arg(long, value_name = "NAME", group = "place")]
-    cookie: Option<String>,
-    /// Send the token in this parameter of the URL
-    #[arg(long, value_name = "NAME", group = "place")]
-    query: Option<String>,
-    /// Send the token in this field of a form, by POST
-    #[arg(long, value_name = "NAME", group = "place")]
-    form: Option<String>,
-    /// Address and port of the issuer [default: 127.0.0.1:8790, with --command any port]
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// iss of good tokens [default: http:// and the address of --listen]
-    #[arg(long, value_name = "TEXT")]
-    issuer: Option<String>,
-    /// aud of good tokens; without it they have none, and the cases of aud are left out
-    #[arg(long, value_name = "TEXT")]
-    audience: Option<String>,
-    /// A JSON object with other claims that good tokens need
-    #[arg(long, value_name = "FILE")]
-    claims: Option<PathBuf>,
-    /// Statuses or exit codes that accept [default: 200-299, or 0]
-    #[arg(long, value_name = "CODES")]
-    accept: Option<Codes>,
-    /// Statuses or exit codes that refuse [default: 400-499 and a redirection that a request without a token gets, or 1]
-    #[arg(long, value_name = "CODES")]
-    refuse: Option<Codes>,
-    /// What to try, one after the other: tokens; for a verifier that fetches the key set for an unknown kid also sets, a flood of such kids, an outage, a rotation, an emergency
-    #[arg(long, value_name = "STAGES", value_parser = stage(), value_delimiter = ',', default_value = "tokens")]
-    stages: Vec<Stage>,
-    /// Longest wait for the verifier to follow a change of the key set, up to 1h
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = within)]
-    within: Duration,
-    /// Try these cases only
-    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
-    only: Vec<String>,
-    /// Leave these cases out
-    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
-    except: Vec<String>,
-    /// Lowest grade whose findings fail the run
-    #[arg(long, value_enum, default_value = "must")]
-    grade: Fails,
-    /// Accepted findings: a file with a case's id and the reason on each line
-    #[arg(long, value_name = "FILE")]
-    known: Option<PathBuf>,
-    /// Send to a verifier that is not on this machine; you answer for it
-    #[arg(long)]
-    yes_i_may: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Print Markdown, as for the summary of a job
-    #[arg(long, conflicts_with = "json")]
-    markdown: bool,
-    /// Write a report for programs that read JUnit's
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-    /// Write a report in SARIF 2.1.0
-    #[arg(long, value_name = "FILE")]
-    sarif: Option<PathBuf>,
-}
-
-fn stage() -> impl TypedValueParser<Value = Stage> {
-    PossibleValuesParser::new(Stage::VARIANTS).try_map(|name| name.parse())
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Fails {
-    Must,
-    Should,
-    Policy,
-}
-
-impl From<Fails> for Grade {
-    fn from(fails: Fails) -> Self {
-        match fails {
-            Fails::Must => Self::Must,
-            Fails::Should => Self::Should,
-            Fails::Policy => Self::Policy,
-        }
-    }
-}
 
 impl From<TrialError> for Failure {
     fn from(error: TrialError) -> Self {
@@ -200,12 +98,6 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
     };
     hand_out(&report, args)?;
     verdict(&report)
-}
-
-impl TrialArgs {
-    fn is_for_people(&self) -> bool {
-        !self.json && !self.markdown
-    }
 }
 
 /// Lines that say before the run what it will do.
@@ -381,13 +273,6 @@ fn chosen<'a>(args: &TrialArgs, cases: &'a [Case]) -> Result<Vec<&'a Case>, Fail
         return Err(refused("no case is left to try; see --stages and --only"));
     }
     Ok(chosen)
-}
-
-fn within(text: &str) -> Result<Duration, String> {
-    let value = humantime::parse_duration(text).ok();
-    value
-        .filter(|value| *value <= MAX_WITHIN)
-        .ok_or_else(|| "it is a time with a unit, such as 60s or 10m, up to 1h".to_owned())
 }
 
 /// Lines of an id and a reason; `#` begins a comment.

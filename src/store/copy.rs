@@ -25,107 +25,35 @@ pub(in crate::store) enum Value {
 
 pub(in crate::store) type Rows = Vec<Vec<Value>>;
 
+/// A table as PostgreSQL's catalogue and SQLite's have it.
 #[derive(Debug)]
 pub(in crate::store) struct Table {
     pub(in crate::store) name: &'static str,
     /// The first one is the primary key.
-    pub(in crate::store) columns: &'static [(&'static str, Kind)],
+    pub(in crate::store) columns: Vec<(String, Kind)>,
     /// The engine numbers the rows, and never twice with one number.
     pub(in crate::store) is_numbered: bool,
 }
 
-use Kind::{Bytes, Int, Text, Time};
-
 /// All tables that both engines have, a table after those that it refers to.
-pub(in crate::store) const TABLES: [Table; 11] = [
-    numbered("keys", &[("kid", Int), ("key", Bytes), ("exp", Int)]),
-    numbered(
-        "users",
-        &[
-            ("id", Int),
-            ("username", Text),
-            ("password_hash", Text),
-            ("email", Text),
-            ("date_registered", Time),
-            ("last_login", Time),
-        ],
-    ),
-    numbered(
-        "auth_logs",
-        &[
-            ("id", Int),
-            ("request_ip", Text),
-            ("request_timestamp", Time),
-            ("user_id", Int),
-        ],
-    ),
-    numbered(
-        "key_times",
-        &[
-            ("serial", Int),
-            ("kid", Int),
-            ("created_at", Int),
-            ("signs_from", Int),
-        ],
-    ),
-    numbered(
-        "key_events",
-        &[
-            ("id", Int),
-            ("kid", Int),
-            ("event", Text),
-            ("at", Int),
-            ("reason", Text),
-        ],
-    ),
-    numbered("withdrawn_keys", &[("id", Int), ("kid", Int), ("at", Int)]),
-    plain("earlier_keys", &[("kid", Int), ("thumbprint", Int)]),
-    plain("service_settings", &[("name", Text), ("value", Text)]),
-    plain(
-        "disabled_accounts",
-        &[("user_id", Int), ("at", Int), ("reason", Text)],
-    ),
-    plain(
-        "adopted_keys",
-        &[
-            ("kid", Text),
-            ("key", Bytes),
-            ("adopted_at", Int),
-            ("exp", Int),
-        ],
-    ),
-    numbered(
-        "adopted_key_events",
-        &[
-            ("id", Int),
-            ("kid", Text),
-            ("event", Text),
-            ("at", Int),
-            ("reason", Text),
-        ],
-    ),
+pub(in crate::store) const TABLES: [&str; 11] = [
+    "keys",
+    "users",
+    "auth_logs",
+    "key_times",
+    "key_events",
+    "withdrawn_keys",
+    "earlier_keys",
+    "service_settings",
+    "disabled_accounts",
+    "adopted_keys",
+    "adopted_key_events",
 ];
-
-const fn numbered(name: &'static str, columns: &'static [(&'static str, Kind)]) -> Table {
-    Table {
-        name,
-        columns,
-        is_numbered: true,
-    }
-}
-
-const fn plain(name: &'static str, columns: &'static [(&'static str, Kind)]) -> Table {
-    Table {
-        name,
-        columns,
-        is_numbered: false,
-    }
-}
 
 impl Table {
     /// Names of the columns, separated by commas.
     pub(in crate::store) fn names(&self) -> String {
-        let names: Vec<_> = self.columns.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = self.columns.iter().map(|(name, _)| name.as_str()).collect();
         names.join(", ")
     }
 }
@@ -154,6 +82,10 @@ pub enum CopyError {
         "row {row} of {table} refers to a row that is not there, which another program has deleted: delete it or set the column to NULL"
     )]
     Dangling { table: String, row: i64 },
+    #[error(
+        "only one of the two databases has the column {column} of table {table}, so it cannot be copied: drop it"
+    )]
+    OneSided { table: &'static str, column: String },
     #[error("the copy was refused: {0}")]
     Checked(String),
     #[error("nothing was copied: {0}")]

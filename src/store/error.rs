@@ -1,5 +1,6 @@
 //! Errors of the store, the same for any engine.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ pub enum StoreError {
 #[error("column {column} of table {table} holds a value of the wrong type in row {row}")]
 pub struct BadRow {
     pub table: &'static str,
-    pub column: &'static str,
+    pub column: Cow<'static, str>,
     /// Primary key of the row.
     pub row: i64,
 }

@@ -65,7 +65,7 @@ impl KeyRow {
         let kid = row.integer("keys", "kid")?.unwrap_or(0);
         let missing = || BadRow {
             table: "keys",
-            column: "exp",
+            column: "exp".into(),
             row: kid,
         };
         let seconds = |name| row.integer("key_times", name);

@@ -323,8 +323,19 @@ async fn what_cannot_be_copied_leaves_the_target_empty() {
     this.refused(&file, &postgres, "open under no entry of NOT_MY_KEY");
     assert!(this.is_empty_on_postgres());
     this.sealing_key = right;
+    let on_postgres = |sql| this.cluster.sql(&this.database, sql);
+    on_postgres("ALTER TABLE users ADD COLUMN nickname TEXT");
+    this.refused(&file, &postgres, "the column nickname of table users");
+    this.refused(
+        &postgres,
+        &this.file("b.db"),
+        "the column nickname of table users",
+    );
+    on_postgres("ALTER TABLE users DROP COLUMN nickname");
     let (code, text) = this.copy(&file, &postgres, &[]);
     assert_eq!(code, 0, "{text}");
+    on_postgres("ALTER TABLE key_times RENAME COLUMN signs_from TO signs");
+    this.refused(&postgres, &this.file("b.db"), "of table key_times");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,47 @@ fn at(target: &Target) -> impl Fn(OpenError) -> CopyError {
 }
 
 fn all_tables() -> String {
-    TABLES.map(|table| table.name).join(", ")
+    TABLES.join(", ")
+}
+
+/// Columns of all tables, which SQLite must have too.
+async fn tables(connection: &mut Connection, file: &CopyFile) -> Result<Vec<Table>, CopyError> {
+    let sql = "SELECT a.attname::text AS name, a.atttypid::regtype::text AS type,
+             i.indrelid IS NOT NULL AND a.attidentity <> '' AS is_numbered
+         FROM pg_attribute a LEFT JOIN pg_index i
+             ON i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey)
+         WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
+         ORDER BY i.indrelid IS NULL, a.attnum";
+    let mut tables = Vec::new();
+    for name in TABLES {
+        let mut table = Table {
+            name,
+            columns: Vec::new(),
+            is_numbered: false,
+        };
+        for row in connection.rows(sql, &[(&name, Type::TEXT)]).await? {
+            let (column, kind, is_numbered) = described(&row)?;
+            table.columns.push((column, kind));
+            table.is_numbered |= is_numbered;
+        }
+        file.check_columns(&table)?;
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+fn described(row: &Row) -> Result<(String, Kind, bool), StoreError> {
+    let kind = match row.try_get::<_, &str>("type")? {
+        "bigint" => Kind::Int,
+        "text" => Kind::Text,
+        "bytea" => Kind::Bytes,
+        "timestamp without time zone" => Kind::Time,
+        other => {
+            let why = format!("a column of type {other} has no counterpart in SQLite");
+            return Err(StoreError::Refused(why));
+        }
+    };
+    Ok((row.try_get("name")?, kind, row.try_get("is_numbered")?))
 }
 
 /// The lock was not given, since another session writes.
@@ -141,14 +181,14 @@ async fn fill(
     let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", all_tables());
     connection.batch(SETTINGS).await?;
     connection.batch(&lock).await.map_err(locked(&location))?;
-    for Table { name, .. } in &TABLES {
+    for name in TABLES {
         let sql = format!("SELECT 1 FROM {name} LIMIT 1");
         if !connection.rows(&sql, &[]).await?.is_empty() {
             return Err(CopyError::NotEmpty(location, name));
         }
     }
     let mut copied = Copied::default();
-    for table in &TABLES {
+    for table in &tables(connection, file).await? {
         let (mut past, mut count) = (i64::MIN, 0);
         loop {
             let rows = file.batch(table, &mut past)?;
@@ -188,7 +228,7 @@ async fn insert(connection: &mut Connection, table: &Table, rows: &Rows) -> Resu
     let marks: Vec<_> = (1..=columns.len()).map(|n| format!("${n}")).collect();
     let values = table.columns.iter().map(|(name, kind)| match kind {
         Kind::Time => format!("{name}::timestamp"),
-        _ => (*name).to_owned(),
+        _ => name.clone(),
     });
     let sql = format!(
         "INSERT INTO {} ({names}) SELECT {} FROM unnest({}) AS r ({names})",
@@ -235,13 +275,13 @@ async fn drain(
     supervision: &Supervision<'_>,
 ) -> Result<Copied, CopyError> {
     let mut copied = Copied::default();
-    for table in &TABLES {
+    for table in &tables(connection, file).await? {
         let columns = table.columns.iter().map(|(name, kind)| match kind {
             Kind::Time => format!("{name}::text AS {name}"),
-            _ => (*name).to_owned(),
+            _ => name.clone(),
         });
         let columns = columns.collect::<Vec<_>>().join(", ");
-        let (name, order) = (table.name, table.columns[0].0);
+        let (name, order) = (table.name, &table.columns[0].0);
         let declare =
             format!("DECLARE {name}_rows CURSOR FOR SELECT {columns} FROM {name} ORDER BY {order}");
         connection.batch(&declare).await?;
@@ -273,7 +313,8 @@ async fn drain(
 
 fn values(row: &Row, table: &Table) -> Result<Vec<Value>, StoreError> {
     let columns = table.columns.iter();
-    let values = columns.map(|&(name, kind)| {
+    let values = columns.map(|(name, kind)| {
+        let name = name.as_str();
         let value = match kind {
             Kind::Int => row.try_get::<_, Option<i64>>(name)?.map(Value::Int),
             Kind::Text | Kind::Time => row.try_get::<_, Option<String>>(name)?.map(Value::Text),
@@ -301,7 +342,7 @@ async fn set_next_number(
     next: i64,
 ) -> Result<(), StoreError> {
     let sequence = sequence(connection, table).await?;
-    let (name, column) = (table.name, table.columns[0].0);
+    let (name, column) = (table.name, &table.columns[0].0);
     let sql = format!("SELECT greatest($1, max({column}) + 1) AS number FROM {name}");
     let next = number(&connection.rows(&sql, &[(&next, Type::INT8)]).await?)?;
     // Unlike setval, it is undone with the transaction.

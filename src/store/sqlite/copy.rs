@@ -1,6 +1,7 @@
 //! A file that is copied to another engine, or made from one. Each is one transaction of
 //! a connection of its own.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -83,6 +84,20 @@ impl CopyFile {
         }
     }
 
+    /// Refuses a column that only one of the two databases has.
+    pub(in crate::store) fn check_columns(&self, table: &Table) -> Result<(), CopyError> {
+        let found = schema::columns(&self.conn, table.name)?;
+        let found: HashSet<_> = found.split(',').collect();
+        let known = table.columns.iter().map(|(name, _)| name.as_str());
+        match found.symmetric_difference(&known.collect()).min() {
+            None => Ok(()),
+            Some(column) => Err(CopyError::OneSided {
+                table: table.name,
+                column: (*column).to_owned(),
+            }),
+        }
+    }
+
     /// The next rows after the one with this number, which grows.
     pub(in crate::store) fn batch(&self, table: &Table, past: &mut i64) -> Result<Rows, CopyError> {
         let sql = format!(
@@ -96,14 +111,15 @@ impl CopyFile {
         while let Some(row) = found.next()? {
             *past = row.get(0)?;
             let columns = table.columns.iter().enumerate();
-            let values = columns.map(|(index, &(column, kind))| {
+            let values = columns.map(|(index, (column, kind))| {
                 let found = row.get_ref(index + 1)?;
-                let wrong = BadRow {
-                    table: table.name,
-                    column,
-                    row: *past,
-                };
-                value(found, kind).ok_or(CopyError::Row(wrong))
+                value(found, *kind).ok_or_else(|| {
+                    CopyError::Row(BadRow {
+                        table: table.name,
+                        column: column.clone().into(),
+                        row: *past,
+                    })
+                })
             });
             rows.push(values.collect::<Result<_, _>>()?);
         }
@@ -174,7 +190,7 @@ fn in_use(path: &Path) -> Result<(), CopyError> {
 }
 
 fn has_rows(conn: &Connection) -> Result<Option<&'static str>, CopyError> {
-    for Table { name, .. } in &TABLES {
+    for name in TABLES {
         if schema::has_table(conn, name)? {
             let sql = format!("SELECT EXISTS (SELECT 1 FROM {name})");
             if conn.query_row(&sql, [], |row| row.get(0))? {

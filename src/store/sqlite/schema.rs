@@ -323,7 +323,7 @@ fn other_columns(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
 }
 
 /// The names of a table's columns, in order; empty when there is no such table.
-fn columns(conn: &Connection, table: &str) -> rusqlite::Result<String> {
+pub(super) fn columns(conn: &Connection, table: &str) -> rusqlite::Result<String> {
     let sql = "SELECT coalesce(group_concat(name), '') FROM (SELECT name FROM pragma_table_info(?) ORDER BY cid)";
     conn.query_row(sql, [table], |row| row.get(0))
 }

@@ -135,7 +135,7 @@ fn read(row: &Row<'_>) -> Result<AccountRow, StoreError> {
     let id: i64 = row.get("id")?;
     let username = text(row, "username", id)?.ok_or(BadRow {
         table: "users",
-        column: "username",
+        column: "username".into(),
         row: id,
     })?;
     Ok(AccountRow {

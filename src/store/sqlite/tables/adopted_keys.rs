@@ -143,7 +143,7 @@ fn read_event(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
         kid: column(row, EVENTS, "kid", id)?,
         kind: name.parse().map_err(|_| BadRow {
             table: EVENTS,
-            column: "event",
+            column: "event".into(),
             row: id,
         })?,
         at: UnixTime::from_secs(column(row, EVENTS, "at", id)?),

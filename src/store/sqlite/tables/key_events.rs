@@ -85,7 +85,7 @@ fn read(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
         kid: column::<i64>(row, TABLE, "kid", id)?.to_string(),
         kind: name.parse().map_err(|_| BadRow {
             table: TABLE,
-            column: "event",
+            column: "event".into(),
             row: id,
         })?,
         at: UnixTime::from_secs(column(row, TABLE, "at", id)?),

@@ -25,7 +25,7 @@ fn column<T: FromSql>(
     row.get(column).map_err(|e| match e {
         Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..) => BadRow {
             table,
-            column,
+            column: column.into(),
             row: key,
         }
         .into(),

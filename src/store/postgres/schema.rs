@@ -8,20 +8,7 @@ use super::planted;
 use crate::store::{OpenError, SchemaState, StoreError};
 
 /// Names and statements, in order. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 3] = [
-    (
-        "0001_schema",
-        include_str!("../../../migrations/postgres/0001_schema.sql"),
-    ),
-    (
-        "0002_adopted_keys",
-        include_str!("../../../migrations/postgres/0002_adopted_keys.sql"),
-    ),
-    (
-        "0003_functions",
-        include_str!("../../../migrations/postgres/0003_functions.sql"),
-    ),
-];
+const MIGRATIONS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/postgres_migrations.rs"));
 /// Attempts: another replica may do the same at the same time.
 const ATTEMPTS: usize = 5;
 /// The first one with all that is used here.

@@ -22,8 +22,8 @@ pub use copy::{Copied, CopyError, Supervision};
 pub use engine::{Location, Store, copy};
 pub use error::{BadRow, OpenError, StoreError};
 pub use key_row::{KeyRow, NewKey};
-pub use postgres::{Credentials, ServerState, Store as PostgresStore, Target};
-pub use sqlite::Store as SqliteStore;
+pub use postgres::{Credentials, PostgresStore, ServerState, Target};
+pub use sqlite::SqliteStore;
 
 /// The column `users.id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

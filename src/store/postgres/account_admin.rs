@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Store;
+use super::PostgresStore;
 use super::connection::{Database, Transaction, time};
 use crate::clock::UnixTime;
 use crate::store::{AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, StoreError};
@@ -13,7 +13,7 @@ const SELECT: &str = "SELECT u.id AS id, username, email, password_hash,
          extract(epoch FROM last_login)::bigint AS last_sign_in, at, reason
      FROM users u LEFT JOIN disabled_accounts d ON d.user_id = u.id";
 
-impl Store {
+impl PostgresStore {
     /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
     /// `check` gets it, in the same transaction, and may refuse the change. Returns it
     /// as it was before.

@@ -2,12 +2,12 @@
 
 use tokio_postgres::types::Type;
 
-use super::Store;
+use super::PostgresStore;
 use super::connection::Transaction;
 use crate::clock::UnixTime;
 use crate::store::{AccountId, AccountRow, NewAccountRow, StoreError};
 
-impl Store {
+impl PostgresStore {
     /// The account named `exact`; failing that, the one named `prepared`.
     pub async fn account_by_name(
         &self,

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Store;
+use super::PostgresStore;
 use super::connection::Database;
 use crate::clock::UnixTime;
 use crate::store::{AccountId, SignInFilter, SignInRow, StoreError};
@@ -11,7 +11,7 @@ use crate::store::{AccountId, SignInFilter, SignInRow, StoreError};
 const COLUMNS: &str = "a.id AS id, a.user_id AS user_id, a.request_ip AS client, username,
      extract(epoch FROM request_timestamp)::bigint AS at";
 
-impl Store {
+impl PostgresStore {
     /// The next `limit` sign-ins in the order of their ids, after the one with the id
     /// `past`.
     pub async fn next_sign_ins(&self, past: i64, limit: u32) -> Result<Vec<SignInRow>, StoreError> {

@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Store;
+use super::PostgresStore;
 use super::connection::{Database, only};
 use crate::client::ClientKey;
 use crate::store::StoreError;
@@ -25,7 +25,7 @@ const SWEEP_EVERY: u32 = 8;
 /// Clients that a statement of the sweep deletes.
 const STEP: i64 = 10_000;
 
-impl Store {
+impl PostgresStore {
     /// Lets a call in, or returns the time until one would be.
     pub async fn admit_call(
         &self,

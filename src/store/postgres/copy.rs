@@ -19,7 +19,7 @@ const SETTINGS: &str = "SET LOCAL statement_timeout = '60s'; SET LOCAL lock_time
 /// By which the sessions of a copy differ from those of servers.
 const NAME: &str = "jwks-server db copy";
 
-impl super::Store {
+impl super::PostgresStore {
     /// Copies all rows of `file` into the empty database `target`.
     pub(in crate::store) fn copy_in(
         target: &Target,

@@ -18,7 +18,7 @@ use crate::store::{
 /// service.
 macro_rules! reads {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $found:ty = $read:path;)*) => {
-        impl super::Store {
+        impl super::PostgresStore {
             $($(#[$doc])*
             pub fn $name(target: &Target $(, $arg: $type)*) -> Result<Option<$found>, OpenError> {
                 read_only(target, async |database| $read(database $(, $arg)*).await)
@@ -59,7 +59,7 @@ pub struct ServerState {
     pub now: UnixTime,
 }
 
-impl super::Store {
+impl super::PostgresStore {
     /// Asks the server about itself.
     pub fn server_state(target: &Target) -> Result<ServerState, OpenError> {
         let sql = "SELECT current_setting('server_version') AS version,

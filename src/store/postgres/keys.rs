@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Store;
+use super::PostgresStore;
 use super::adopted_keys;
 use super::connection::{Database, Transaction, only, time};
 use super::key_events::{self, insert as event};
@@ -14,7 +14,7 @@ use crate::store::{
     KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
 };
 
-impl Store {
+impl PostgresStore {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
     /// expired last. In order of their expiry.
     pub async fn keys_at(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {

@@ -38,14 +38,14 @@ pub use target::{Credentials, Target};
 
 /// A database on PostgreSQL. Clones share it; [`close`](Self::close) ends it.
 #[derive(Clone)]
-pub struct Store {
+pub struct PostgresStore {
     database: Arc<Database>,
     sign_ins: mpsc::Sender<Queued>,
     tasks: Arc<Mutex<JoinSet<()>>>,
     stop: CancellationToken,
 }
 
-impl Store {
+impl PostgresStore {
     /// Connects, and brings the schema up to date.
     pub async fn open(target: &Target) -> Result<Self, OpenError> {
         let database = Arc::new(Database::connect(target)?);

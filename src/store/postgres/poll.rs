@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Store;
+use super::PostgresStore;
 use super::connection::{Database, only, time};
 use super::health::Poll;
 use crate::clock::{Clock as _, SystemClock, UnixTime};
@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_millis(500);
 /// One poll may take this long.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Store {
+impl PostgresStore {
     /// A number that grows with each change to the keys that other replicas must see.
     pub async fn change_counter(&self) -> Result<i64, StoreError> {
         once(&self.database).await

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::Store;
+use super::PostgresStore;
 use super::connection::Database;
 use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError};
 
-impl Store {
+impl PostgresStore {
     /// Replaces the recorded settings, and keeps the longest `KEY_LIFETIME` that there
     /// was.
     pub async fn record_settings(

@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Store;
+use super::PostgresStore;
 use super::connection::{Database, Transaction, only};
 use super::keys;
 use crate::store::{SignInRecord, StoreError};
@@ -26,7 +26,7 @@ pub(super) struct Queued {
     answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
-impl Store {
+impl PostgresStore {
     /// Writes the row of `auth_logs` and `last_login`, and replaces the account's
     /// hash unless that has changed meanwhile. False, with nothing written, when
     /// the account was deleted or disabled since it was read.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::connection::{file, wal_check};
-use super::{Store, schema};
+use super::{SqliteStore, schema};
 use crate::store::OpenError;
 
-impl Store {
+impl SqliteStore {
     /// Copies one state of the database at `from` to `to`, the absolute path of an
     /// empty file, and leaves out free pages. Readers and writers go on meanwhile.
     ///

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::connection::{file, wal_check};
 use super::tables::keys;
-use super::{Store, schema};
+use super::{SqliteStore, schema};
 use crate::store::copy::{BATCH, CopyError, Kind, Rows, TABLES, Table, Value};
 use crate::store::{BadRow, KeyRows, Location, OpenError, SchemaState, StoreError};
 
@@ -183,7 +183,7 @@ impl CopyFile {
 fn in_use(path: &Path) -> Result<(), CopyError> {
     let at = || Location::Sqlite(path.to_owned());
     let unusable = |error| CopyError::Unusable { at: at(), error };
-    match Store::used_by(path).map_err(|e| unusable(OpenError::File(e)))? {
+    match SqliteStore::used_by(path).map_err(|e| unusable(OpenError::File(e)))? {
         None => Ok(()),
         Some(process) => Err(CopyError::InUse(at(), process)),
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::connection::{file, wal_check};
 use super::tables::service_settings;
-use super::{Store, schema};
+use super::{SqliteStore, schema};
 use crate::store::OpenError;
 
 /// The checkpoint waits this long for reads to end.
 const WAIT: Duration = Duration::from_secs(10);
 
-impl Store {
+impl SqliteStore {
     /// Writes the database at `path` anew, without a byte of deleted rows, and empties
     /// the write-ahead log. Readers go on meanwhile, writers wait.
     ///

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::connection::room::LARGE_WAL;
 use super::connection::{file, wal_check};
 use super::tables::{account_admin, audit, key_events, keys, service_settings};
-use super::{Store, schema};
+use super::{SqliteStore, schema};
 use crate::clock::UnixTime;
 use crate::store::{
     AccountDetails, AccountFilter, Inspection, KeyEvent, KeyRows, OpenError, SchemaState,
@@ -21,7 +21,7 @@ use crate::store::{
 /// Damages that are named; more do not help.
 const MAX_DAMAGES: u32 = 10;
 
-impl Store {
+impl SqliteStore {
     /// Inspects the database at `path`; `None` when it is missing or empty.
     ///
     /// Blocks, for long when the file is large.

@@ -18,7 +18,7 @@ use rusqlite::ffi::{
 };
 
 use super::{OpenError, StoreError};
-pub use connection::Store;
+pub use connection::SqliteStore;
 pub(in crate::store) use copy::CopyFile;
 
 impl From<rusqlite::Error> for StoreError {

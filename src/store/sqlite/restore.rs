@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
-use super::Store;
+use super::SqliteStore;
 use super::connection::file;
 
 /// Bytes of the file that SQLite locks: the pending byte and those after it. A
 /// connection to a database with a write-ahead log has a lock there until it is closed.
 const LOCKED: (u64, u64) = (0x4000_0000, 512);
 
-impl Store {
+impl SqliteStore {
     /// A process, not this one, that has the database at `path` open, in words.
     pub fn used_by(path: &Path) -> io::Result<Option<String>> {
         let file = match File::open(file::real(path)) {

@@ -31,7 +31,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A database in one SQLite file. Clones share it; [`close`](Self::close) ends it.
 #[derive(Clone)]
-pub struct Store {
+pub struct SqliteStore {
     files: Arc<OpenFiles>,
     readers: ReadPool,
     writer: Writer,
@@ -40,7 +40,7 @@ pub struct Store {
     schema_version: Arc<AtomicI64>,
 }
 
-impl Store {
+impl SqliteStore {
     /// Opens the database at `path`, makes it when it is missing or empty, and
     /// brings its schema up to date. File and side files get mode 0600.
     ///

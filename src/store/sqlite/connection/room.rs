@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::{Store, file};
+use super::{SqliteStore, file};
 
 const MIB: u64 = 1024 * 1024;
 /// With less left nobody can sign up, so that sign-ins and keys go on for long.
@@ -30,7 +30,7 @@ pub(super) struct Room {
     wal_bytes: AtomicU64,
 }
 
-impl Store {
+impl SqliteStore {
     /// Looks how much room is left, and keeps the reserve.
     pub async fn check_room(&self) {
         let store = self.clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::Mutex;
 
-use super::Store;
+use super::SqliteStore;
 use crate::store::StoreError;
 
 /// Later callers get the same outcome for this long.
@@ -26,7 +26,7 @@ pub(super) struct Outcome {
     written_at: Option<Duration>,
 }
 
-impl Store {
+impl SqliteStore {
     /// True when a write would be kept at the moment `now` of a monotonic clock,
     /// or was, up to a second ago.
     ///

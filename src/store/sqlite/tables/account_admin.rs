@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
-use super::{Store, TextOrBlob, service_settings};
+use super::{SqliteStore, TextOrBlob, service_settings};
 use crate::clock::{Clock, UnixTime};
 use crate::store::sqlite::schema;
 use crate::store::{AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, StoreError};
@@ -19,7 +19,7 @@ const SELECT: &str = "SELECT u.id AS id, username, email, password_hash,
 const NO_DISABLED_ACCOUNTS: &str =
     "WITH disabled_accounts AS (SELECT NULL AS user_id, NULL AS at, NULL AS reason)";
 
-impl Store {
+impl SqliteStore {
     /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
     /// `check` gets it, in the same transaction, and may refuse the change. Returns it
     /// as it was before.

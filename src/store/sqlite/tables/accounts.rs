@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Store, TextOrBlob, column, key_events, keys};
+use super::{SqliteStore, TextOrBlob, column, key_events, keys};
 use crate::clock::UnixTime;
 use crate::store::{
     AccountId, AccountRow, BadRow, KeyEventKind, NewAccountRow, SignInRecord, StoreError,
 };
 
-impl Store {
+impl SqliteStore {
     /// The account named `exact`; failing that, the one named `prepared`.
     pub async fn account_by_name(
         &self,

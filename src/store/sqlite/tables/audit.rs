@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params, params};
 
-use super::{Store, TextOrBlob};
+use super::{SqliteStore, TextOrBlob};
 use crate::clock::UnixTime;
 use crate::store::{AccountId, SignInFilter, SignInRow, StoreError};
 
@@ -10,7 +10,7 @@ use crate::store::{AccountId, SignInFilter, SignInRow, StoreError};
 const COLUMNS: &str = "a.id AS id, a.user_id AS user_id, a.request_ip AS client, username,
      CASE typeof(request_timestamp) WHEN 'text' THEN unixepoch(request_timestamp) END AS at";
 
-impl Store {
+impl SqliteStore {
     /// The next `limit` sign-ins in the order of their ids, after the one with the id
     /// `past`. It reads as many rows, whatever is in them.
     pub async fn next_sign_ins(&self, past: i64, limit: u32) -> Result<Vec<SignInRow>, StoreError> {

@@ -3,12 +3,12 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Store, adopted_keys, column};
+use super::{SqliteStore, adopted_keys, column};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
 use crate::store::{BadRow, KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError, merged_events};
 
-impl Store {
+impl SqliteStore {
     /// A number that grows with each change to the keys that other processes must see:
     /// with each event, also of adopted keys, and each key that is withdrawn.
     pub async fn change_counter(&self) -> Result<i64, StoreError> {

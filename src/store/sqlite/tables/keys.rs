@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row, params};
 
-use super::{Store, TextOrBlob, adopted_keys, column, key_events};
+use super::{SqliteStore, TextOrBlob, adopted_keys, column, key_events};
 use crate::clock::{Clock, UnixTime};
 use crate::lifecycle::Kid;
 use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY, SELECT_KEY_WITHOUT_TIMES};
@@ -13,7 +13,7 @@ use crate::store::{
     KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
 };
 
-impl Store {
+impl SqliteStore {
     /// Keys that have not expired at `now`, and the `expired` ones of the others that
     /// expired last. In order of their expiry.
     pub async fn keys_at(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {

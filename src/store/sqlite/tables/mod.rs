@@ -11,7 +11,7 @@ pub(super) mod service_settings;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Error, Row};
 
-use super::Store;
+use super::SqliteStore;
 use crate::store::{BadRow, StoreError};
 
 /// Value of a column, or [`BadRow`] when another program stored one of another

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::Store;
+use super::SqliteStore;
 use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError, UNERASED, WAL_MARK};
 
 /// Rows of the table that are of the store itself.
 const NO_SETTINGS: [&str; 3] = [LONGEST, UNERASED, WAL_MARK];
 
-impl Store {
+impl SqliteStore {
     /// Replaces the recorded settings: names and values. Beside them stays the longest
     /// `KEY_LIFETIME` that there was in seconds: no key is published for longer, and
     /// one that was made under it keeps its time when the setting is shortened.

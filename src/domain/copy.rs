@@ -4,7 +4,7 @@ use super::adopted_keys::AdoptedKey;
 use super::opened_key::OpenedKey;
 use crate::clock::UnixTime;
 use crate::crypto::fernet::SealingKeys;
-use crate::store::{self, KeyRows, Location, Supervision};
+use crate::store::{self, CopyCallbacks, KeyRows, Location};
 pub use crate::store::{Copied, CopyError};
 
 /// Copies the database `from` into the empty database `to`, all or nothing. `progress`
@@ -16,11 +16,11 @@ pub fn copy(
     now: UnixTime,
     progress: &(dyn Fn(&str, u64) + Sync),
 ) -> Result<Copied, CopyError> {
-    let supervision = Supervision {
+    let callbacks = CopyCallbacks {
         check: &|source, copy| check(source, copy, sealing_keys, now),
         progress,
     };
-    store::copy(from, to, live_ok, &supervision)
+    store::copy(from, to, live_ok, &callbacks)
 }
 
 /// Number of keys that do not open. One that is published must.

@@ -113,7 +113,7 @@ pub struct Copied {
 }
 
 /// Parts of a copy that the caller decides on or shows.
-pub struct Supervision<'a> {
+pub struct CopyCallbacks<'a> {
     /// Gets the keys of the source and of the copy, and returns the number of those that
     /// do not open. A refusal leaves the target empty.
     pub check: &'a (dyn Fn(&KeyRows, &KeyRows) -> Result<usize, String> + Sync),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::copy::{Copied, CopyError, Supervision};
+use super::copy::{Copied, CopyCallbacks, CopyError};
 use super::sqlite::CopyFile;
 use super::{
     AccountChange, AccountDetails, AccountRow, KeyChange, KeyRows, KeySelection, NewAccountRow,
@@ -257,15 +257,15 @@ pub fn copy(
     from: &Location,
     to: &Location,
     live_ok: bool,
-    supervision: &Supervision<'_>,
+    callbacks: &CopyCallbacks<'_>,
 ) -> Result<Copied, CopyError> {
     match (from, to) {
         (Location::Sqlite(path), Location::Postgres(target)) => {
             let file = CopyFile::source(path, live_ok)?;
-            PostgresStore::copy_in(target, file, supervision)
+            PostgresStore::copy_in(target, file, callbacks)
         }
         (Location::Postgres(target), Location::Sqlite(path)) => {
-            PostgresStore::copy_out(target, live_ok, || CopyFile::target(path), supervision)
+            PostgresStore::copy_out(target, live_ok, || CopyFile::target(path), callbacks)
         }
         _ => Err(CopyError::SameEngine),
     }

@@ -18,7 +18,7 @@ use strum::{EnumString, IntoStaticStr};
 
 use crate::clock::UnixTime;
 use crate::lifecycle::{AdoptedTimes, KeySpan, Kid};
-pub use copy::{Copied, CopyError, Supervision};
+pub use copy::{Copied, CopyCallbacks, CopyError};
 pub use engine::{Location, Store, copy};
 pub use error::{BadRow, OpenError, StoreError};
 pub use key_row::{KeyRow, NewKey};

@@ -7,7 +7,9 @@ use tokio_postgres::{Row, error::SqlState};
 
 use super::connection::{Connection, Database, only};
 use super::{Target, adopted_keys, calls, inspect, keys, schema};
-use crate::store::copy::{BATCH, Copied, CopyError, Kind, Rows, Supervision, TABLES, Table, Value};
+use crate::store::copy::{
+    BATCH, Copied, CopyCallbacks, CopyError, Kind, Rows, TABLES, Table, Value,
+};
 use crate::store::sqlite::CopyFile;
 use crate::store::{KeyRows, Location, OpenError, SchemaState, StoreError};
 
@@ -24,14 +26,14 @@ impl super::PostgresStore {
     pub(in crate::store) fn copy_in(
         target: &Target,
         file: CopyFile,
-        supervision: &Supervision<'_>,
+        callbacks: &CopyCallbacks<'_>,
     ) -> Result<Copied, CopyError> {
         on(target, async |database| {
             let file = file;
             schema::migrate(database).await.map_err(at(target))?;
             let mut work = database.begin().await?;
             work.connection().timeout = TIMEOUT;
-            let filled = fill(work.connection(), target, &file, supervision).await;
+            let filled = fill(work.connection(), target, &file, callbacks).await;
             match filled {
                 Ok(copied) => match work.finish(Ok(copied), 1).await {
                     Ok(copied) => Ok(copied),
@@ -49,7 +51,7 @@ impl super::PostgresStore {
         source: &Target,
         live_ok: bool,
         open: impl FnOnce() -> Result<CopyFile, CopyError> + Send,
-        supervision: &Supervision<'_>,
+        callbacks: &CopyCallbacks<'_>,
     ) -> Result<Copied, CopyError> {
         on(source, async |database| {
             let location = || Location::Postgres(Box::new(source.clone()));
@@ -72,7 +74,7 @@ impl super::PostgresStore {
                 in_use(connection, source).await?;
             }
             let file = open()?;
-            let copied = drain(connection, &file, supervision).await?;
+            let copied = drain(connection, &file, callbacks).await?;
             file.commit()?;
             Ok(copied)
         })
@@ -174,7 +176,7 @@ async fn fill(
     connection: &mut Connection,
     target: &Target,
     file: &CopyFile,
-    supervision: &Supervision<'_>,
+    callbacks: &CopyCallbacks<'_>,
 ) -> Result<Copied, CopyError> {
     let location = Location::Postgres(Box::new(target.clone()));
     // A server that starts meanwhile can read, and finds the tables empty or full.
@@ -197,7 +199,7 @@ async fn fill(
             }
             insert(connection, table, &rows).await?;
             count += rows.len() as u64;
-            (supervision.progress)(table.name, count);
+            (callbacks.progress)(table.name, count);
         }
         if table.is_numbered {
             set_next_number(connection, table, file.next_number(table)?).await?;
@@ -208,7 +210,7 @@ async fn fill(
     let announce = "UPDATE key_version SET version = version + 1";
     connection.rows(announce, &[]).await?;
     let copy = all_keys(connection).await?;
-    copied.unopened = (supervision.check)(&file.keys()?, &copy).map_err(CopyError::Checked)?;
+    copied.unopened = (callbacks.check)(&file.keys()?, &copy).map_err(CopyError::Checked)?;
     Ok(copied)
 }
 
@@ -272,7 +274,7 @@ fn column<'a>(rows: &'a Rows, index: usize, kind: Kind) -> (Box<dyn ToSql + Sync
 async fn drain(
     connection: &mut Connection,
     file: &CopyFile,
-    supervision: &Supervision<'_>,
+    callbacks: &CopyCallbacks<'_>,
 ) -> Result<Copied, CopyError> {
     let mut copied = Copied::default();
     for table in &tables(connection, file).await? {
@@ -296,7 +298,7 @@ async fn drain(
             let rows: Rows = rows.collect::<Result<_, StoreError>>()?;
             file.insert(table, &rows)?;
             count += rows.len() as u64;
-            (supervision.progress)(name, count);
+            (callbacks.progress)(name, count);
         }
         if table.is_numbered {
             let sequence = sequence(connection, table).await?;
@@ -307,7 +309,7 @@ async fn drain(
         copied.rows.push((name, count));
     }
     let source = all_keys(connection).await?;
-    copied.unopened = (supervision.check)(&source, &file.keys()?).map_err(CopyError::Checked)?;
+    copied.unopened = (callbacks.check)(&source, &file.keys()?).map_err(CopyError::Checked)?;
     Ok(copied)
 }
 

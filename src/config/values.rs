@@ -15,7 +15,7 @@ use super::{ConfigError, Name, Settings, name};
 use crate::crypto::password::{
     Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES,
 };
-use crate::domain::database::{Credentials, Location, Target};
+use crate::domain::database::{Location, PgEnvironment, Target};
 
 /// Of a name in the DNS (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
@@ -147,12 +147,12 @@ fn postgres(settings: &Settings, source: &str, url: &str) -> Result<Location, Co
     // As libpq does, one that is not asked for and cannot be read is left alone.
     let default_file = default_file.filter(|path| path.is_file() && File::open(path).is_ok());
     let password_file = settings.get(name::PGPASSFILE).map(Path::new);
-    let credentials = Credentials {
+    let environment = PgEnvironment {
         password: settings.get(name::PGPASSWORD),
         password_file: password_file.or(default_file.as_deref()),
         root_certificates: settings.get(name::PGSSLROOTCERT).map(Path::new),
     };
-    let target = Target::parse(url, &credentials).map_err(|why| {
+    let target = Target::parse(url, &environment).map_err(|why| {
         ConfigError::new(format!(
             "{source}=postgres://... cannot be used: {why}; it is postgres://user@host1,host2/database"
         ))

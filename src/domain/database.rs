@@ -17,8 +17,8 @@ use crate::lifecycle::{self, Policy};
 pub use crate::store::BadRow;
 pub use crate::store::{AccountDetails, AccountFilter};
 use crate::store::{AdoptedRow, KeyEvent, KeyRow, OpenError, Store, StoreError};
-pub use crate::store::{Credentials, Location, ServerState, Target};
 pub use crate::store::{Inspection, SchemaState, SignInFilter, SignInRow};
+pub use crate::store::{Location, PgEnvironment, ServerState, Target};
 use crate::store::{PostgresStore, SqliteStore};
 
 /// A database that was not opened, and not changed. The messages say what to do.

@@ -22,7 +22,7 @@ pub use copy::{Copied, CopyCallbacks, CopyError};
 pub use engine::{Location, Store, copy};
 pub use error::{BadRow, OpenError, StoreError};
 pub use key_row::{KeyRow, NewKey};
-pub use postgres::{Credentials, PostgresStore, ServerState, Target};
+pub use postgres::{PgEnvironment, PostgresStore, ServerState, Target};
 pub use sqlite::SqliteStore;
 
 /// The column `users.id`.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jwks_server::domain::database::{Location, Target};
-use jwks_server::store::{Credentials, NewAccountRow, PostgresStore, SignInRow, Store};
+use jwks_server::store::{NewAccountRow, PgEnvironment, PostgresStore, SignInRow, Store};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -106,7 +106,7 @@ impl Engine {
 
 pub fn target(port: u16, database: &str) -> Target {
     let url = format!("postgres://postgres@127.0.0.1:{port}/{database}");
-    Target::parse(&url, &Credentials::default()).unwrap()
+    Target::parse(&url, &PgEnvironment::default()).unwrap()
 }
 
 pub fn account(name: &str, email: Option<(&str, &str)>) -> NewAccountRow {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jwks_server::clock::UnixTime;
 use jwks_server::domain::database::Target;
-use jwks_server::store::{Credentials, PostgresStore, Store};
+use jwks_server::store::{PgEnvironment, PostgresStore, Store};
 
 use crate::cluster::Cluster;
 use crate::manual_clock::ManualClock;
@@ -74,7 +74,7 @@ impl Postgres {
     pub async fn open(&self, user: usize) -> Store {
         let (name, port) = (&self.name, self.cluster.port);
         let url = format!("postgres://{name}_{user}@127.0.0.1:{port}/{name}");
-        let target = Target::parse(&url, &Credentials::default()).unwrap();
+        let target = Target::parse(&url, &PgEnvironment::default()).unwrap();
         // It compares the machine's clock with the one that moves by hand.
         let target = target.with_clock_tolerance(Duration::MAX);
         Store::Postgres(PostgresStore::open(&target).await.unwrap())

@@ -34,7 +34,7 @@ use crate::store::{OpenError, StoreError};
 use connection::{Database, Params};
 pub use inspect::ServerState;
 use sign_ins::Queued;
-pub use target::{Credentials, Target};
+pub use target::{PgEnvironment, Target};
 
 /// A database on PostgreSQL. Clones share it; [`close`](Self::close) ends it.
 #[derive(Clone)]

@@ -28,7 +28,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
 /// Settings beside the URL, by libpq's names.
 #[derive(Default)]
-pub struct Credentials<'a> {
+pub struct PgEnvironment<'a> {
     /// `PGPASSWORD`
     pub password: Option<&'a str>,
     /// `PGPASSFILE`, or `~/.pgpass` if there is one: lines of
@@ -72,7 +72,7 @@ impl fmt::Display for Target {
 impl Target {
     /// Reads `postgres://user@host1:port1,host2/db?…`. The error says what is wrong,
     /// without a password.
-    pub fn parse(url: &str, credentials: &Credentials<'_>) -> Result<Self, String> {
+    pub fn parse(url: &str, environment: &PgEnvironment<'_>) -> Result<Self, String> {
         let (url, ssl_mode, root) = take_tls(url)?;
         let mut config: Config = url.parse().map_err(|e: tokio_postgres::Error| text(&e))?;
         if config.get_hosts().is_empty() {
@@ -81,7 +81,7 @@ impl Target {
         if config.get_dbname().is_none() {
             return Err("it names no database, as in postgres://user@host/database".to_owned());
         }
-        let root = root.as_deref().or(credentials.root_certificates);
+        let root = root.as_deref().or(environment.root_certificates);
         let root = root.filter(|path| *path != Path::new("system"));
         if config
             .get_hosts()
@@ -115,7 +115,7 @@ impl Target {
             config.application_name("jwks-server");
         }
         if config.get_password().is_none() {
-            match (credentials.password, credentials.password_file) {
+            match (environment.password, environment.password_file) {
                 (Some(password), _) => {
                     config.password(password);
                 }

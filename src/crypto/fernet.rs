@@ -71,15 +71,15 @@ impl SealingKeys {
     }
 
     /// Encrypts and authenticates `plain` under the first key.
-    pub fn seal(&self, plain: &[u8]) -> Sealed {
+    pub fn seal(&self, plain: &[u8]) -> FernetToken {
         self.seal_under(0, plain)
     }
 
     /// The same under the key at `index`, as [`open_with_index`](Self::open_with_index)
     /// returns it; under the first when there is no such key.
-    pub fn seal_under(&self, index: usize, plain: &[u8]) -> Sealed {
+    pub fn seal_under(&self, index: usize, plain: &[u8]) -> FernetToken {
         let key = self.0.get(index).unwrap_or(&self.0[0]);
-        Sealed(key.encrypt(plain).into_bytes())
+        FernetToken(key.encrypt(plain).into_bytes())
     }
 
     /// Decrypts what any of the keys encrypted; `None` when none did, or it was changed.
@@ -105,9 +105,9 @@ impl fmt::Debug for SealingKeys {
 
 /// Text of a Fernet token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed(Vec<u8>);
+pub struct FernetToken(Vec<u8>);
 
-impl Sealed {
+impl FernetToken {
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }

@@ -119,7 +119,7 @@ impl PublicJwk {
         entry: usize,
         until: UnixTime,
     ) -> NewAdoptedKey {
-        let sealed = Sealed {
+        let sealed = SealedMembers {
             adopted: self.members.clone(),
             until: until.as_secs(),
         };
@@ -231,9 +231,9 @@ fn text_of<'a>(members: &'a Members, name: &str) -> Option<&'a str> {
     members.get(name).and_then(Value::as_str)
 }
 
-/// What is sealed, as JSON.
+/// JSON in the Fernet token of an adopted key.
 #[derive(Deserialize, Serialize)]
-struct Sealed {
+struct SealedMembers {
     adopted: Members,
     until: i64,
 }
@@ -250,7 +250,8 @@ pub struct AdoptedKey {
 impl AdoptedKey {
     pub fn open(row: &AdoptedRow, sealing_keys: &SealingKeys) -> Result<Self, BadKey> {
         let plain = sealing_keys.open(&row.sealed).ok_or(BadKey::NotOpened)?;
-        let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| BadKey::NotAdopted)?;
+        let sealed: SealedMembers =
+            serde_json::from_slice(&plain).map_err(|_| BadKey::NotAdopted)?;
         let jwk = PublicJwk::new(sealed.adopted).map_err(|_| BadKey::NotAdopted)?;
         if jwk.kid != row.kid {
             return Err(BadKey::WrongKid);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::heartbeat::Heartbeat;
 use super::key_ring::{KeyRing, Unopened};
 use crate::clock::{Clock, UnixTime};
-use crate::crypto::fernet::{Sealed, SealingKeys};
+use crate::crypto::fernet::{FernetToken, SealingKeys};
 use crate::crypto::rsa::KeyError;
 pub use crate::crypto::rsa::{KeySource, Rsa2048};
 use crate::lifecycle::{self, Policy};
@@ -401,7 +401,7 @@ pub(super) async fn generate_sealed(
     source: &Arc<dyn KeySource>,
     sealing_keys: &Arc<SealingKeys>,
     entry: usize,
-) -> Result<(Kid, Sealed), RotationError> {
+) -> Result<(Kid, FernetToken), RotationError> {
     let (source, sealing_keys) = (Arc::clone(source), Arc::clone(sealing_keys));
     let made = tokio::task::spawn_blocking(move || -> Result<_, KeyError> {
         let key = source.generate()?;

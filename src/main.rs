@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Its threads give back what is free, some seconds after it was.
+#[cfg(all(feature = "jemalloc", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     jwks_server::cli::main()
 }

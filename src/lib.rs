@@ -1,5 +1,5 @@
 //! A small JWT issuer: a JSON Web Key Set whose keys rotate by themselves,
-//! accounts, and sign-in, on one SQLite file.
+//! accounts, and sign-in, on one SQLite file or on PostgreSQL.
 //! ARCHITECTURE.md has the picture of the modules.
 //!
 //! `use` points down only; a test holds it so. [`config`], beside `domain`, is the

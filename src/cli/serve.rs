@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-#[cfg(target_os = "linux")]
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -224,7 +223,6 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
 /// Makes the memory unreadable for other processes of the same user and for core
 /// dumps. Not in development, where a debugger may attach.
 fn forbid_memory_reads() {
-    #[cfg(target_os = "linux")]
     if let Err(e) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!("other processes of this user can read the memory: {e}");
     }
@@ -248,7 +246,7 @@ fn raise_file_limit() {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

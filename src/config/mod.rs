@@ -137,7 +137,16 @@ const RECORDED: &[Name] = &[
     name::JWKS_MAX_AGE,
 ];
 
+/// How far the clock of PostgreSQL may be off.
+fn clock_tolerance(policy: &Policy) -> Duration {
+    policy.parts().skew / 2
+}
+
 impl Config {
+    pub fn clock_tolerance(&self) -> Duration {
+        clock_tolerance(&self.keys.policy)
+    }
+
     /// The settings to record, in one way of writing each.
     pub fn recorded(&self) -> Vec<(String, String)> {
         let parts = self.keys.policy.parts();
@@ -229,7 +238,7 @@ impl Config {
                 },
                 database: match database? {
                     Location::Postgres(target) => {
-                        let tolerance = policy.parts().skew / 2;
+                        let tolerance = clock_tolerance(&policy);
                         Location::Postgres(Box::new(target.with_clock_tolerance(tolerance)))
                     }
                     file => file,

@@ -1,4 +1,5 @@
-//! Checks of the configuration: every value, and the mode of `.env`.
+//! Checks of the configuration: every value, and the mode of `.env` or of the file that
+//! `--env-file` names.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,10 +22,12 @@ pub(super) struct Known {
 }
 
 pub(super) fn check(env_file: Option<&Path>, report: &mut Report) -> Known {
+    let path = env_file.unwrap_or(Path::new(FILE));
+    let file = path.display();
     let known = match Settings::load(env_file) {
         Ok(mut settings) => {
             let recorded = service_settings::apply(&mut settings);
-            let known = values(&settings, report);
+            let known = values(&settings, path, report);
             for difference in recorded.differences {
                 let advice = "set it as the service does, or restart the service with it";
                 report.warn("settings", difference, advice);
@@ -35,15 +38,15 @@ pub(super) fn check(env_file: Option<&Path>, report: &mut Report) -> Known {
             }
         }
         Err(e) => {
-            report.fail("configuration", e.to_string(), format!("correct {FILE}"));
+            report.fail("configuration", e.to_string(), format!("correct {file}"));
             Known::default()
         }
     };
-    mode(env_file.unwrap_or(Path::new(FILE)), report);
+    mode(path, report);
     known
 }
 
-fn values(settings: &Settings, report: &mut Report) -> Known {
+fn values(settings: &Settings, path: &Path, report: &mut Report) -> Known {
     let config = Config::check(settings);
     match &config {
         Ok(config) if config.warnings.is_empty() => {
@@ -57,7 +60,7 @@ fn values(settings: &Settings, report: &mut Report) -> Known {
         }
         Err(problems) => {
             for problem in problems {
-                let advice = format!("set it in the environment or in {FILE}");
+                let advice = format!("set it in the environment or in {}", path.display());
                 report.fail("configuration", problem.to_string(), advice);
             }
         }
@@ -71,6 +74,7 @@ fn values(settings: &Settings, report: &mut Report) -> Known {
 }
 
 fn mode(path: &Path, report: &mut Report) {
+    let file = path.display();
     match path.metadata() {
         Ok(meta) if meta.permissions().mode() & 0o077 == 0 => {
             report.ok(FILE, "only its owner can read it");
@@ -78,10 +82,10 @@ fn mode(path: &Path, report: &mut Report) {
         Ok(meta) => report.warn(
             FILE,
             format!(
-                "it is open to users other than its owner (mode {:o}), and may hold NOT_MY_KEY",
+                "{file} is open to users other than its owner (mode {:o}), and may hold NOT_MY_KEY",
                 meta.permissions().mode() & 0o777
             ),
-            format!("chmod 600 {FILE}"),
+            format!("chmod 600 {file}"),
         ),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             report.ok(FILE, "there is none; all settings are in the environment");

@@ -1,21 +1,24 @@
 //! Checks of the database: its files, SQLite's own check, and its schema.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cli::report::Report;
 use crate::clock::{Clock as _, SystemClock, UnixTime};
+use crate::config::Config;
 use crate::domain::database::{self, Inspection, Location, SchemaState, ServerState};
 
-/// Seconds; half of the default of `CLOCK_SKEW`.
-const MAX_CLOCK_DIFFERENCE: i64 = 30;
-
 /// `None` when there are no keys to check.
-pub(super) fn check(at: &Location, report: &mut Report) -> Option<Inspection> {
+pub(super) fn check(
+    at: &Location,
+    config: Option<&Config>,
+    report: &mut Report,
+) -> Option<Inspection> {
     if let Some(path) = at.file() {
         writable(path, report);
     }
     if let Some(Ok(state)) = database::server_state(at) {
-        server(&state, report);
+        server(&state, config, report);
     }
     match database::inspect(at) {
         Ok(None) => {
@@ -46,7 +49,7 @@ pub(super) fn check(at: &Location, report: &mut Report) -> Option<Inspection> {
     }
 }
 
-fn server(state: &ServerState, report: &mut Report) {
+fn server(state: &ServerState, config: Option<&Config>, report: &mut Report) {
     report.ok("server", format!("PostgreSQL {}", state.version));
     let tls = match state.uses_tls {
         true => "the connection is encrypted, and the server's name was verified",
@@ -61,7 +64,9 @@ fn server(state: &ServerState, report: &mut Report) {
     };
     report.ok("pooler", pooler);
     rights(&state.lacking_rights, report);
-    clock(state.now, report);
+    if let Some(config) = config {
+        clock(state.now, config.clock_tolerance(), report);
+    }
 }
 
 fn durability(state: &ServerState, report: &mut Report) {
@@ -104,10 +109,10 @@ fn rights(lacking: &str, report: &mut Report) {
     );
 }
 
-fn clock(there: UnixTime, report: &mut Report) {
+fn clock(there: UnixTime, tolerance: Duration, report: &mut Report) {
     const CHECK: &str = "database clock";
     let ahead = SystemClock::new().now().as_secs() - there.as_secs();
-    if ahead.abs() <= MAX_CLOCK_DIFFERENCE {
+    if ahead.unsigned_abs() <= tolerance.as_secs() {
         return report.ok(CHECK, format!("it differs by {ahead} s"));
     }
     report.fail(

@@ -60,7 +60,7 @@ fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {
 
     let mut inspection = None;
     if let Some(at) = &known.database {
-        inspection = database::check(at, &mut report);
+        inspection = database::check(at, known.config.as_ref(), &mut report);
         if let (Some(found), Some(config)) = (&inspection, &known.config) {
             keys::check(found, config, clock.now(), server.is_some(), &mut report);
         }
@@ -77,7 +77,7 @@ fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {
     if let Some(server) = server {
         let inspect_again = || {
             std::thread::sleep(FOLLOWS_WITHIN);
-            database::check(known.database.as_ref()?, &mut Report::default())
+            database::check(known.database.as_ref()?, None, &mut Report::default())
         };
         let config = known.config.as_ref();
         service::check(

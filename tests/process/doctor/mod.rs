@@ -235,6 +235,10 @@ fn files_that_others_can_read_are_warned_of() {
     assert_eq!(visit.code, WELL);
     assert!(visit.said("file modes", "warn").contains("mode 644"));
     assert!(visit.said(".env", "warn").contains("chmod 600 .env"));
+    let other = dir.path().join("other.env");
+    fs::rename(dir.path().join(".env"), &other).unwrap();
+    let visit = doctor(dir.path(), &["--env-file", "other.env"]);
+    assert!(visit.said(".env", "warn").contains("chmod 600 other.env"));
 }
 
 #[test]

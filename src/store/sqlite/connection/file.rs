@@ -30,10 +30,7 @@ const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY
 
 /// Opens without following a link, reading, or waiting for the other end of a
 /// pipe. Closing such a descriptor does not drop the locks of SQLite.
-#[cfg(target_os = "linux")]
 const UNREAD: OFlags = OFlags::PATH;
-#[cfg(not(target_os = "linux"))]
-const UNREAD: OFlags = OFlags::NONBLOCK;
 
 /// Makes sure that there is a file which its owner can write to and nobody else
 /// can read. SQLite gives its side files the mode of the main file.

@@ -237,8 +237,12 @@ fn files_that_others_can_read_are_warned_of() {
     assert!(visit.said(".env", "warn").contains("chmod 600 .env"));
     let other = dir.path().join("other.env");
     fs::rename(dir.path().join(".env"), &other).unwrap();
-    let visit = doctor(dir.path(), &["--env-file", "other.env"]);
-    assert!(visit.said(".env", "warn").contains("chmod 600 other.env"));
+    let named = command(dir.path())
+        .args(["doctor", "--env-file", "other.env"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(named.stdout).unwrap();
+    assert!(text.contains("chmod 600 other.env"), "{text}");
 }
 
 #[test]

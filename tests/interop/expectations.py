@@ -97,8 +97,8 @@ ABSENT = {
 
 NO_BRIDGE = "It holds no key past its time, so an outage that is longer than that time is felt."
 EXPLAINED = {
-    "python-pyjwt, hold 6 s": {"outage": NO_BRIDGE},
-    "node-jose, hold 6 s": {"outage": NO_BRIDGE},
+    f"python-pyjwt, hold {MAX_AGE} s": {"outage": NO_BRIDGE},
+    f"node-jose, hold {MAX_AGE} s": {"outage": NO_BRIDGE},
     "node-jwks-rsa": {"removed key": "A key is held for 10 minutes of its own, also when others have come."},
     "go-keyfunc": {
         "rotation": "The made-up `kid` before had spent the one request in 5 minutes, and the hourly one was far off.",

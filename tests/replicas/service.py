@@ -31,6 +31,8 @@ http {{
   }}
 }}
 """
+# Seconds that verifiers hold the key set; the table of verifiers asks for it here too.
+MAX_AGE = 3
 # What a client gets when there is no answer: the service's process is gone, and nginx may say so.
 LOST = 0
 

@@ -33,10 +33,11 @@ const MAX_FIELDS: usize = 100;
 /// Bounds on reading what is left of a body when its request is answered.
 const MAX_DISCARDED: usize = 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
-/// The fields of a request with a body that handlers use. The others are dropped
-/// before its body is awaited: a handler of a POST never sees a field that is not
-/// in this list.
-const USED_FIELDS: [HeaderName; 10] = [
+/// Allowlist of request headers: a request that has a body loses all others before its
+/// body is awaited, see [`keep_allowed_headers`]. A handler that reads a header which is
+/// not here finds it on a GET, and never on a POST: whoever writes a POST route adds the
+/// headers that it reads, and those that its extractors and layers read.
+const HEADER_ALLOWLIST: [HeaderName; 10] = [
     header::AUTHORIZATION,
     header::CONTENT_ENCODING,
     header::CONTENT_TYPE,
@@ -151,7 +152,7 @@ async fn with_body(
 ) -> Result<(Response, bool), Infallible> {
     let waits = request.headers().contains_key(header::EXPECT);
     let (return_to, returned) = oneshot::channel();
-    let request = without_unused(request).map(|body| ReturnedBody {
+    let request = keep_allowed_headers(request).map(|body| ReturnedBody {
         inner: Some(body),
         permit: Some(permit),
         is_begun: false,
@@ -171,17 +172,19 @@ async fn with_body(
     Ok((response, is_usable))
 }
 
-/// Copies what is used: each part of an HTTP/1.1 header section keeps all of it in memory.
-fn without_unused(mut request: Request<Incoming>) -> Request<Incoming> {
-    let mut used = HeaderMap::new();
-    for name in USED_FIELDS {
+/// Replaces the header section by a copy of the headers in [`HEADER_ALLOWLIST`], and the
+/// target by a copy too: any part of an HTTP/1.1 header section keeps all of its bytes in
+/// memory, for as long as the body takes to come.
+fn keep_allowed_headers(mut request: Request<Incoming>) -> Request<Incoming> {
+    let mut allowed = HeaderMap::new();
+    for name in HEADER_ALLOWLIST {
         for value in request.headers().get_all(&name) {
             if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
-                used.append(name.clone(), copy);
+                allowed.append(name.clone(), copy);
             }
         }
     }
-    *request.headers_mut() = used;
+    *request.headers_mut() = allowed;
     if let Ok(copy) = request.uri().to_string().parse::<Uri>() {
         *request.uri_mut() = copy;
     }

@@ -89,7 +89,7 @@ fn limiter(c: &mut Criterion) {
             b.iter(|| {
                 n = (n + 1) % clients;
                 let addr = Ipv4Addr::from(0x0a00_0000 + n);
-                black_box(quota.admit(ClientAddr(IpAddr::V4(addr)).key()))
+                black_box(quota.admit(ClientAddr(IpAddr::V4(addr))))
             });
         });
     }

@@ -27,7 +27,7 @@ use crate::http::client::TrustedProxies;
 use crate::http::listen::Listeners;
 use crate::http::server;
 use crate::http::state::{AppState, SharedState};
-use crate::http::{self, Refusals, SlidingLog};
+use crate::http::{self, Quota, Refusals, SlidingLog};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::systemd::{Reporter, Supervision};
@@ -74,6 +74,13 @@ impl App {
             clock: Arc::clone(&clock),
             keep_for,
         });
+        let quota = |name, rate| Quota {
+            name,
+            log: SlidingLog::new(rate, Arc::clone(&clock)),
+            shared: SharedQuota {
+                store: store.clone(),
+            },
+        };
         let state = Arc::new(AppState {
             accounts: Accounts {
                 store: store.clone(),
@@ -96,17 +103,14 @@ impl App {
             metrics: Metrics::new(store.commits(), clock.now().as_secs()),
             audience: config.tokens.audience,
             issuer: config.tokens.issuer,
-            auth_quota: SlidingLog::new(config.accounts.auth_rate, Arc::clone(&clock)),
-            register_quota: SlidingLog::new(config.accounts.register_rate, Arc::clone(&clock)),
+            auth_quota: quota("auth", config.accounts.auth_rate),
+            register_quota: quota("register", config.accounts.register_rate),
             is_local: issuer::is_loopback(&config.network.host)
                 && config.network.trusted_proxies.is_empty(),
             proxies: Arc::new(TrustedProxies::new(config.network.trusted_proxies)),
             refusals: Refusals::default(),
             jwks_max_age: config.keys.jwks_max_age,
             document_caching: http::caching(config.keys.jwks_max_age),
-            shared_quota: SharedQuota {
-                store: store.clone(),
-            },
             keys,
             clock,
         });
@@ -218,8 +222,8 @@ async fn sweep(state: SharedState, stop: CancellationToken) {
         .await
         .is_some()
     {
-        state.auth_quota.sweep();
-        state.register_quota.sweep();
+        state.auth_quota.log.sweep();
+        state.register_quota.log.sweep();
         state.refusals.sweep(state.clock.monotonic());
     }
     state.refusals.sweep(Duration::MAX);

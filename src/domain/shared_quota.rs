@@ -7,6 +7,7 @@ use super::error::ServiceError;
 use crate::client::ClientKey;
 use crate::store::Store;
 
+#[derive(Clone)]
 pub struct SharedQuota {
     pub store: Store,
 }

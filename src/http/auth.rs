@@ -54,12 +54,10 @@ async fn auth(
 
 async fn sign_in(
     state: SharedState,
-    ClientAddr(client): ClientAddr,
+    client: ClientAddr,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (quota, shared) = (&state.auth_quota, &state.shared_quota);
-    let key = ClientAddr(client).key();
-    quota.admit_everywhere("auth", shared, key).await?;
+    state.auth_quota.admit_everywhere(client).await?;
     let mut counted = Counted {
         sign_ins: &state.metrics.sign_ins,
         outcome: SignInOutcome::Abandoned,
@@ -71,7 +69,7 @@ async fn sign_in(
         let (credentials, challenge) = credentials(&parts, &body)?;
         let signed_in = state
             .sign_in
-            .token_for(credentials, kind, client, &*state.clock);
+            .token_for(credentials, kind, client.0, &*state.clock);
         let signed_in = signed_in.await;
         signed_in.map_err(|e| ApiError::from_sign_in(e, challenge))
     };

@@ -32,7 +32,7 @@ pub(super) async fn metrics(State(state): State<SharedState>) -> Response {
 pub(super) fn read_current(state: &AppState) {
     let current = &state.metrics.current;
     let refusals = current.quota_refusals.inner();
-    let quotas = [&state.auth_quota, &state.register_quota];
+    let quotas = [&state.auth_quota.log, &state.register_quota.log];
     let refused = quotas.iter().map(|quota| quota.refusals()).sum();
     refusals.store(refused, Ordering::Relaxed);
     let clients = quotas.iter().map(|quota| quota.clients()).sum();

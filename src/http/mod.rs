@@ -37,6 +37,7 @@ use access_log::RequestId;
 pub use conditional_get::caching;
 use error::ApiError;
 pub use operators::metrics_service;
+pub use quota::Quota;
 pub use rate_limit::SlidingLog;
 pub use refusals::Refusals;
 pub use service::{Service, service};

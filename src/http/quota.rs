@@ -1,7 +1,9 @@
-//! Puts a quota on its route, and refuses there what a browser sends for a page of
-//! another origin, before it counts: such a page could use up its visitor's quota.
+//! The quotas of `POST /auth` and `POST /register`. The layer puts one on its route, and
+//! refuses there what a browser sends for a page of another origin, before it counts: such
+//! a page could use up its visitor's quota. With several replicas the handler then asks for
+//! the same call once more: [`Quota::admit_everywhere`].
 //!
-//! [`SlidingLog`] decides, as the key extractor of `tower_governor`'s layer; the layer
+//! [`Quota::admit`] decides, as the key extractor of `tower_governor`'s layer; the layer
 //! turns its refusal into the 429. The layer's own token bucket could not keep the promise
 //! of `rate_limit.rs` (of 10 a second with a burst of 10 it lets in an eleventh at once
 //! after ten spaced by 100 ms); it gets one key and a rate that no traffic reaches.
@@ -26,25 +28,54 @@ use super::error::{ApiError, whole_seconds};
 use super::origin;
 use super::rate_limit::SlidingLog;
 use super::state::SharedState;
+use crate::domain::shared_quota::SharedQuota;
 
-/// Refuses a call, or writes it into the log.
+/// A quota: at most so many calls of a client a second, by [`ClientAddr::key`]. Clones
+/// share the log.
 #[derive(Clone)]
-pub(super) struct Quota {
-    log: SlidingLog,
+pub struct Quota {
+    /// Name of the quota in the database, which counts the calls of all replicas by it.
+    pub name: &'static str,
+    pub log: SlidingLog,
+    pub shared: SharedQuota,
+}
+
+impl Quota {
+    /// Lets a call in by this replica's log, or returns the time until one would be.
+    pub fn admit(&self, client: ClientAddr) -> Result<(), Duration> {
+        self.log.admit(client.key())
+    }
+
+    /// Asks all replicas for a call that [`admit`](Self::admit) has let in, and takes it
+    /// out of the log when they refuse it: refused calls do not prolong the wait.
+    pub(super) async fn admit_everywhere(&self, client: ClientAddr) -> Result<(), ApiError> {
+        let (key, rate) = (client.key(), self.log.rate());
+        let admitted = self.shared.admit(self.name, key, rate).await?;
+        admitted.map_err(|wait| {
+            self.log.refuse_latest(key);
+            ApiError::TooManyRequests(wait)
+        })
+    }
+}
+
+/// Asks the quota from inside `tower_governor`'s layer.
+#[derive(Clone)]
+pub(super) struct QuotaExtractor {
+    quota: Quota,
     state: SharedState,
 }
 
 /// The layer for a route. Requests must have a [`ClientAddr`] among their extensions.
 pub(super) fn layer(
-    log: &SlidingLog,
+    quota: &Quota,
     state: &SharedState,
-) -> GovernorLayer<Quota, NoOpMiddleware, Body> {
-    let quota = Quota {
-        log: log.clone(),
+) -> GovernorLayer<QuotaExtractor, NoOpMiddleware, Body> {
+    let extractor = QuotaExtractor {
+        quota: quota.clone(),
         state: state.clone(),
     };
     let config = GovernorConfigBuilder::const_default()
-        .key_extractor(quota)
+        .key_extractor(extractor)
         .per_nanosecond(1)
         .burst_size(u32::MAX)
         .finish();
@@ -55,7 +86,7 @@ pub(super) fn layer(
     }
 }
 
-impl KeyExtractor for Quota {
+impl KeyExtractor for QuotaExtractor {
     /// One key for all: the bucket is not what decides.
     type Key = ();
 
@@ -67,11 +98,11 @@ impl KeyExtractor for Quota {
                 headers: None,
             });
         }
-        let Some(client) = request.extensions().get::<ClientAddr>() else {
+        let Some(&client) = request.extensions().get::<ClientAddr>() else {
             return Err(GovernorError::UnableToExtractKey);
         };
-        self.log
-            .admit(client.key())
+        self.quota
+            .admit(client)
             .map_err(|wait| GovernorError::TooManyRequests {
                 wait_time: whole_seconds(wait),
                 headers: None,

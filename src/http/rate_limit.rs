@@ -1,6 +1,5 @@
-//! The quotas of `POST /auth` and `POST /register`, each with a log of its own: in
-//! any second, at most `rate` calls of one client are let in, and a client within
-//! the rate is never refused. `quota.rs` puts them on their routes.
+//! The log of a quota: in any second, at most `rate` calls of one client are let in, and a
+//! client within the rate is never refused. `quota.rs` puts the quotas on their routes.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,10 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::error::ApiError;
 use crate::client::ClientKey;
 use crate::clock::Clock;
-use crate::domain::shared_quota::SharedQuota;
 
 /// Span of time in which a client may make `rate` calls.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -83,22 +80,17 @@ impl SlidingLog {
         }
     }
 
-    /// Asks all replicas for a call that this one has let in, and takes it out of the log
-    /// when they refuse it: refused calls do not prolong the wait.
-    pub(super) async fn admit_everywhere(
-        &self,
-        quota: &'static str,
-        shared: &SharedQuota,
-        client: ClientKey,
-    ) -> Result<(), ApiError> {
-        let Err(wait) = shared.admit(quota, client, self.shared.rate).await? else {
-            return Ok(());
-        };
+    /// Takes the client's latest call out of the log, and counts it as refused.
+    pub(super) fn refuse_latest(&self, client: ClientKey) {
         if let Some(calls) = self.shard(client).lock().calls.get_mut(&client) {
             calls.pop();
         }
         self.shared.refusals.fetch_add(1, Ordering::Relaxed);
-        Err(ApiError::TooManyRequests(wait))
+    }
+
+    /// Number of calls that are let in, of each client in a second.
+    pub(super) fn rate(&self) -> usize {
+        self.shared.rate
     }
 
     /// Removes clients that have been quiet for a second, and frees their memory.

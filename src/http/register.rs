@@ -45,12 +45,10 @@ async fn register(
 
 async fn sign_up(
     state: SharedState,
-    ClientAddr(client): ClientAddr,
+    client: ClientAddr,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (quota, shared) = (&state.register_quota, &state.shared_quota);
-    let key = ClientAddr(client).key();
-    quota.admit_everywhere("register", shared, key).await?;
+    state.register_quota.admit_everywhere(client).await?;
     let (parts, body) = request.into_parts();
     let bytes = body::read(body).await?;
     if bytes.is_empty() {
@@ -63,7 +61,7 @@ async fn sign_up(
     let email = Email::parse(&fields.email()?)?;
     let password = state
         .accounts
-        .sign_up(username, email, client, state.clock.now())
+        .sign_up(username, email, client.0, state.clock.now())
         .await?;
     tracing::info!("registered an account");
     Ok(password_response(&password))

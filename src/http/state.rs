@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 
-use super::SlidingLog;
+use super::Quota;
 use super::client::TrustedProxies;
 use super::refusals::Refusals;
 use crate::clock::Clock;
@@ -14,7 +14,6 @@ use crate::domain::issuer::Issuer;
 use crate::domain::key_ring::KeyRing;
 use crate::domain::readiness::Readiness;
 use crate::domain::rotation::Heartbeat;
-use crate::domain::shared_quota::SharedQuota;
 use crate::domain::sign_in::SignIn;
 use crate::domain::tokens::Audience;
 use crate::lifecycle::Policy;
@@ -29,11 +28,9 @@ pub struct AppState {
     pub accounts: Accounts,
     pub sign_in: SignIn,
     /// Quota of `POST /auth`.
-    pub auth_quota: SlidingLog,
+    pub auth_quota: Quota,
     /// Quota of `POST /register`.
-    pub register_quota: SlidingLog,
-    /// The same quotas over all replicas.
-    pub shared_quota: SharedQuota,
+    pub register_quota: Quota,
     pub proxies: Arc<TrustedProxies>,
     /// `HOST` is a loopback address and no proxy is trusted: only programs of this
     /// machine are clients.

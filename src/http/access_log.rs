@@ -15,7 +15,6 @@ use super::state::{AppState, SharedState};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// Longest path and method in the log, characters.
 const MAX_SHOWN: usize = 200;
 /// Label of requests that match no route, and of methods that are not listed below.
@@ -46,9 +45,11 @@ pub(super) async fn access_log(
     };
     let mut response = next.run(request).await;
     entry.answered(response.status());
-    let headers = response.headers_mut();
-    add_ids(headers, entry.id.clone(), entry.trace.clone());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    add_ids(
+        response.headers_mut(),
+        entry.id.clone(),
+        entry.trace.clone(),
+    );
     response
 }
 
@@ -104,9 +105,6 @@ fn log_answer<B>(
         );
         add_ids(response.headers_mut(), id, trace);
     }
-    response
-        .headers_mut()
-        .insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     response
 }
 

@@ -73,14 +73,8 @@ async fn operators(State(state): State<SharedState>) -> Response {
         [] => "Ready · jwks-server",
         _ => "Not ready · jwks-server",
     };
-    let headers = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
-    ];
-    (headers, pages::page(title, REFRESH, body)).into_response()
+    let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    ([no_store], pages::page(title, REFRESH, body)).into_response()
 }
 
 fn figures(

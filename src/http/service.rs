@@ -1,11 +1,12 @@
-//! The service of a listener: the router, and before it the GET of the key set.
+//! The service of a listener: the router, before it the GET of the key set, and after it
+//! the header that every response has.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::HttpBody;
-use axum::http::{self, Method};
+use axum::http::{self, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use tower::Service as _;
@@ -14,6 +15,14 @@ use super::client::Peer;
 use super::error::ApiError;
 use super::state::SharedState;
 use super::{access_log, jwks, router};
+
+/// Header of every response, whatever the listener and the route. `server/stream.rs`
+/// writes it into those that hyper makes by itself; `Date`, which all have too, is added in
+/// `server/request.rs`.
+pub(super) const NO_SNIFF: (HeaderName, HeaderValue) = (
+    header::X_CONTENT_TYPE_OPTIONS,
+    HeaderValue::from_static("nosniff"),
+);
 
 /// Answers the requests of any connection; clones share it.
 #[derive(Clone)]
@@ -63,10 +72,10 @@ impl Service {
         error: ApiError,
     ) -> Response {
         let refused = error.into_response();
-        match &self.key_set {
+        no_sniff(match &self.key_set {
             Some(known) => access_log::refused(&known.state, peer, request, refused),
             None => refused,
-        }
+        })
     }
 
     pub fn call<B>(
@@ -85,13 +94,20 @@ impl Service {
             self.router.clone().call(request)
         });
         async move {
-            match (ready, routed) {
-                (Some(response), _) => Ok(response),
-                (None, Some(routed)) => routed.await,
-                (None, None) => Ok(ApiError::Internal.into_response()),
-            }
+            let response = match (ready, routed) {
+                (Some(response), _) => response,
+                (None, Some(routed)) => routed.await?,
+                (None, None) => ApiError::Internal.into_response(),
+            };
+            Ok(no_sniff(response))
         }
     }
+}
+
+fn no_sniff(mut response: Response) -> Response {
+    let (name, value) = NO_SNIFF;
+    response.headers_mut().insert(name, value);
+    response
 }
 
 impl KeySetShortcut {

@@ -39,10 +39,12 @@ async fn it_is_text_on_a_listener_of_its_own_and_nothing_else_is_there() {
     assert_eq!((head.status, &*head.text()), (StatusCode::OK, ""));
     let post = send_to_metrics(&app.state, "POST", "/metrics").await;
     assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(post.header("x-content-type-options"), "nosniff");
     assert_eq!(post.header("allow"), "GET, HEAD");
     for path in ["/auth", "/.well-known/jwks.json", "/readyz"] {
         let reply = send_to_metrics(&app.state, "GET", path).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff");
         let text = "there is nothing at this path; see GET /metrics";
         assert_eq!(reply.error(), text);
     }

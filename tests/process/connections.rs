@@ -117,6 +117,7 @@ fn a_header_section_may_have_16_kib_and_100_fields() {
         let reply = connection.read_reply("GET");
         assert_eq!(reply.status, status, "{what}");
         assert_ne!(reply.header("date"), "", "{what}");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{what}");
         if status != 200 {
             assert!(reply.json()["error"].is_string(), "{what}");
             assert_eq!(reply.header("connection"), "close", "{what}");

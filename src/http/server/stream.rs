@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::activity::Activity;
 use super::date::date;
 use crate::clock::Clock;
+use crate::http::service::NO_SNIFF;
 
 /// End of the answers that hyper gives to what it cannot parse, byte for byte: behind the
 /// status line and, but for HTTP/1.0, [`CLOSE`]. With other bytes the tests of refusals
@@ -52,7 +53,8 @@ impl Stream {
         }
     }
 
-    /// The same answer as `original`, which is hyper's, with a date and a body.
+    /// The same answer as `original`, which is hyper's, with the headers of every response
+    /// and a body.
     fn refusal(&self, original: &[u8]) -> Vec<u8> {
         let status = original.split(|&b| b == b'\r').next().unwrap_or_default();
         let why = match status.get(9..12) {
@@ -62,9 +64,12 @@ impl Stream {
         };
         let body = format!(r#"{{"error":"{why}"}}"#);
         let date = date(self.clock.now());
+        let (name, value) = NO_SNIFF;
         let fields = [
             "\r\ncontent-type: application/json\r\ndate: ".as_bytes(),
             date.as_bytes(),
+            format!("\r\n{name}: ").as_bytes(),
+            value.as_bytes(),
             format!("\r\ncontent-length: {}", body.len()).as_bytes(),
             b"\r\nconnection: close\r\n\r\n",
         ]

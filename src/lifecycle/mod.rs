@@ -211,7 +211,26 @@ pub fn deleted_at(end: UnixTime, policy: &Policy) -> UnixTime {
     end + policy.retention + Duration::from_secs(1)
 }
 
-/// The times of a key that an operator asks for: announced first, as any other.
+/// A key that the rotation has not made yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedKey {
+    pub span: KeySpan,
+    /// The key after it takes over then.
+    pub stops_signing: UnixTime,
+}
+
+/// The key that the rotation makes at `due`, if by then nothing else happens: existing
+/// keys sign while it is announced.
+pub fn planned_key(policy: &Policy, due: UnixTime) -> PlannedKey {
+    let span = rotated_key(policy, due);
+    PlannedKey {
+        span,
+        stops_signing: policy.signs_full_until(span.expires_at),
+    }
+}
+
+/// The times of a key that is made at `now`, by an operator or as planned, and announced
+/// for a whole lead before it signs.
 pub fn rotated_key(policy: &Policy, now: UnixTime) -> KeySpan {
     KeySpan {
         created_at: now,
@@ -291,7 +310,9 @@ fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {
     let (rank, preference) = match key.signs_from {
         Some(from) if now < from => (Rank::Early, key.serial.saturating_neg()),
         _ if key.expires_at - policy.skew <= now => (Rank::LastResort, key.expires_at.as_secs()),
-        _ if policy.signs_full_until(key) < now => (Rank::ShortTokens, key.expires_at.as_secs()),
+        _ if policy.signs_full_until(key.expires_at) < now => {
+            (Rank::ShortTokens, key.expires_at.as_secs())
+        }
         Some(from) => (Rank::FullTokens, from.as_secs()),
         // Of the earlier server, so older than all keys of this one.
         None => (Rank::FullTokens, i64::MIN),

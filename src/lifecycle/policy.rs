@@ -114,9 +114,10 @@ impl Policy {
         now - self.retention
     }
 
-    /// Last second in which `key` may sign a full-length token.
-    pub(super) fn signs_full_until(&self, key: &KeyTimes) -> UnixTime {
-        key.expires_at - self.token_lifetime - self.skew
+    /// Last second in which a key that expires at `expires_at` may sign a full-length
+    /// token.
+    pub(super) fn signs_full_until(&self, expires_at: UnixTime) -> UnixTime {
+        expires_at - self.token_lifetime - self.skew
     }
 
     /// Last second in which `key` can be relied on to sign full-length tokens. By the
@@ -125,7 +126,7 @@ impl Policy {
     /// that was made under a longer `KEY_LIFETIME` covers no longer than that.
     pub(super) fn covers_until(&self, key: &KeyTimes) -> UnixTime {
         let longest = self.key_lifetime - self.token_lifetime - self.skew;
-        let full = self.signs_full_until(key);
+        let full = self.signs_full_until(key.expires_at);
         key.signs_from.map_or(full, |from| full.min(from + longest))
     }
 }

@@ -344,6 +344,20 @@ fn a_key_of_a_longer_life_than_the_policy_gives_is_counted_on_no_longer() {
 }
 
 #[test]
+fn the_key_that_is_planned_is_the_one_that_is_made_when_it_is_due() {
+    let p = policy();
+    let first = key(1, due_signing_key(&[], &p, T0).unwrap());
+    let due = next_due(&[first], &p, T0).unwrap();
+    let planned = planned_key(&p, due);
+    assert_eq!(due_signing_key(&[first], &p, due), Some(planned.span));
+    let second = key(2, planned.span);
+    assert_eq!(
+        planned.stops_signing,
+        stops_signing(&second, &[first, second], &p)
+    );
+}
+
+#[test]
 fn what_operators_ask_for_has_the_times_of_the_policy() {
     let p = policy();
     let rotated = KeySpan {

@@ -47,15 +47,15 @@ pub(in crate::http) fn section(schedule: &Schedule, policy: &Policy, now: UnixTi
 }
 
 fn bars<'a>(schedule: &'a Schedule, policy: &Policy) -> Vec<Bar<'a>> {
-    let next = lifecycle::rotated_key(policy, schedule.next_rotation.at());
+    let next = lifecycle::planned_key(policy, schedule.next_rotation.at());
     let mut bars: Vec<_> = schedule.keys.iter().map(|key| bar(key, schedule)).collect();
     bars.push(Bar {
         kid: None,
         state: "next key",
-        published: Some(next.created_at),
-        signs: Some(next.signs_from),
-        stops: next.expires_at - policy.token_lifetime() - policy.skew(),
-        leaves: next.expires_at,
+        published: Some(next.span.created_at),
+        signs: Some(next.span.signs_from),
+        stops: next.stops_signing,
+        leaves: next.span.expires_at,
     });
     bars
 }

@@ -21,6 +21,7 @@ use super::state::{AppState, SharedState};
 use super::{discovery, jwks, openapi, schedule};
 use crate::clock::UnixTime;
 use crate::domain::issuer;
+use crate::lifecycle::Stage;
 
 const PATH: &str = "/";
 const MAX_HOST: usize = 255;
@@ -211,7 +212,7 @@ fn status(schedule: &Schedule, now: UnixTime) -> Markup {
     let next = schedule.next_rotation.at();
     let notice = duration(schedule.contract.min_notice_seconds);
     html! {
-        @match schedule.keys.iter().find(|key| key.state == "signing") {
+        @match schedule.keys.iter().find(|key| key.state == Stage::Signing) {
             Some(key) => {
                 "Key " code { (key.kid) } " signs now"
                 @if let Some(stops) = &key.stops_signing {

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::conditional_get::{key_caching, respond, with_cors};
 use super::jwks::no_keys;
@@ -29,7 +29,8 @@ pub(super) struct Schedule {
 #[derive(Serialize)]
 pub(super) struct ScheduledKey {
     pub(super) kid: String,
-    pub(super) state: &'static str,
+    #[serde(serialize_with = "by_name")]
+    pub(super) state: Stage,
     /// Absent for keys of the earlier server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) published_from: Option<Moment>,
@@ -53,6 +54,10 @@ pub(super) struct Contract {
     pub(super) max_token_lifetime_seconds: u64,
     /// A verifier's clock may be wrong by this much: keys outlast their tokens by it.
     pub(super) clock_skew_seconds: u64,
+}
+
+fn by_name<S: Serializer>(stage: &Stage, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(stage.name())
 }
 
 pub(super) fn routes() -> Router<SharedState> {
@@ -102,7 +107,7 @@ fn scheduled(key: &KeyTimes, all: &[KeyTimes], policy: &Policy, now: UnixTime) -
     let stage = lifecycle::stage(key, all, policy, now);
     ScheduledKey {
         kid: key.kid.to_string(),
-        state: stage.name(),
+        state: stage,
         published_from: key.created_at.map(Moment::from),
         signs_from: key.signs_from.map(Moment::from),
         stops_signing: stage
@@ -115,7 +120,7 @@ fn scheduled(key: &KeyTimes, all: &[KeyTimes], policy: &Policy, now: UnixTime) -
 fn adopted_key(key: &AdoptedKey) -> ScheduledKey {
     ScheduledKey {
         kid: key.kid().to_owned(),
-        state: Stage::Adopted.name(),
+        state: Stage::Adopted,
         published_from: Some(key.times().adopted_at.into()),
         signs_from: None,
         stops_signing: None,

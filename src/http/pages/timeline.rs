@@ -20,8 +20,7 @@ const STEPS: [i64; 22] = [
 /// The parts of a key's life. Each ends where the next begins.
 struct Bar<'a> {
     /// None for the key that is not made yet.
-    kid: Option<&'a str>,
-    state: &'static str,
+    key: Option<&'a ScheduledKey>,
     /// None: before the drawing begins.
     published: Option<UnixTime>,
     signs: Option<UnixTime>,
@@ -50,8 +49,7 @@ fn bars<'a>(schedule: &'a Schedule, policy: &Policy) -> Vec<Bar<'a>> {
     let next = lifecycle::planned_key(policy, schedule.next_rotation.at());
     let mut bars: Vec<_> = schedule.keys.iter().map(|key| bar(key, schedule)).collect();
     bars.push(Bar {
-        kid: None,
-        state: "next key",
+        key: None,
         published: Some(next.span.created_at),
         signs: Some(next.span.signs_from),
         stops: next.stops_signing,
@@ -67,12 +65,11 @@ fn bar<'a>(key: &'a ScheduledKey, schedule: &Schedule) -> Bar<'a> {
     let others = schedule.keys.iter().filter_map(|key| at(&key.signs_from));
     let successor = others.filter(|&from| signs < Some(from)).min();
     let leaves = key.unpublished_at.at();
-    if key.state == Stage::Adopted.name() {
+    if key.state == Stage::Adopted {
         // It verifies only, from beginning to end.
         let from = at(&key.published_from);
         return Bar {
-            kid: Some(&key.kid),
-            state: key.state,
+            key: Some(key),
             published: from,
             signs: from,
             stops: from.unwrap_or(leaves),
@@ -80,8 +77,7 @@ fn bar<'a>(key: &'a ScheduledKey, schedule: &Schedule) -> Bar<'a> {
         };
     }
     Bar {
-        kid: Some(&key.kid),
-        state: key.state,
+        key: Some(key),
         published: at(&key.published_from),
         signs,
         stops: at(&key.stops_signing)
@@ -104,7 +100,8 @@ impl Scale {
         let starts = bars.iter().filter_map(|bar| bar.published);
         let from = starts.chain([now]).min().unwrap_or(now).as_secs();
         // An adopted key may stay for so long that ours would be dots: it ends at the edge.
-        let own = bars.iter().filter(|bar| bar.state != Stage::Adopted.name());
+        let is_adopted = |bar: &&Bar<'_>| bar.key.is_some_and(|key| key.state == Stage::Adopted);
+        let own = bars.iter().filter(|bar| !is_adopted(bar));
         let ends = own.map(|bar| bar.leaves);
         let to = ends.chain([now]).max().unwrap_or(now).as_secs();
         Self {
@@ -211,12 +208,14 @@ fn drawn(bar: &Bar<'_>, y: usize, scale: Scale) -> Markup {
             }
         }
     };
+    let (class, kid, state) = match bar.key {
+        Some(key) => (key.state.name(), &*key.kid, key.state.name()),
+        None => ("next-key", "next key", "as planned"),
+    };
     html! {
-        g class={ "key " (bar.state.replace(' ', "-")) } data-kid=[bar.kid] {
-            text.kid x="0" y=(y + 18) { (bar.kid.unwrap_or("next key")) }
-            text.state x="100%" y=(y + 18) text-anchor="end" {
-                (if bar.kid.is_some() { bar.state } else { "as planned" })
-            }
+        g class={ "key " (class) } data-kid=[bar.key.map(|key| &key.kid)] {
+            text.kid x="0" y=(y + 18) { (kid) }
+            text.state x="100%" y=(y + 18) text-anchor="end" { (state) }
             (part("announced", published, signs, 34, 8))
             (part("signing", signs, stops, 28, 20))
             (part("retiring", stops, bar.leaves, 34, 8))
@@ -226,7 +225,7 @@ fn drawn(bar: &Bar<'_>, y: usize, scale: Scale) -> Markup {
 
 fn legend(schedule: &Schedule) -> Markup {
     let mut keys = schedule.keys.iter();
-    let has_adopted = keys.any(|key| key.state == Stage::Adopted.name());
+    let has_adopted = keys.any(|key| key.state == Stage::Adopted);
     let sign = |class: &str, y: &str, height: &str| {
         html! {
             svg width="22" height="16" aria-hidden="true" { rect class=(class) x="1" width="20" y=(y) height=(height) rx="3" {} }
@@ -275,7 +274,7 @@ fn table(schedule: &Schedule, now: UnixTime) -> Markup {
                 @for key in &schedule.keys {
                     tr role="row" {
                         th role="rowheader" scope="row" { code { (key.kid) } }
-                        td role="cell" data-label=(heads[1]) { span class={ "badge " (key.state) } { (key.state) } }
+                        td role="cell" data-label=(heads[1]) { span class={ "badge " (key.state.name()) } { (key.state.name()) } }
                         (cell(heads[2], at(&key.published_from)))
                         (cell(heads[3], at(&key.signs_from)))
                         (cell(heads[4], at(&key.stops_signing)))

@@ -53,13 +53,33 @@ pub fn line(row: &SignInRow) -> String {
     serde_json::to_string(&line).unwrap_or_default()
 }
 
+/// Rows that may be deleted. Where pruned sign-ins are kept in a file, only
+/// [`KeepFile::append`] makes this, so nothing is deleted that is not in the file.
+pub(super) struct Deletable(Vec<SignInRow>);
+
+impl Deletable {
+    /// Rows that nobody asked to keep.
+    pub(super) fn without_file(rows: Vec<SignInRow>) -> Self {
+        Self(rows)
+    }
+
+    pub(super) fn into_rows(self) -> Vec<SignInRow> {
+        self.0
+    }
+}
+
 /// Locked for as long as it is open. All methods block.
-pub struct KeepFile(File);
+pub(super) struct KeepFile {
+    file: File,
+    /// Last lines of the file when it was opened: perhaps the run that wrote them was
+    /// ended before it deleted their rows.
+    already_written: HashSet<String>,
+}
 
 impl KeepFile {
-    /// Opens the file, or makes it, and cuts off a line that is not whole. Returns its
-    /// last lines too, at most `last`. They are on disk.
-    pub fn open(path: &Path, last: u32) -> Result<(Self, HashSet<String>), KeepFileError> {
+    /// Opens the file, or makes it, and cuts off a line that is not whole. At most `last`
+    /// of its lines are not written again.
+    pub(super) fn open(path: &Path, last: u32) -> Result<Self, KeepFileError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -75,7 +95,8 @@ impl KeepFile {
             Err(TryLockError::WouldBlock) => return Err(KeepFileError::Locked),
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
-        let (lines, cut_off) = last_lines(&file, usize::try_from(last).unwrap_or(usize::MAX))?;
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        let (already_written, cut_off) = last_lines(&file, last)?;
         let mut file = file;
         let end = file.metadata()?.len() - cut_off;
         file.set_len(end)?;
@@ -83,22 +104,28 @@ impl KeepFile {
         file.sync_all()?;
         let path = std::path::absolute(path)?;
         File::open(path.parent().unwrap_or(&path))?.sync_all()?;
-        Ok((Self(file), lines))
+        Ok(Self {
+            file,
+            already_written,
+        })
     }
 
-    /// When it returns, the rows are on disk, and were read back.
-    pub fn append(&mut self, rows: &[SignInRow]) -> Result<(), KeepFileError> {
-        if rows.is_empty() {
-            return Ok(());
+    /// Writes the rows that are not in the file yet. When it returns, all of them are on
+    /// disk there, and those that it wrote were read back.
+    pub(super) fn append(&mut self, rows: Vec<SignInRow>) -> Result<Deletable, KeepFileError> {
+        let lines = rows.iter().map(line);
+        let new = lines.filter(|line| !self.already_written.remove(line));
+        let text: String = new.map(|line| line + "\n").collect();
+        if text.is_empty() {
+            return Ok(Deletable(rows));
         }
-        let text: String = rows.iter().map(|row| line(row) + "\n").collect();
-        let start = self.0.stream_position()?;
-        self.0.write_all(text.as_bytes())?;
-        self.0.sync_data()?;
+        let start = self.file.stream_position()?;
+        self.file.write_all(text.as_bytes())?;
+        self.file.sync_data()?;
         let mut found = vec![0; text.len()];
-        self.0.read_exact_at(&mut found, start)?;
+        self.file.read_exact_at(&mut found, start)?;
         match found == text.as_bytes() {
-            true => Ok(()),
+            true => Ok(Deletable(rows)),
             false => Err(KeepFileError::ReadBack),
         }
     }

@@ -1,19 +1,21 @@
 //! The recorded sign-ins: those that are older than a given time are deleted, in small
-//! steps beside running services, perhaps after they were written to a file.
+//! steps beside running services, perhaps after they were written to a file. Nothing is
+//! deleted then that is not in the file: `delete` takes a `Deletable`.
 
 mod keep_file;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, UnixTime};
 pub use crate::store::{SignInFilter, SignInRow};
 use crate::store::{Store, StoreError};
-pub use keep_file::{KeepFile, KeepFileError, line};
+use keep_file::{Deletable, KeepFile};
+pub use keep_file::{KeepFileError, line};
 
 /// Rows in one transaction, which holds the write lock for some milliseconds.
 const STEP: u32 = 1000;
@@ -46,34 +48,55 @@ pub struct Pruned {
 pub async fn prune(
     store: &Store,
     before: UnixTime,
-    keep: Option<&Path>,
+    path: Option<&Path>,
     mut progress: impl FnMut(i64),
 ) -> Result<Pruned, AuditError> {
-    let (mut kept, mut held, mut pruned) = (None, HashSet::new(), Pruned::default());
-    if let Some(path) = keep.map(Path::to_owned) {
-        let opened = tokio::task::spawn_blocking(move || KeepFile::open(&path, STEP));
-        let (file, last) = opened.await??;
-        kept = Some(file);
-        // Perhaps the run that wrote them was ended before it deleted them.
-        held = last;
+    let mut file = None;
+    if let Some(path) = path.map(Path::to_owned) {
+        file = Some(spawn_blocking(move || KeepFile::open(&path, STEP)).await??);
     }
-    let mut past = i64::MIN;
-    loop {
-        let mut rows = store.next_sign_ins(past, STEP).await?;
-        let Some(last) = rows.last() else {
-            return Ok(pruned);
-        };
-        past = last.id;
+    let (mut pages, mut pruned) = (Pages::of(store), Pruned::default());
+    while let Some(mut rows) = pages.next().await? {
         pruned.unreadable += rows.iter().filter(|row| !is_readable(row)).count();
         rows.retain(|row| is_before(row, before));
-        if let Some(mut file) = kept.take() {
-            let is_new = |row: &&SignInRow| !held.remove(&line(row));
-            let new: Vec<_> = rows.iter().filter(is_new).cloned().collect();
-            let append = move || file.append(&new).map(|()| file);
-            kept = Some(tokio::task::spawn_blocking(append).await??);
+        let deletable = match file.take() {
+            None => Deletable::without_file(rows),
+            Some(mut open) => {
+                let append = move || open.append(rows).map(|appended| (appended, open));
+                let (appended, open) = spawn_blocking(append).await??;
+                file = Some(open);
+                appended
+            }
+        };
+        pruned.deleted += delete(store, deletable).await?;
+        progress(pages.past);
+    }
+    Ok(pruned)
+}
+
+/// All recorded sign-ins in the order of their ids, [`STEP`] rows at a time.
+struct Pages<'a> {
+    store: &'a Store,
+    /// Id of the last row so far.
+    past: i64,
+}
+
+impl<'a> Pages<'a> {
+    fn of(store: &'a Store) -> Self {
+        Self {
+            store,
+            past: i64::MIN,
         }
-        pruned.deleted += delete(store, rows).await?;
-        progress(past);
+    }
+
+    /// None after the last row.
+    async fn next(&mut self) -> Result<Option<Vec<SignInRow>>, StoreError> {
+        let rows = self.store.next_sign_ins(self.past, STEP).await?;
+        let Some(last) = rows.last() else {
+            return Ok(None);
+        };
+        self.past = last.id;
+        Ok(Some(rows))
     }
 }
 
@@ -88,7 +111,8 @@ fn is_readable(row: &SignInRow) -> bool {
 }
 
 /// Deletes the rows, and waits so that others can write.
-async fn delete(store: &Store, rows: Vec<SignInRow>) -> Result<usize, StoreError> {
+async fn delete(store: &Store, deletable: Deletable) -> Result<usize, StoreError> {
+    let rows = deletable.into_rows();
     if rows.is_empty() {
         return Ok(0);
     }
@@ -125,13 +149,8 @@ impl Retention {
     /// old one.
     async fn prune(&self) -> Result<usize, StoreError> {
         let before = self.clock.now() - self.keep_for;
-        let (mut past, mut deleted) = (i64::MIN, 0);
-        loop {
-            let mut rows = self.store.next_sign_ins(past, STEP).await?;
-            let Some(last) = rows.last() else {
-                return Ok(deleted);
-            };
-            past = last.id;
+        let (mut pages, mut deleted) = (Pages::of(&self.store), 0);
+        while let Some(mut rows) = pages.next().await? {
             let has_young = rows.iter().any(|row| row.at.is_some_and(|at| before <= at));
             rows.retain(|row| is_before(row, before));
             match (rows.is_empty(), has_young) {
@@ -140,7 +159,8 @@ impl Retention {
                 (true, false) => tokio::time::sleep(MIN_PAUSE).await,
                 (false, _) => {}
             }
-            deleted += delete(&self.store, rows).await?;
+            deleted += delete(&self.store, Deletable::without_file(rows)).await?;
         }
+        Ok(deleted)
     }
 }

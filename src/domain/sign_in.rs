@@ -81,7 +81,8 @@ impl SignIn {
         let Credentials { username, password } = credentials;
         let [exact, prepared] = names::lookup_forms(username);
         let account = self.store.account_by_name(exact, prepared).await?;
-        // From here on it is an unknown one, for the client, its time and the log.
+        // A disabled account is treated as unknown from here: same answer, same hashing
+        // cost, same log line.
         let account = account.filter(|row| !row.is_disabled);
         let stored = account.as_ref().map(|row| row.password_hash.clone());
         let check = self

@@ -18,6 +18,7 @@ use super::{HashError, PasswordCheck};
 pub(super) struct Workspace {
     /// Parameters of new hashes.
     params: Params,
+    /// Not wiped after two or more passes, wiped after one: see [`Self::compute`].
     pub(super) blocks: Vec<Block>,
     /// KiB times passes that all threads have computed.
     computed: Arc<AtomicU64>,
@@ -86,9 +87,10 @@ impl Workspace {
             memory,
             &mut output,
         );
-        // After two passes a guess at the password costs a whole pass to compare
-        // with the memory. A single pass, which only old hashes have, leaves the
-        // first blocks as they were computed from the password, in one step.
+        // Not wiped after two or more passes, because whoever reads the memory has to
+        // compute a whole pass for each guess at the password; wiped after one, which
+        // only old hashes have, because the first blocks are as they were computed from
+        // the password, and a guess costs one step.
         if params.t_cost() < MIN_PASSES {
             memory.iter_mut().for_each(Block::zeroize);
         }

@@ -172,9 +172,11 @@ impl Rotation {
     async fn until_changed(&self, mut last: UnixTime, next: UnixTime) {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let (heartbeat, seen_change) = (Arc::clone(&self.heartbeat), self.seen_change);
-        let (_awaited, is_awaited) = mpsc::channel::<()>();
+        // Nothing is ever sent: when this future is dropped, so is the guard, which ends the
+        // thread's wait, and with it the thread.
+        let (_stop_on_drop, stopped) = mpsc::channel::<()>();
         let changed = tokio::task::spawn_blocking(move || {
-            while is_awaited.recv_timeout(CHECK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(CHECK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 heartbeat.beat();
                 let now = clock.now();
                 if now < last || now >= next {
@@ -207,7 +209,7 @@ impl Rotation {
     }
 
     async fn load_and_rotate(&mut self) -> Result<UnixTime, RotationError> {
-        let mut has_new_key = false;
+        let mut was_due = false;
         for _ in 0..MAX_LOADS {
             let now = self.store.now(&*self.clock).await?;
             self.load(now).await?;
@@ -221,14 +223,15 @@ impl Rotation {
                     // Deleted keys must not be published when the clock is set back.
                     self.load(now).await?;
                 }
-                if has_new_key {
+                // Whichever process was the first to insert it.
+                if was_due {
                     self.checkpoint().await;
                 }
                 let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
                 return Ok(next.unwrap_or(now));
             };
             self.create(due).await?;
-            has_new_key = true;
+            was_due = true;
         }
         Err(RotationError::NoProgress)
     }

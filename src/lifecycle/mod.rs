@@ -15,6 +15,7 @@
 mod key;
 mod policy;
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
@@ -288,34 +289,40 @@ fn may_ever_sign(key: &KeyTimes) -> bool {
 ///
 /// After a clock was set back by two days all keys are `Early`, and the one created first
 /// signs; for a lead at most, since the next tick creates a key that signs then.
+///
+/// Of two keys of one rank the greater value signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// No token of it would outlive the clock skew. The last to expire signs.
-    LastResort,
+    LastResort { expires_at: UnixTime },
     /// Not published for a whole lead yet. The first to be created signs.
-    Early,
+    Early { serial: Reverse<i64> },
     /// Too little is left for a full-length token. The last to expire signs.
-    ShortTokens,
-    /// Within its signing time. The last to have begun signs.
-    FullTokens,
+    ShortTokens { expires_at: UnixTime },
+    /// Within its signing time. The last to have begun signs; keys of the earlier server,
+    /// which have no such time, are older than all keys of this one.
+    FullTokens { signs_from: Option<UnixTime> },
 }
 
-/// The greatest signs: by rank, by preference, then by the later `exp` and the higher
-/// kid, so that all processes pick the same key.
-type Fitness = (Rank, Preference, UnixTime, Kid);
-/// Order of the keys of one rank: `exp`, `signs_from` or the negated serial, by rank.
-type Preference = i64;
+/// The greatest signs: by rank, then by the later `exp` and the higher kid, so that all
+/// processes pick the same key.
+type Fitness = (Rank, UnixTime, Kid);
 
 fn fitness(key: &KeyTimes, policy: &Policy, now: UnixTime) -> Fitness {
-    let (rank, preference) = match key.signs_from {
-        Some(from) if now < from => (Rank::Early, key.serial.saturating_neg()),
-        _ if key.expires_at - policy.skew <= now => (Rank::LastResort, key.expires_at.as_secs()),
-        _ if policy.signs_full_until(key.expires_at) < now => {
-            (Rank::ShortTokens, key.expires_at.as_secs())
-        }
-        Some(from) => (Rank::FullTokens, from.as_secs()),
-        // Of the earlier server, so older than all keys of this one.
-        None => (Rank::FullTokens, i64::MIN),
+    let KeyTimes {
+        signs_from,
+        expires_at,
+        ..
+    } = *key;
+    let rank = if signs_from.is_some_and(|from| now < from) {
+        let serial = Reverse(key.serial);
+        Rank::Early { serial }
+    } else if expires_at - policy.skew <= now {
+        Rank::LastResort { expires_at }
+    } else if policy.signs_full_until(expires_at) < now {
+        Rank::ShortTokens { expires_at }
+    } else {
+        Rank::FullTokens { signs_from }
     };
-    (rank, preference, key.expires_at, key.kid)
+    (rank, expires_at, key.kid)
 }

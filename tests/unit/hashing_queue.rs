@@ -4,6 +4,7 @@ use std::sync::mpsc;
 
 use futures_util::FutureExt as _;
 
+use super::QueueName::{SignIns, SignUps, SlowSignIns};
 use super::*;
 
 const ONE: ClientKey = ClientKey::OPERATOR;
@@ -27,9 +28,9 @@ fn queues(threads: usize) -> Queues {
     Queues::new(2 * 20_000, threads)
 }
 
-fn add(queues: &mut Queues, queue: usize, client: ClientKey, jobs: usize) {
+fn add(queues: &mut Queues, queue: QueueName, client: ClientKey, jobs: usize) {
     for _ in 0..jobs {
-        queues.all[queue].jobs.push(client, job(NOW));
+        queues.get_mut(queue).jobs.push(client, job(NOW));
     }
 }
 
@@ -37,47 +38,48 @@ fn add(queues: &mut Queues, queue: usize, client: ClientKey, jobs: usize) {
 fn a_queue_does_not_lose_its_turn_to_jobs_that_have_waited_too_long() {
     let mut queues = queues(1);
     for waited in [TOO_LONG, TOO_LONG, NOW, TOO_LONG] {
-        queues.all[SIGN_INS].jobs.push(ONE, job(waited));
+        queues.get_mut(SignIns).jobs.push(ONE, job(waited));
     }
     let (_, next) = queues.pop().unwrap();
     assert!(next.queued_at.elapsed() < MAX_QUEUE_WAIT);
     assert!(queues.pop().is_none());
-    assert_eq!(queues.all[SIGN_INS].jobs.len(), 0);
+    assert_eq!(queues.get(SignIns).jobs.len(), 0);
 }
 
 #[test]
 fn queues_get_equal_time_and_slow_jobs_half_of_the_threads() {
     let mut queues = queues(4);
-    for queue in [SIGN_INS, SIGN_UPS, SLOW_SIGN_INS] {
+    for queue in [SignIns, SignUps, SlowSignIns] {
         add(&mut queues, queue, ONE, 100);
     }
-    let mut served = [0; 3];
+    let mut served = Vec::new();
     for _ in 0..85 {
         let (queue, _) = queues.pop().unwrap();
-        served[queue] += 1;
+        served.push(queue);
         queues.ended(queue, None);
     }
-    assert_eq!(served, [40, 40, 5]);
+    let number = |name| served.iter().filter(|queue| **queue == name).count();
+    assert_eq!([SignIns, SignUps, SlowSignIns].map(number), [40, 40, 5]);
     let running = std::iter::from_fn(|| queues.pop());
     let running: Vec<_> = running.map(|(queue, _)| queue).collect();
-    let slow = running.iter().filter(|queue| **queue == SLOW_SIGN_INS);
+    let slow = running.iter().filter(|queue| **queue == SlowSignIns);
     assert_eq!((slow.count(), running.len()), (2, 122));
-    queues.ended(SLOW_SIGN_INS, None);
-    assert_eq!(queues.pop().map(|(queue, _)| queue), Some(SLOW_SIGN_INS));
+    queues.ended(SlowSignIns, None);
+    assert_eq!(queues.pop().map(|(queue, _)| queue), Some(SlowSignIns));
 }
 
 #[test]
 fn a_queue_that_was_empty_does_not_make_up_for_it() {
     let mut queues = queues(1);
-    add(&mut queues, SIGN_INS, ONE, 200);
+    add(&mut queues, SignIns, ONE, 200);
     for _ in 0..100 {
         queues.pop().unwrap();
     }
     for _ in 0..50 {
-        queues.add(SIGN_UPS, ONE, job(NOW)).unwrap();
+        queues.add(SignUps, ONE, job(NOW)).unwrap();
     }
     let next: Vec<_> = std::iter::from_fn(|| queues.pop()).take(20).collect();
-    let sign_ups = next.iter().filter(|(queue, _)| *queue == SIGN_UPS).count();
+    let sign_ups = next.iter().filter(|(queue, _)| *queue == SignUps).count();
     assert!((9..=11).contains(&sign_ups), "{sign_ups}");
 }
 
@@ -94,13 +96,13 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
         queued_at: Instant::now(),
     };
     hasher
+        .pool
         .shared
-        .0
         .queues
         .lock()
-        .add(SIGN_INS, ONE, block)
+        .add(SignIns, ONE, block)
         .unwrap();
-    hasher.shared.0.changed.notify_one();
+    hasher.pool.shared.changed.notify_one();
     began.await.unwrap();
     (hasher, release)
 }
@@ -109,20 +111,21 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
 async fn a_job_that_could_start_within_two_seconds_is_admitted_and_no_other() {
     let (hasher, release) = busy().await;
     let mean = |micros| {
-        let mut queues = hasher.shared.0.queues.lock();
-        (queues.all[SIGN_INS].mean, queues.all[SIGN_UPS].mean) =
-            (Duration::from_micros(micros), Duration::from_micros(micros));
+        let mut queues = hasher.pool.shared.queues.lock();
+        for queue in [SignIns, SignUps] {
+            queues.get_mut(queue).mean = Duration::from_micros(micros);
+        }
     };
-    for queue in [SIGN_INS, SIGN_UPS] {
-        add(&mut hasher.shared.0.queues.lock(), queue, ONE, 1);
+    for queue in [SignIns, SignUps] {
+        add(&mut hasher.pool.shared.queues.lock(), queue, ONE, 1);
     }
     assert_eq!(hasher.queued(), (1, 1));
     // Two are ahead on one thread.
     mean(1_000_001);
-    let refused = hasher.submit(SIGN_INS, ONE, |_| ()).await;
+    let refused = hasher.submit(SignIns, ONE, |_| ()).await;
     assert_eq!(refused, Err(HashError::Overloaded));
     mean(1_000_000);
-    let (admitted, ()) = tokio::join!(hasher.submit(SIGN_INS, ONE, |_| ()), async {
+    let (admitted, ()) = tokio::join!(hasher.submit(SignIns, ONE, |_| ()), async {
         assert_eq!(hasher.queued(), (2, 1));
         drop(release);
     });
@@ -138,14 +141,14 @@ async fn a_job_that_has_waited_too_long_is_not_begun() {
         queued_at: Instant::now().checked_sub(TOO_LONG).unwrap(),
     };
     hasher
+        .pool
         .shared
-        .0
         .queues
         .lock()
-        .add(SIGN_INS, ONE, stale)
+        .add(SignIns, ONE, stale)
         .unwrap();
     drop(release);
-    assert_eq!(hasher.submit(SIGN_INS, ONE, |_| ()).await, Ok(()));
+    assert_eq!(hasher.submit(SignIns, ONE, |_| ()).await, Ok(()));
     assert_eq!(began.try_recv(), Ok(false));
 }
 
@@ -153,17 +156,17 @@ async fn a_job_that_has_waited_too_long_is_not_begun() {
 async fn a_job_whose_caller_went_away_before_its_turn_is_skipped() {
     let (hasher, release) = busy().await;
     let (begin, began) = mpsc::channel();
-    let abandoned = hasher.submit(SIGN_INS, ONE, move |_| begin.send(()));
+    let abandoned = hasher.submit(SignIns, ONE, move |_| begin.send(()));
     assert!(abandoned.now_or_never().is_none());
     drop(release);
-    assert_eq!(hasher.submit(SIGN_INS, ONE, |_| ()).await, Ok(()));
+    assert_eq!(hasher.submit(SignIns, ONE, |_| ()).await, Ok(()));
     assert!(began.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_job_that_panics_fails_alone() {
     let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
-    for queue in [SIGN_INS, SLOW_SIGN_INS] {
+    for queue in [SignIns, SlowSignIns] {
         let panics = |_: &mut Workspace| std::panic::resume_unwind(Box::new("a panic"));
         let failed = hasher.submit(queue, ONE, panics).await;
         assert_eq!(failed, Err::<(), _>(HashError::Failed));
@@ -174,23 +177,23 @@ async fn a_job_that_panics_fails_alone() {
 #[test]
 fn the_mean_follows_by_an_eighth() {
     let mut queues = queues(1);
-    let mean = |queues: &Queues| queues.all[SIGN_INS].mean.as_micros();
+    let mean = |queues: &Queues| queues.get(SignIns).mean.as_micros();
     assert_eq!(mean(&queues), 20_000);
-    queues.ended(SIGN_INS, Some(Duration::from_micros(20_000 + 800)));
+    queues.ended(SignIns, Some(Duration::from_micros(20_000 + 800)));
     assert_eq!(mean(&queues), 20_100);
 }
 
 #[test]
 fn the_estimate_counts_a_turn_of_each_client_and_other_queues_only_for_as_long() {
     let mut queues = queues(2);
-    add(&mut queues, SIGN_UPS, ONE, 500);
-    assert_eq!(queues.wait(SIGN_INS, ONE), Duration::ZERO);
-    add(&mut queues, SIGN_INS, ONE, 10);
-    assert_eq!(queues.wait(SIGN_INS, ONE), Duration::from_millis(200));
+    add(&mut queues, SignUps, ONE, 500);
+    assert_eq!(queues.wait(SignIns, ONE), Duration::ZERO);
+    add(&mut queues, SignIns, ONE, 10);
+    assert_eq!(queues.wait(SignIns, ONE), Duration::from_millis(200));
     // One of client 1, and as long of the sign-ups.
-    assert_eq!(queues.wait(SIGN_INS, another()), Duration::from_millis(20));
-    queues.all[SIGN_UPS].jobs = Turns::default();
-    assert_eq!(queues.wait(SIGN_INS, ONE), Duration::from_millis(100));
-    add(&mut queues, SLOW_SIGN_INS, another(), 100);
-    assert_eq!(queues.wait(SIGN_INS, another()), Duration::from_millis(20));
+    assert_eq!(queues.wait(SignIns, another()), Duration::from_millis(20));
+    queues.get_mut(SignUps).jobs = Turns::default();
+    assert_eq!(queues.wait(SignIns, ONE), Duration::from_millis(100));
+    add(&mut queues, SlowSignIns, another(), 100);
+    assert_eq!(queues.wait(SignIns, another()), Duration::from_millis(20));
 }

@@ -33,10 +33,12 @@ const SLOW: u64 = 8;
 /// machine would starve sign-ins.
 const NICENESS: i32 = 8;
 
-/// Indexes of the queues.
-const SIGN_INS: usize = 0;
-const SIGN_UPS: usize = 1;
-const SLOW_SIGN_INS: usize = 2;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum QueueName {
+    SignIns,
+    SignUps,
+    SlowSignIns,
+}
 
 /// Returns true if it computed anything; only then its time counts. Without a workspace
 /// it answers that it waited too long.
@@ -50,15 +52,18 @@ struct Job {
 /// Hashes passwords without blocking its caller's thread.
 #[derive(Clone)]
 pub struct PasswordHasher {
-    shared: Arc<CloseOnDrop>,
+    pool: Arc<Pool>,
     /// Cost of a current hash.
     current_cost: u64,
     computed: Arc<AtomicU64>,
 }
 
-/// Ends the threads when the last hasher is dropped.
-struct CloseOnDrop(Arc<Shared>);
+/// The hashing threads, as all clones of a hasher share them; they end when it is dropped.
+struct Pool {
+    shared: Arc<Shared>,
+}
 
+/// Shared by the pool and its threads, which may outlive it.
 struct Shared {
     queues: Mutex<Queues>,
     /// A job was added, or a thread may take a slow one again.
@@ -66,7 +71,9 @@ struct Shared {
 }
 
 struct Queues {
-    all: [Queue; 3],
+    sign_ins: Queue,
+    sign_ups: Queue,
+    slow_sign_ins: Queue,
     threads: u32,
     slow_threads: u32,
     slow_running: u32,
@@ -97,7 +104,9 @@ impl PasswordHasher {
         });
         let computed = Arc::default();
         // First, so that threads end which were started when one cannot be.
-        let closing = Arc::new(CloseOnDrop(Arc::clone(&shared)));
+        let pool = Arc::new(Pool {
+            shared: Arc::clone(&shared),
+        });
         for n in 0..threads {
             let shared = Arc::clone(&shared);
             let workspace = Workspace::new(params.clone(), Arc::clone(&computed));
@@ -106,7 +115,7 @@ impl PasswordHasher {
                 .spawn(move || run_thread(&shared, workspace))?;
         }
         Ok(Self {
-            shared: closing,
+            pool,
             current_cost,
             computed,
         })
@@ -119,7 +128,7 @@ impl PasswordHasher {
         password: SecretString,
     ) -> Result<String, HashError> {
         let task = move |workspace: &mut Workspace| workspace.hash(&password);
-        self.submit(SIGN_UPS, client, task).await?
+        self.submit(QueueName::SignUps, client, task).await?
     }
 
     /// Verifies a password against the stored hash of an account. Without one
@@ -132,8 +141,8 @@ impl PasswordHasher {
         stored: Option<String>,
     ) -> Result<PasswordCheck, HashError> {
         let queue = match stored.as_deref().and_then(stored_cost) {
-            Some(cost) if cost > SLOW * self.current_cost => SLOW_SIGN_INS,
-            _ => SIGN_INS,
+            Some(cost) if cost > SLOW * self.current_cost => QueueName::SlowSignIns,
+            _ => QueueName::SignIns,
         };
         let task = move |workspace: &mut Workspace| workspace.verify(&password, stored.as_deref());
         self.submit(queue, client, task).await?
@@ -141,9 +150,12 @@ impl PasswordHasher {
 
     /// Numbers of sign-ins and of sign-ups in the queues.
     pub fn queued(&self) -> (usize, usize) {
-        let queues = self.shared.0.queues.lock();
-        let [sign_ins, sign_ups, slow] = &queues.all;
-        (sign_ins.jobs.len() + slow.jobs.len(), sign_ups.jobs.len())
+        let queues = self.pool.shared.queues.lock();
+        let length = |name| queues.get(name).jobs.len();
+        (
+            length(QueueName::SignIns) + length(QueueName::SlowSignIns),
+            length(QueueName::SignUps),
+        )
     }
 
     /// KiB times passes computed so far, by all threads.
@@ -153,7 +165,7 @@ impl PasswordHasher {
 
     async fn submit<T: Send + 'static>(
         &self,
-        queue: usize,
+        queue: QueueName,
         client: ClientKey,
         task: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, HashError> {
@@ -171,23 +183,23 @@ impl PasswordHasher {
             }),
             queued_at: Instant::now(),
         };
-        self.shared.0.queues.lock().add(queue, client, job)?;
-        self.shared.0.changed.notify_one();
+        self.pool.shared.queues.lock().add(queue, client, job)?;
+        self.pool.shared.changed.notify_one();
         // Dropped unanswered, it panicked.
         answered.await.unwrap_or(Err(HashError::Failed))
     }
 }
 
-impl Drop for CloseOnDrop {
+impl Drop for Pool {
     fn drop(&mut self) {
-        self.0.queues.lock().is_closed = true;
-        self.0.changed.notify_all();
+        self.shared.queues.lock().is_closed = true;
+        self.shared.changed.notify_all();
     }
 }
 
 impl Shared {
     /// Waits for a job; none when the hasher is dropped and no job is left.
-    fn wait_for_job(&self) -> Option<(usize, Job)> {
+    fn wait_for_job(&self) -> Option<(QueueName, Job)> {
         let mut queues = self.queues.lock();
         loop {
             if let Some(job) = queues.pop() {
@@ -211,7 +223,9 @@ impl Queues {
             spent: Duration::ZERO,
         };
         Self {
-            all: [queue(cost), queue(cost), queue(SLOW * cost)],
+            sign_ins: queue(cost),
+            sign_ups: queue(cost),
+            slow_sign_ins: queue(SLOW * cost),
             threads,
             slow_threads: (threads / 2).max(1),
             slow_running: 0,
@@ -220,14 +234,41 @@ impl Queues {
         }
     }
 
-    fn add(&mut self, queue: usize, client: ClientKey, job: Job) -> Result<(), HashError> {
-        if self.wait(queue, client) > MAX_QUEUE_WAIT || self.all[queue].jobs.len() >= MAX_QUEUED {
+    fn get(&self, name: QueueName) -> &Queue {
+        match name {
+            QueueName::SignIns => &self.sign_ins,
+            QueueName::SignUps => &self.sign_ups,
+            QueueName::SlowSignIns => &self.slow_sign_ins,
+        }
+    }
+
+    fn get_mut(&mut self, name: QueueName) -> &mut Queue {
+        match name {
+            QueueName::SignIns => &mut self.sign_ins,
+            QueueName::SignUps => &mut self.sign_ups,
+            QueueName::SlowSignIns => &mut self.slow_sign_ins,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (QueueName, &Queue)> {
+        let names = [
+            QueueName::SignIns,
+            QueueName::SignUps,
+            QueueName::SlowSignIns,
+        ];
+        names.into_iter().map(|name| (name, self.get(name)))
+    }
+
+    fn add(&mut self, name: QueueName, client: ClientKey, job: Job) -> Result<(), HashError> {
+        let is_full = self.get(name).jobs.len() >= MAX_QUEUED;
+        if is_full || self.wait(name, client) > MAX_QUEUE_WAIT {
             return Err(HashError::Overloaded);
         }
-        let queue = &mut self.all[queue];
+        let virtual_time = self.virtual_time;
+        let queue = self.get_mut(name);
         if queue.jobs.len() == 0 {
             // The time for which it had no jobs is not made up for.
-            queue.spent = queue.spent.max(self.virtual_time);
+            queue.spent = queue.spent.max(virtual_time);
         }
         queue.jobs.push(client, job);
         Ok(())
@@ -235,38 +276,40 @@ impl Queues {
 
     /// Estimated time until a new job of `client` starts. While the jobs before it in
     /// its own queue have their time, each of the other queues has as much at most.
-    fn wait(&self, queue: usize, client: ClientKey) -> Duration {
+    fn wait(&self, name: QueueName, client: ClientKey) -> Duration {
         let time = |queue: &Queue, jobs: usize| {
             let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
             queue.mean.saturating_mul(jobs)
         };
-        let own = &self.all[queue];
+        let own = self.get(name);
         let before = time(own, own.jobs.ahead_of(client));
-        let others = self.all.iter().enumerate().filter(|(n, _)| *n != queue);
+        let others = self.all().filter(|(other, _)| *other != name);
         let others = others.map(|(_, other)| time(other, other.jobs.len()).min(before));
-        let threads = match queue {
-            SLOW_SIGN_INS => self.slow_threads,
-            _ => self.threads,
+        let threads = match name {
+            QueueName::SlowSignIns => self.slow_threads,
+            QueueName::SignIns | QueueName::SignUps => self.threads,
         };
         before / threads + others.sum::<Duration>() / self.threads
     }
 
     /// The next job that has not waited too long, and its queue. A full queue may hold
     /// many that have, which must not use up its turns.
-    fn pop(&mut self) -> Option<(usize, Job)> {
+    fn pop(&mut self) -> Option<(QueueName, Job)> {
         loop {
-            let may_run = |(n, queue): &(usize, &Queue)| {
-                let is_free = *n != SLOW_SIGN_INS || self.slow_running < self.slow_threads;
+            let may_run = |(name, queue): &(QueueName, &Queue)| {
+                let is_slow = *name == QueueName::SlowSignIns;
+                let is_free = !is_slow || self.slow_running < self.slow_threads;
                 is_free && queue.jobs.len() > 0
             };
-            let queues = self.all.iter().enumerate().filter(may_run);
+            let queues = self.all().filter(may_run);
             let (next, _) = queues.min_by_key(|(_, queue)| queue.spent)?;
-            let queue = &mut self.all[next];
+            let queue = self.get_mut(next);
             let job = queue.jobs.pop()?;
             if job.queued_at.elapsed() <= MAX_QUEUE_WAIT {
-                self.virtual_time = queue.spent;
+                let spent = queue.spent;
                 queue.spent += queue.mean;
-                self.slow_running += u32::from(next == SLOW_SIGN_INS);
+                self.virtual_time = spent;
+                self.slow_running += u32::from(next == QueueName::SlowSignIns);
                 return Some((next, job));
             }
             (job.task)(None);
@@ -274,10 +317,10 @@ impl Queues {
     }
 
     /// Notes the end of a job, and the time if it computed anything.
-    fn ended(&mut self, queue: usize, took: Option<Duration>) {
-        self.slow_running -= u32::from(queue == SLOW_SIGN_INS);
+    fn ended(&mut self, name: QueueName, took: Option<Duration>) {
+        self.slow_running -= u32::from(name == QueueName::SlowSignIns);
         if let Some(took) = took {
-            let mean = &mut self.all[queue].mean;
+            let mean = &mut self.get_mut(name).mean;
             *mean = (*mean * 7 + took) / 8;
         }
     }
@@ -295,7 +338,7 @@ fn run_thread(shared: &Shared, mut workspace: Workspace) {
         }
         let took = matches!(outcome, Ok(true)).then(|| began.elapsed());
         shared.queues.lock().ended(queue, took);
-        if queue == SLOW_SIGN_INS {
+        if queue == QueueName::SlowSignIns {
             shared.changed.notify_one();
         }
     }

@@ -6,6 +6,7 @@ use jwks_server::store::{PostgresStore, Store, StoreError};
 use crate::accounts::sign_in;
 use crate::cluster::Cluster;
 use crate::engine::{account, target};
+use crate::keys::number_that_insert_a_due_key;
 use crate::proxy::{Fault, Proxy};
 
 #[tokio::test]
@@ -57,6 +58,20 @@ async fn replicas_that_open_an_empty_database_at_once_all_succeed() {
             store.unwrap().close().await;
         }
     }
+}
+
+#[tokio::test]
+async fn of_many_that_find_a_key_due_one_inserts_it_whatever_isolation_is_the_default() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let isolation = "SET default_transaction_isolation = 'serializable'";
+    cluster.sql(&name, &format!("ALTER DATABASE \"{name}\" {isolation}"));
+    let target = target(cluster.port, &name);
+    let open = async || Store::Postgres(PostgresStore::open(&target).await.unwrap());
+    let stores = [open().await, open().await];
+    assert_eq!(number_that_insert_a_due_key(&stores).await, 1);
 }
 
 #[tokio::test]

@@ -114,6 +114,15 @@ pub async fn a_refused_change_changes_nothing(engine: &Engine) {
 
 pub async fn of_many_that_find_a_key_due_one_inserts_it(engine: &Engine) {
     let stores = [engine.store().await.clone(), engine.open().await];
+    let inserted = number_that_insert_a_due_key(&stores).await;
+    assert_eq!(inserted, 1);
+    assert_eq!(engine.count("SELECT count(*) FROM keys"), 1);
+    let [_, second] = stores;
+    second.close().await;
+}
+
+/// Of many calls at once, each of which inserts a key if it finds none.
+pub async fn number_that_insert_a_due_key(stores: &[Store; 2]) -> usize {
     let all = (0..24).map(|i| {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let selection = KeySelection::Unexpired { and_expired: 0 };
@@ -133,10 +142,7 @@ pub async fn of_many_that_find_a_key_due_one_inserts_it(engine: &Engine) {
         }
     });
     let inserted = join_all(all).await;
-    assert_eq!(inserted.iter().filter(|inserted| **inserted).count(), 1);
-    assert_eq!(engine.count("SELECT count(*) FROM keys"), 1);
-    let [_, second] = stores;
-    second.close().await;
+    inserted.into_iter().filter(|inserted| *inserted).count()
 }
 
 pub async fn a_revoked_key_stays_revoked(engine: &Engine) {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What a transaction ends with, or is alone.
-const COMMITS: [&[u8]; 2] = [b"COMMIT", b"record_sign_ins($1"];
+const COMMITS: [&[u8]; 2] = [b"COMMIT\0", b"record_sign_ins($1"];
 
 /// What becomes of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -106,14 +106,17 @@ impl Database {
     }
 
     /// Begins a transaction that is on disk, also on synchronous standbys, once it was
-    /// committed.
+    /// committed. Each of its statements sees what others have committed before it, whatever
+    /// the server's default is: whoever waits for a lock decides by the rows that its last
+    /// holder has written.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
         let began = Instant::now();
         let id = Uuid::new_v4();
         let mut connection = self.connection().await?;
         // A replica that is cut off may not hold its locks for long.
         let begin = format!(
-            "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = '2s';
+            "BEGIN ISOLATION LEVEL READ COMMITTED;
+             SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = '2s';
              SET LOCAL idle_in_transaction_session_timeout = '5s';
              INSERT INTO commits (id) VALUES ('{id}')"
         );

@@ -183,10 +183,10 @@ impl Rotation {
                     return;
                 }
                 last = now;
-                store.check_room_here();
-                let _ = store.check_schema_here();
+                store.blocking_check_room();
+                let _ = store.blocking_check_schema();
                 // The next tick reports a database that does not answer.
-                if let Ok(counter) = store.change_counter_here()
+                if let Ok(counter) = store.blocking_change_counter()
                     && counter != seen_change
                 {
                     return;

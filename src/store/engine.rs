@@ -151,10 +151,10 @@ impl Store {
         }
     }
 
-    pub fn change_counter_here(&self) -> Result<i64, StoreError> {
+    pub fn blocking_change_counter(&self) -> Result<i64, StoreError> {
         match self {
-            Self::Sqlite(store) => store.change_counter_here(),
-            Self::Postgres(store) => store.change_counter_here(),
+            Self::Sqlite(store) => store.blocking_change_counter(),
+            Self::Postgres(store) => store.blocking_change_counter(),
         }
     }
 
@@ -215,9 +215,9 @@ impl Store {
         }
     }
 
-    pub fn check_schema_here(&self) -> Result<(), StoreError> {
+    pub fn blocking_check_schema(&self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.check_schema_here(),
+            Self::Sqlite(store) => store.blocking_check_schema(),
             Self::Postgres(_) => Ok(()),
         }
     }
@@ -228,9 +228,9 @@ impl Store {
         }
     }
 
-    pub fn check_room_here(&self) {
+    pub fn blocking_check_room(&self) {
         if let Self::Sqlite(store) = self {
-            store.check_room_here();
+            store.blocking_check_room();
         }
     }
 

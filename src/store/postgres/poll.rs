@@ -23,7 +23,7 @@ impl PostgresStore {
     }
 
     /// The same, as the latest poll has found it.
-    pub fn change_counter_here(&self) -> Result<i64, StoreError> {
+    pub fn blocking_change_counter(&self) -> Result<i64, StoreError> {
         let latest = *self.database.health.latest.lock();
         let poll = latest.ok_or_else(|| StoreError::Unavailable("it was not asked".to_owned()))?;
         Ok(poll.version)

@@ -119,18 +119,18 @@ impl SqliteStore {
     }
 
     /// Runs `query` on this thread, which may block.
-    pub(super) fn read_here<T>(
+    pub(super) fn blocking_read<T>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let found = self.readers.read_here(query);
+        let found = self.readers.blocking_read(query);
         self.ended_if_replaced(self.files.check().and(found))
     }
 
     /// Ends the store when another program has planted a trigger or view while it was in
     /// use. Blocks; costs a read of the header where the schema is as it was before.
-    pub fn check_schema_here(&self) -> Result<(), StoreError> {
-        let planted = self.read_here(|conn| {
+    pub fn blocking_check_schema(&self) -> Result<(), StoreError> {
+        let planted = self.blocking_read(|conn| {
             let version = conn.pragma_query_value(None, "schema_version", |row| row.get(0))?;
             if self.schema_version.load(Ordering::Relaxed) == version {
                 return Ok(None);

@@ -51,7 +51,7 @@ impl ReadPool {
     }
 
     /// Runs `query` on this thread, which may block. Fails when all connections are in use.
-    pub(super) fn read_here<T>(
+    pub(super) fn blocking_read<T>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {

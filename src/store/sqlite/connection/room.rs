@@ -34,11 +34,11 @@ impl SqliteStore {
     /// Looks how much room is left, and keeps the reserve.
     pub async fn check_room(&self) {
         let store = self.clone();
-        let _ = tokio::task::spawn_blocking(move || store.check_room_here()).await;
+        let _ = tokio::task::spawn_blocking(move || store.blocking_check_room()).await;
     }
 
     /// The same. Blocks.
-    pub fn check_room_here(&self) {
+    pub fn blocking_check_room(&self) {
         self.room.check(self.files.real_path());
     }
 

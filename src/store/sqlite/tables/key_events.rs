@@ -16,8 +16,8 @@ impl SqliteStore {
     }
 
     /// The same for a thread that may block.
-    pub fn change_counter_here(&self) -> Result<i64, StoreError> {
-        self.read_here(change_counter)
+    pub fn blocking_change_counter(&self) -> Result<i64, StoreError> {
+        self.blocking_read(change_counter)
     }
 }
 

@@ -1,10 +1,9 @@
 //! The quotas over all replicas: what one replica lets in by its own log is asked of the
 //! database, which keeps the same sliding second for all.
 
-use std::time::Duration;
-
 use super::error::ServiceError;
 use crate::client::ClientKey;
+pub use crate::store::Admission;
 use crate::store::Store;
 
 #[derive(Clone)]
@@ -13,14 +12,14 @@ pub struct SharedQuota {
 }
 
 impl SharedQuota {
-    /// Lets a call in that is among the `rate` of the client's last second; or returns
-    /// the time until one would be. `quota`: its name.
+    /// Lets a call in that is among the `rate` of the client's last second. `quota`: its
+    /// name.
     pub async fn admit(
         &self,
         quota: &'static str,
         client: ClientKey,
         rate: usize,
-    ) -> Result<Result<(), Duration>, ServiceError> {
+    ) -> Result<Admission, ServiceError> {
         Ok(self.store.admit_call(quota, client, rate).await?)
     }
 }

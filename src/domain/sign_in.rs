@@ -10,7 +10,7 @@ use super::tokens::{IssuedToken, TokenIssuer, TokenKind};
 use crate::client::ClientKey;
 use crate::clock::Clock;
 use crate::crypto::password::{MAX_PASSWORD_LEN, PasswordCheck, PasswordHasher};
-use crate::store::{AccountRow, SignInRecord, Store};
+use crate::store::{AccountRow, Recorded, SignInRecord, Store};
 
 /// A name and a password to sign in with. The name may be anything: earlier
 /// servers have stored names that sign-up refuses today.
@@ -122,8 +122,9 @@ impl SignIn {
             first_use: first_use.then(|| key.kid()),
             withdraw: withdraw.then(|| [key.kid(), key.thumbprint()]),
         };
-        if !self.store.record_sign_in(record).await? {
-            return Err(SignInError::BadCredentials);
+        match self.store.record_sign_in(record).await? {
+            Recorded::Written => {}
+            Recorded::AccountGone => return Err(SignInError::BadCredentials),
         }
         if first_use {
             key.set_used();

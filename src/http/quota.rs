@@ -28,7 +28,7 @@ use super::error::{ApiError, whole_seconds};
 use super::origin;
 use super::rate_limit::SlidingLog;
 use super::state::SharedState;
-use crate::domain::shared_quota::SharedQuota;
+use crate::domain::shared_quota::{Admission, SharedQuota};
 
 /// A quota: at most so many calls of a client a second, by [`ClientAddr::key`]. Clones
 /// share the log.
@@ -50,11 +50,13 @@ impl Quota {
     /// out of the log when they refuse it: refused calls do not prolong the wait.
     pub(super) async fn admit_everywhere(&self, client: ClientAddr) -> Result<(), ApiError> {
         let (key, rate) = (client.key(), self.log.rate());
-        let admitted = self.shared.admit(self.name, key, rate).await?;
-        admitted.map_err(|wait| {
-            self.log.refuse_latest(key);
-            ApiError::TooManyRequests(wait)
-        })
+        match self.shared.admit(self.name, key, rate).await? {
+            Admission::Admitted => Ok(()),
+            Admission::Wait(wait) => {
+                self.log.refuse_latest(key);
+                Err(ApiError::TooManyRequests(wait))
+            }
+        }
     }
 }
 

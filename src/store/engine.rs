@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::copy::{Copied, CopyCallbacks, CopyError};
 use super::sqlite::CopyFile;
 use super::{
-    AccountChange, AccountDetails, AccountRow, KeyChange, KeyRows, KeySelection, NewAccountRow,
-    OpenError, PostgresStore, SignInRecord, SignInRow, SqliteStore, StoreError, Target,
+    AccountChange, AccountDetails, AccountRow, Admission, KeyChange, KeyRows, KeySelection,
+    NewAccountRow, OpenError, PostgresStore, Recorded, SignInRecord, SignInRow, SqliteStore,
+    StoreError, Target,
 };
 use crate::client::ClientKey;
 use crate::clock::{Clock, UnixTime};
@@ -43,8 +44,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// A database. Clones share it; [`close`](Self::close) ends it. The methods are
-/// documented where the engines have them.
+/// A database. Clones share it; [`close`](Self::close) ends it.
 #[derive(Clone)]
 pub enum Store {
     Sqlite(SqliteStore),
@@ -53,9 +53,9 @@ pub enum Store {
 
 /// Defines steps that both engines have.
 macro_rules! steps {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $found:ty;)*) => {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $found:ty;)*) => {
         impl Store {
-            $(pub async fn $name(&self $(, $arg: $type)*) -> Result<$found, StoreError> {
+            $($(#[$doc])* pub async fn $name(&self $(, $arg: $type)*) -> Result<$found, StoreError> {
                 match self {
                     Self::Sqlite(store) => store.$name($($arg),*).await,
                     Self::Postgres(store) => store.$name($($arg),*).await,
@@ -66,18 +66,39 @@ macro_rules! steps {
 }
 
 steps! {
+    /// The account named `exact`; failing that, the one named `prepared`.
     account_by_name(exact: String, prepared: String) -> Option<AccountRow>;
+    /// Adds an account. [`StoreError::AlreadyExists`] when its name or its address is
+    /// taken.
     insert_account(account: NewAccountRow, now: UnixTime) -> ();
+    /// Adds all accounts, or none when the name or the address of any is taken. Returns
+    /// the indexes of those. They must differ among themselves.
     insert_accounts(accounts: Vec<NewAccountRow>, now: UnixTime) -> Vec<usize>;
-    record_sign_in(record: SignInRecord) -> bool;
+    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash
+    /// unless that has changed meanwhile.
+    record_sign_in(record: SignInRecord) -> Recorded;
+    /// The next `limit` sign-ins in the order of their ids, after the one with the id
+    /// `past`.
     next_sign_ins(past: i64, limit: u32) -> Vec<SignInRow>;
+    /// Deletes those of `rows` that are still there with this time and address, and
+    /// returns their number.
     delete_sign_ins(rows: Vec<SignInRow>) -> usize;
+    /// Keys that have not expired at `now`, and the `expired` ones of the others that
+    /// expired last. In order of their expiry.
     keys_at(now: UnixTime, expired: usize) -> KeyRows;
+    /// All keys, in the order of their making.
     all_keys() -> KeyRows;
+    /// Deletes the keys, adopted ones too, that expired before `before`, except `keep`.
+    /// Returns their number.
     prune_keys(before: UnixTime, keep: Option<Kid>, now: UnixTime) -> usize;
+    /// True when [`prune_keys`](Self::prune_keys) would delete a key.
     can_prune_keys(before: UnixTime, keep: Option<Kid>) -> bool;
+    /// Records the thumbprints of keys of an earlier server: pairs of kid and thumbprint.
     note_thumbprints(found: Vec<(Kid, Kid)>) -> ();
+    /// A number that grows with each change to the keys that other processes must see.
     change_counter() -> i64;
+    /// Replaces the recorded settings (names and values), and keeps the longest
+    /// `KEY_LIFETIME` that there was.
     record_settings(settings: Vec<(String, String)>, key_lifetime: Duration) -> ();
 }
 
@@ -104,6 +125,9 @@ impl Store {
         }
     }
 
+    /// Changes keys in one transaction: `decide` gets the rows of `selection` and the time,
+    /// read under the lock, and returns the plan, which is written, and a value for the
+    /// caller.
     pub async fn change_keys<T, E>(
         &self,
         selection: KeySelection,
@@ -120,6 +144,9 @@ impl Store {
         }
     }
 
+    /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
+    /// `check` gets it, in the same transaction, and may refuse the change. Returns it as
+    /// it was before.
     pub async fn change_account<E>(
         &self,
         names: [String; 2],
@@ -138,19 +165,22 @@ impl Store {
         }
     }
 
-    /// Always on SQLite: there the log of the one server decides.
+    /// Lets a call in that is among the `rate` of the client's last second, by the calls of
+    /// all replicas. Always on SQLite: there the log of the one server decides.
     pub async fn admit_call(
         &self,
         quota: &str,
         client: ClientKey,
         rate: usize,
-    ) -> Result<Result<(), Duration>, StoreError> {
+    ) -> Result<Admission, StoreError> {
         match self {
-            Self::Sqlite(_) => Ok(Ok(())),
+            Self::Sqlite(_) => Ok(Admission::Admitted),
             Self::Postgres(store) => store.admit_call(quota, client, rate).await,
         }
     }
 
+    /// The same as [`change_counter`](Self::change_counter), on a thread that may block; on
+    /// PostgreSQL as the latest poll has found it.
     pub fn blocking_change_counter(&self) -> Result<i64, StoreError> {
         match self {
             Self::Sqlite(store) => store.blocking_change_counter(),
@@ -158,6 +188,7 @@ impl Store {
         }
     }
 
+    /// Transactions that have written, or tried to.
     pub fn commits(&self) -> &Arc<Commits> {
         match self {
             Self::Sqlite(store) => store.commits(),
@@ -165,6 +196,8 @@ impl Store {
         }
     }
 
+    /// Moves SQLite's write-ahead log into the database file, so that a plain copy of that
+    /// has what was written.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.checkpoint().await,
@@ -173,6 +206,7 @@ impl Store {
         }
     }
 
+    /// Returns when nothing is written any more.
     pub async fn ended(&self) {
         match self {
             Self::Sqlite(store) => store.ended().await,
@@ -180,6 +214,7 @@ impl Store {
         }
     }
 
+    /// Writes what is queued, refuses later steps, and closes the database.
     pub async fn close(self) {
         match self {
             Self::Sqlite(store) => store.close().await,
@@ -187,6 +222,8 @@ impl Store {
         }
     }
 
+    /// True when a write would be kept at the moment `now` of a monotonic clock, or shortly
+    /// before.
     pub async fn is_writable(&self, now: Duration) -> bool {
         match self {
             Self::Sqlite(store) => store.is_writable(now).await,
@@ -215,6 +252,8 @@ impl Store {
         }
     }
 
+    /// Ends the store when another program has planted a trigger or view in a file while it
+    /// was in use. Blocks.
     pub fn blocking_check_schema(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.blocking_check_schema(),
@@ -222,19 +261,22 @@ impl Store {
         }
     }
 
+    /// Checks how much room a file's disk has left, and keeps the reserve.
     pub async fn check_room(&self) {
         if let Self::Sqlite(store) = self {
             store.check_room().await;
         }
     }
 
+    /// The same. Blocks.
     pub fn blocking_check_room(&self) {
         if let Self::Sqlite(store) = self {
             store.blocking_check_room();
         }
     }
 
-    /// False on PostgreSQL, whose disk is its administrator's.
+    /// True when so little was left on the disk that only what must go on may write; false
+    /// on PostgreSQL, whose disk is its administrator's.
     pub fn is_low_on_disk(&self) -> bool {
         match self {
             Self::Sqlite(store) => store.is_low_on_disk(),
@@ -242,6 +284,7 @@ impl Store {
         }
     }
 
+    /// Size of SQLite's write-ahead log.
     pub fn wal_bytes(&self) -> u64 {
         match self {
             Self::Sqlite(store) => store.wal_bytes(),

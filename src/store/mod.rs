@@ -13,6 +13,7 @@ mod sqlite;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use strum::{EnumString, IntoStaticStr};
 
@@ -122,6 +123,22 @@ pub struct SignInRecord {
     pub first_use: Option<Kid>,
     /// Kid and thumbprint of the key of an expired token, unless it is withdrawn already.
     pub withdraw: Option<[Kid; 2]>,
+}
+
+/// Outcome of recording a sign-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    Written,
+    /// Nothing was written: the account was deleted or disabled since it was read.
+    AccountGone,
+}
+
+/// Outcome of asking for a call under a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Admitted,
+    /// One would be let in after this time.
+    Wait(Duration),
 }
 
 /// A row of `auth_logs`, with the name of its account. Bytes that are no UTF-8 are

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use jwks_server::clock::{Clock, SystemClock, UnixTime};
 use jwks_server::domain::database;
 use jwks_server::store::{
-    AccountChange, AccountRow, SignInFilter, SignInRecord, SignInRow, StoreError,
+    AccountChange, AccountRow, Recorded, SignInFilter, SignInRecord, SignInRow, StoreError,
 };
 
 use crate::engine::{Engine, account};
@@ -102,8 +102,14 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
         },
     )
     .await;
-    assert!(!store.record_sign_in(sign_in(&kept)).await.unwrap());
-    assert!(!store.record_sign_in(sign_in(&gone)).await.unwrap());
+    assert_eq!(
+        store.record_sign_in(sign_in(&kept)).await.unwrap(),
+        Recorded::AccountGone
+    );
+    assert_eq!(
+        store.record_sign_in(sign_in(&gone)).await.unwrap(),
+        Recorded::AccountGone
+    );
     assert!(engine.sign_ins().await.is_empty());
     let found = store.account_by_name("kept".into(), "kept".into()).await;
     assert!(found.unwrap().unwrap().is_disabled);
@@ -112,14 +118,18 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
     let mixed = [&other, &kept, &other, &gone, &other].map(sign_in);
     let written = join_all(mixed.map(|record| store.record_sign_in(record))).await;
     let written: Vec<_> = written.into_iter().map(Result::unwrap).collect();
-    assert_eq!(written, [true, false, true, false, true]);
+    let (done, gone) = (Recorded::Written, Recorded::AccountGone);
+    assert_eq!(written, [done, gone, done, gone, done]);
     assert_eq!(engine.sign_ins().await.len(), 3);
     let with_sign_ins = AccountChange::Delete {
         with_sign_ins: true,
     };
     change(engine, "other", with_sign_ins).await;
     change(engine, "kept", AccountChange::Enable).await;
-    assert!(store.record_sign_in(sign_in(&kept)).await.unwrap());
+    assert_eq!(
+        store.record_sign_in(sign_in(&kept)).await.unwrap(),
+        Recorded::Written
+    );
     assert_eq!(
         engine.sign_ins().await,
         [SignInRow {
@@ -152,9 +162,15 @@ pub async fn a_new_hash_replaces_the_one_that_was_checked_only(engine: &Engine) 
         let found = store.account_by_name("alice".into(), "alice".into()).await;
         found.unwrap().unwrap().password_hash
     };
-    assert!(store.record_sign_in(with_hash("other")).await.unwrap());
+    assert_eq!(
+        store.record_sign_in(with_hash("other")).await.unwrap(),
+        Recorded::Written
+    );
     assert_eq!(hash().await, "hash");
-    assert!(store.record_sign_in(with_hash("hash")).await.unwrap());
+    assert_eq!(
+        store.record_sign_in(with_hash("hash")).await.unwrap(),
+        Recorded::Written
+    );
     assert_eq!(hash().await, "new");
 }
 
@@ -163,7 +179,7 @@ pub async fn each_of_many_sign_ins_at_once_leaves_its_row(engine: &Engine) {
     let stores = [engine.store().await.clone(), engine.open().await];
     let all = (0..300).map(|i| stores[i % 2].record_sign_in(sign_in(&accounts[i / 2 % 2])));
     for outcome in join_all(all).await {
-        assert!(outcome.unwrap());
+        assert_eq!(outcome.unwrap(), Recorded::Written);
     }
     assert_eq!(engine.count("SELECT count(*) FROM auth_logs"), 300);
     let committed = "SELECT count(*) FROM users WHERE last_login IS NOT NULL";
@@ -190,7 +206,10 @@ pub async fn sign_ins_are_pruned_by_id_time_and_address(engine: &Engine) {
     let alice = engine.account("alice").await;
     let store = engine.store().await;
     for _ in 0..3 {
-        assert!(store.record_sign_in(sign_in(&alice)).await.unwrap());
+        assert_eq!(
+            store.record_sign_in(sign_in(&alice)).await.unwrap(),
+            Recorded::Written
+        );
     }
     let rows = engine.sign_ins().await;
     let mut other = rows[1].clone();

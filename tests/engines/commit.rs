@@ -1,7 +1,7 @@
 //! A COMMIT whose answer is lost.
 
 use jwks_server::clock::{Clock as _, SystemClock};
-use jwks_server::store::{PostgresStore, Store, StoreError};
+use jwks_server::store::{PostgresStore, Recorded, Store, StoreError};
 
 use crate::accounts::sign_in;
 use crate::cluster::Cluster;
@@ -38,7 +38,10 @@ async fn a_commit_whose_answer_is_lost_counts_as_what_it_was() {
     assert_eq!(cluster.sql(&name, "SELECT count(*) FROM users"), "1");
 
     proxy.set(Fault::CutAfterCommit);
-    assert!(store.record_sign_in(sign_in(&alice)).await.unwrap());
+    assert_eq!(
+        store.record_sign_in(sign_in(&alice)).await.unwrap(),
+        Recorded::Written
+    );
     proxy.set(Fault::CutBeforeCommit);
     let lost = store.record_sign_in(sign_in(&alice)).await;
     assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");

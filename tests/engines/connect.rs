@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jwks_server::client::ClientKey;
-use jwks_server::store::{PostgresStore, StoreError};
+use jwks_server::store::{Admission, PostgresStore, StoreError};
 use tokio_postgres::NoTls;
 
 use crate::cluster::Cluster;
@@ -283,7 +283,7 @@ async fn calls_are_counted_while_sign_ins_wait_and_what_was_given_up_ends() {
         until(|waiting| waiting >= 5).await;
         let alice = ClientKey::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let admitted = store.admit_call("auth", alice, 10).await;
-        assert_eq!(admitted.unwrap(), Ok(()));
+        assert_eq!(admitted.unwrap(), Admission::Admitted);
         store.change_counter().await.unwrap();
         assert!(store.is_writable());
     };

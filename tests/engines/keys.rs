@@ -8,8 +8,8 @@ use jwks_server::clock::{Clock, SystemClock, UnixTime};
 use jwks_server::domain::database;
 use jwks_server::lifecycle::{KeySpan, Kid};
 use jwks_server::store::{
-    KeyChange, KeyEventKind, KeyRows, KeySelection, NewAdoptedKey, NewKey, SignInRecord, Store,
-    StoreError,
+    KeyChange, KeyEventKind, KeyRows, KeySelection, NewAdoptedKey, NewKey, Recorded, SignInRecord,
+    Store, StoreError,
 };
 
 use crate::accounts::sign_in;
@@ -217,8 +217,14 @@ pub async fn a_withdrawn_key_stays_out(engine: &Engine) {
         withdraw: Some([Kid::from_row(1), Kid::from_row(1)]),
         ..sign_in(&alice)
     };
-    assert!(store.record_sign_in(withdraw.clone()).await.unwrap());
-    assert!(store.record_sign_in(withdraw).await.unwrap());
+    assert_eq!(
+        store.record_sign_in(withdraw.clone()).await.unwrap(),
+        Recorded::Written
+    );
+    assert_eq!(
+        store.record_sign_in(withdraw).await.unwrap(),
+        Recorded::Written
+    );
     assert!(store.all_keys().await.unwrap().rows[0].times.withdrawn);
 }
 

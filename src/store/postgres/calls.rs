@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::connection::{Database, only};
 use crate::client::ClientKey;
-use crate::store::StoreError;
+use crate::store::{Admission, StoreError};
 
 /// Quota under which replicas call in.
 const REPLICA: &str = "replica";
@@ -26,13 +26,13 @@ const SWEEP_EVERY: u32 = 8;
 const STEP: i64 = 10_000;
 
 impl PostgresStore {
-    /// Lets a call in, or returns the time until one would be.
+    /// Lets a call in that is among the `rate` of the client's last second.
     pub async fn admit_call(
         &self,
         quota: &str,
         client: ClientKey,
         rate: usize,
-    ) -> Result<Result<(), Duration>, StoreError> {
+    ) -> Result<Admission, StoreError> {
         self.database.health.check()?;
         let client = Uuid::from_u128(client.to_bits());
         let rate = i32::try_from(rate).unwrap_or(i32::MAX);
@@ -49,10 +49,10 @@ impl PostgresStore {
             .await?;
         let row = only(&rows)?;
         Ok(match row.try_get("is_admitted")? {
-            true => Ok(()),
+            true => Admission::Admitted,
             false => {
                 let wait: i64 = row.try_get("wait")?;
-                Err(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
+                Admission::Wait(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
             }
         })
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::connection::{Database, Transaction, only};
 use super::keys;
-use crate::store::{SignInRecord, StoreError};
+use crate::store::{Recorded, SignInRecord, StoreError};
 
 /// Sign-ins in the queue; more callers wait to get into it.
 pub(super) const QUEUE: usize = 1024;
@@ -23,14 +23,13 @@ const BATCH: usize = 64;
 /// A sign-in with a caller who waits for its outcome.
 pub(super) struct Queued {
     record: SignInRecord,
-    answer: oneshot::Sender<Result<bool, StoreError>>,
+    answer: oneshot::Sender<Result<Recorded, StoreError>>,
 }
 
 impl PostgresStore {
     /// Writes the row of `auth_logs` and `last_login`, and replaces the account's
-    /// hash unless that has changed meanwhile. False, with nothing written, when
-    /// the account was deleted or disabled since it was read.
-    pub async fn record_sign_in(&self, record: SignInRecord) -> Result<bool, StoreError> {
+    /// hash unless that has changed meanwhile.
+    pub async fn record_sign_in(&self, record: SignInRecord) -> Result<Recorded, StoreError> {
         self.database.health.check()?;
         let closed = || StoreError::Unavailable("it is closed".to_owned());
         let (answer, answered) = oneshot::channel();
@@ -67,7 +66,8 @@ pub(super) async fn run(
         let outcome = commit(&database, &records).await;
         for (index, queued) in batch.drain(..).enumerate() {
             let answer = match &outcome {
-                Ok(written) => Ok(written.get(index) == Some(&true)),
+                Ok(written) if written.get(index) == Some(&true) => Ok(Recorded::Written),
+                Ok(_) => Ok(Recorded::AccountGone),
                 Err(e) => Err(e.clone()),
             };
             let _ = queued.answer.send(answer);

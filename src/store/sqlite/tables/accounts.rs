@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{SqliteStore, TextOrBlob, column, key_events, keys};
 use crate::clock::UnixTime;
 use crate::store::{
-    AccountId, AccountRow, BadRow, KeyEventKind, NewAccountRow, SignInRecord, StoreError,
+    AccountId, AccountRow, BadRow, KeyEventKind, NewAccountRow, Recorded, SignInRecord, StoreError,
 };
 
 impl SqliteStore {
@@ -74,9 +74,8 @@ impl SqliteStore {
     }
 
     /// Writes the row of `auth_logs` and `last_login`, and replaces the account's
-    /// hash unless that has changed meanwhile. False, with nothing written, when
-    /// the account was deleted or disabled since it was read.
-    pub async fn record_sign_in(&self, record: SignInRecord) -> Result<bool, StoreError> {
+    /// hash unless that has changed meanwhile.
+    pub async fn record_sign_in(&self, record: SignInRecord) -> Result<Recorded, StoreError> {
         self.write(move |conn| write_sign_in(conn, &record)).await
     }
 }
@@ -100,7 +99,7 @@ fn insert(conn: &Connection, account: &NewAccountRow, now: UnixTime) -> rusqlite
     Ok(inserted > 0)
 }
 
-fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, StoreError> {
+fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<Recorded, StoreError> {
     let (id, at) = (record.account.0, record.at.as_secs());
     let client = record.client.to_string();
     let logged = conn
@@ -112,7 +111,7 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, Store
         )?
         .execute(params![client, at, id, record.username])?;
     if logged == 0 {
-        return Ok(false);
+        return Ok(Recorded::AccountGone);
     }
     conn.prepare_cached("UPDATE users SET last_login = datetime(?, 'unixepoch') WHERE id = ?")?
         .execute(params![at, id])?;
@@ -128,7 +127,7 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<bool, Store
     for kid in record.withdraw.into_iter().flatten() {
         keys::withdraw(conn, kid, record.at)?;
     }
-    Ok(true)
+    Ok(Recorded::Written)
 }
 
 fn read(row: &Row<'_>) -> Result<AccountRow, StoreError> {

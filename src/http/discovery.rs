@@ -7,8 +7,8 @@ use std::sync::Arc;
 use axum::Router;
 use serde::Serialize;
 
-use super::conditional_get::static_document;
 use super::jwks;
+use super::public_document::static_document;
 use super::state::SharedState;
 use crate::domain::document::Document;
 use crate::domain::issuer::Issuer;

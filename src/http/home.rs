@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::Peer;
-use super::conditional_get::{ANY_ORIGIN, with_cors};
 use super::pages::{self, clock_time, duration, timeline, verifiers};
+use super::public_document::{ANY_ORIGIN, with_cors};
 use super::schedule::Schedule;
 use super::state::{AppState, SharedState};
 use super::{discovery, jwks, openapi, schedule};

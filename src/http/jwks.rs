@@ -7,8 +7,8 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 
-use super::conditional_get::{ANY_ORIGIN, key_caching, respond, with_cors};
 use super::error::ApiError;
+use super::public_document::{ANY_ORIGIN, key_caching, respond, with_cors};
 use super::state::{AppState, SharedState};
 
 pub(super) const PATH: &str = "/.well-known/jwks.json";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use super::conditional_get::static_document;
+use super::public_document::static_document;
 use super::state::SharedState;
 use crate::domain::document::Document;
 

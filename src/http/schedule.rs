@@ -8,8 +8,8 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::{Serialize, Serializer};
 
-use super::conditional_get::{key_caching, respond, with_cors};
 use super::jwks::no_keys;
+use super::public_document::{key_caching, respond, with_cors};
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
 use crate::domain::adopted_keys::AdoptedKey;

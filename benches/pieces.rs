@@ -21,7 +21,7 @@ use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::Rsa2048;
 use jwks_server::domain::key_ring::KeyRing;
 use jwks_server::domain::tokens::TokenKind;
-use jwks_server::http::client::{ClientAddr, Peer};
+use jwks_server::http::client_addr::{ClientAddr, Peer};
 use jwks_server::metrics::Http;
 use jwks_server::store::{NewAccountRow, SignInRecord, Store};
 use tempfile::TempDir;

@@ -23,7 +23,7 @@ use crate::domain::rotation::Rotation;
 use crate::domain::shared_quota::SharedQuota;
 use crate::domain::sign_in::SignIn;
 use crate::domain::tokens::TokenIssuer;
-use crate::http::client::TrustedProxies;
+use crate::http::client_addr::TrustedProxies;
 use crate::http::listen::Listeners;
 use crate::http::server;
 use crate::http::state::{AppState, SharedState};

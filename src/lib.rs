@@ -13,7 +13,7 @@
 
 pub mod app;
 pub mod cli;
-pub mod client;
+pub mod client_key;
 pub mod clock;
 pub mod config;
 pub mod crypto;

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::accounts::{Accounts, SignUpError};
 use super::names::{self, Email, Invalid, Username};
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::password::{self, Costs, HashError, MAX_PASSWORD_LEN, PasswordHasher};
 use crate::store::{AccountChange, Store, StoreError};

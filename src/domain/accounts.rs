@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use super::error::ServiceError;
 use super::names::{Email, Username};
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 use crate::clock::UnixTime;
 use crate::crypto::password::{self, HashError, PasswordHasher};
 use crate::store::{NewAccountRow, Store, StoreError};

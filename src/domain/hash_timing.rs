@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 use crate::crypto::password::{self, Costs, PasswordHasher};
 
 /// Measures a hash on one thread, and returns the shorter time of two: the first hash

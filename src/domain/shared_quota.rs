@@ -2,7 +2,7 @@
 //! database, which keeps the same sliding second for all.
 
 use super::error::ServiceError;
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 pub use crate::store::Admission;
 use crate::store::Store;
 

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::error::ServiceError;
 use super::names::{self, Invalid};
 use super::tokens::{IssuedToken, TokenIssuer, TokenKind};
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 use crate::clock::Clock;
 use crate::crypto::password::{MAX_PASSWORD_LEN, PasswordCheck, PasswordHasher};
 use crate::store::{AccountRow, Recorded, SignInRecord, Store};

@@ -8,7 +8,7 @@ use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, h
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::client::{ClientAddr, Peer};
+use super::client_addr::{ClientAddr, Peer};
 use super::refusals::{NO_STATUS, Note};
 use super::state::{AppState, SharedState};
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::access_log::RequestId;
-use super::client::ClientAddr;
+use super::client_addr::ClientAddr;
 use super::error::{ApiError, Challenge};
 use super::state::SharedState;
 use super::{body, quota};

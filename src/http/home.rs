@@ -13,7 +13,7 @@ use mime::Mime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::Peer;
+use super::client_addr::Peer;
 use super::pages::{self, clock_time, duration, timeline, verifiers};
 use super::public_document::{ANY_ORIGIN, with_cors};
 use super::schedule::Schedule;

@@ -4,7 +4,7 @@
 mod access_log;
 mod auth;
 mod body;
-pub mod client;
+pub mod client_addr;
 mod discovery;
 mod error;
 mod health;

@@ -23,7 +23,7 @@ use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
-use super::client::ClientAddr;
+use super::client_addr::ClientAddr;
 use super::error::{ApiError, whole_seconds};
 use super::origin;
 use super::rate_limit::SlidingLog;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 use crate::clock::Clock;
 
 /// Span of time in which a client may make `rate` calls.

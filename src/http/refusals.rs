@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::client::ClientAddr;
-use crate::client::ClientKey;
+use super::client_addr::ClientAddr;
+use crate::client_key::ClientKey;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Most entries. Refusals of further clients are counted together.

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
 use super::access_log::RequestId;
-use super::client::ClientAddr;
+use super::client_addr::ClientAddr;
 use super::error::ApiError;
 use super::state::SharedState;
 use super::{body, quota};

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use tower::Service as _;
 
-use super::client::Peer;
+use super::client_addr::Peer;
 use super::error::ApiError;
 use super::state::SharedState;
 use super::{access_log, jwks, router};

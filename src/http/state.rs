@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 
 use super::Quota;
-use super::client::TrustedProxies;
+use super::client_addr::TrustedProxies;
 use super::refusals::Refusals;
 use crate::clock::Clock;
 use crate::domain::accounts::Accounts;

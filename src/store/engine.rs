@@ -12,7 +12,7 @@ use super::{
     NewAccountRow, OpenError, PostgresStore, Recorded, SignInRecord, SignInRow, SqliteStore,
     StoreError, Target,
 };
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 use crate::clock::{Clock, UnixTime};
 use crate::lifecycle::Kid;
 use crate::metrics::Commits;

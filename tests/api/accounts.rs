@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use jwks_server::client::ClientKey;
+use jwks_server::client_key::ClientKey;
 use jwks_server::crypto::password::{Costs, PasswordHasher};
 
 use crate::log;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
-use jwks_server::http::client::{ClientAddr, Peer, TrustedProxies};
+use jwks_server::http::client_addr::{ClientAddr, Peer, TrustedProxies};
 use proptest::prelude::*;
 
 fn client(trusted: &str, peer: &str, forwarded: &[&str]) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use jwks_server::client::ClientKey;
+use jwks_server::client_key::ClientKey;
 use jwks_server::crypto::password::{
     Costs, HashError, PasswordCheck, PasswordHasher, generate, stored_cost,
 };

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jwks_server::client::ClientKey;
+use jwks_server::client_key::ClientKey;
 use jwks_server::clock::{Clock as _, UnixTime};
 use jwks_server::http::SlidingLog;
 use proptest::prelude::*;

@@ -18,7 +18,7 @@ use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::{KeyError, KeySource, PrivateKey, Rsa2048};
 use jwks_server::domain::database::Location;
 use jwks_server::domain::rotation::Rotation;
-use jwks_server::http::client::Peer;
+use jwks_server::http::client_addr::Peer;
 use jwks_server::http::state::SharedState;
 use jwks_server::store::Store;
 use serde_json::Value;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jwks_server::client::ClientKey;
+use jwks_server::client_key::ClientKey;
 use jwks_server::store::{Admission, PostgresStore, StoreError};
 use tokio_postgres::NoTls;
 

@@ -19,7 +19,7 @@ use super::compute::Workspace;
 use super::params::{Costs, cost, stored_cost};
 use super::turns::Turns;
 use super::{HashError, PasswordCheck};
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 
 /// Longest time that a job may wait for a thread.
 const MAX_QUEUE_WAIT: Duration = Duration::from_secs(2);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 
 pub(super) struct Turns<T> {
     items: HashMap<ClientKey, VecDeque<T>>,

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::{ClientAddr, Peer, TrustedProxies};
+use super::client_addr::{ClientAddr, Peer, TrustedProxies};
 use super::service::Service;
 use crate::clock::Clock;
 use activity::Activity;

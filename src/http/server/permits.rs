@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 
 /// Evicted holders may be one in so many permits beyond the bound until they are gone:
 /// a newcomer need not wait for them.

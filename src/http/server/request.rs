@@ -21,7 +21,7 @@ use super::Server;
 use super::activity::Activity;
 use super::date::date;
 use super::permits::Permit;
-use crate::http::client::Peer;
+use crate::http::client_addr::Peer;
 use crate::http::error::ApiError;
 use crate::http::service::Service;
 

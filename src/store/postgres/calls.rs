@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::PostgresStore;
 use super::connection::{Database, only};
-use crate::client::ClientKey;
+use crate::client_key::ClientKey;
 use crate::store::{Admission, StoreError};
 
 /// Quota under which replicas call in.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderValue};
-use jwks_server::http::client::{ClientAddr, Peer, TrustedProxies};
+use jwks_server::http::client_addr::{ClientAddr, Peer, TrustedProxies};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 

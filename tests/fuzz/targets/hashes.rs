@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use jwks_server::client::ClientKey;
+use jwks_server::client_key::ClientKey;
 use jwks_server::crypto::password::{Costs, PasswordCheck, PasswordHasher, stored_cost};
 use tokio::runtime::Runtime;
 

@@ -14,7 +14,7 @@ use jwks_server::clock::UnixTime;
 use jwks_server::config::{Config, Settings};
 use jwks_server::crypto::fernet::SealingKeys;
 use jwks_server::crypto::rsa::Rsa2048;
-use jwks_server::http::client::Peer;
+use jwks_server::http::client_addr::Peer;
 use jwks_server::http::state::SharedState;
 use jwks_server::store::Store;
 use tempfile::TempDir;

@@ -86,8 +86,8 @@ fn log_answer<B>(
     began: Instant,
 ) -> Response {
     let (took, status) = (began.elapsed(), response.status().as_u16());
-    let http = &state.metrics.http;
-    http.answered(route, method(request.method()), status, took);
+    let requests = &state.metrics.requests;
+    requests.answered(route, method(request.method()), status, took);
     let is_logged = tracing::enabled!(tracing::Level::DEBUG);
     // Neither is needed for a public document, which most answers are.
     if is_logged || !is_public(response.headers()) {
@@ -165,8 +165,8 @@ impl LoggedRequest {
     fn answered(&mut self, status: StatusCode) {
         self.is_answered = true;
         let took = self.began.elapsed();
-        let http = &self.state.metrics.http;
-        http.answered(self.route(), method(&self.method), status.as_u16(), took);
+        let requests = &self.state.metrics.requests;
+        requests.answered(self.route(), method(&self.method), status.as_u16(), took);
         let is_good = status.is_success() || status == StatusCode::NOT_MODIFIED;
         let status = status.as_u16();
         // Programs fetch the public documents and probe all the time.
@@ -194,7 +194,7 @@ impl Drop for LoggedRequest {
         if self.is_answered {
             return;
         }
-        self.state.metrics.http.abandoned(self.route());
+        self.state.metrics.requests.abandoned(self.route());
         let now = self.state.clock.monotonic();
         if let Note::Line(more) = self.state.refusals.note(self.client, NO_STATUS, now) {
             line!(

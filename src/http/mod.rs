@@ -11,7 +11,7 @@ mod health;
 mod home;
 mod jwks;
 pub mod listen;
-mod metrics;
+mod metrics_page;
 mod openapi;
 mod operators;
 mod origin;

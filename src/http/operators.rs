@@ -13,7 +13,7 @@ use maud::{Markup, html};
 use strum::VariantArray as _;
 
 use super::error::ApiError;
-use super::metrics::{metrics, read_current};
+use super::metrics_page::{metrics, read_current};
 use super::origin::local_names_only;
 use super::pages::{self, clock_time, duration, timeline};
 use super::schedule::Schedule;

@@ -1,7 +1,7 @@
 //! Metrics of the service, in prometheus-client's types. Each label has a bounded
 //! set of values (routes, known methods, status codes), never a client's text.
 
-mod http;
+mod requests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use strum::{IntoStaticStr, VariantArray};
 
-pub use http::Http;
+pub use requests::RequestMetrics;
 
 /// One label, name and value.
 pub type Label = [(&'static str, &'static str); 1];
@@ -33,7 +33,7 @@ fn seconds() -> Histogram {
 
 /// All metrics of the process, registered once.
 pub struct Metrics {
-    pub http: Http,
+    pub requests: RequestMetrics,
     pub sign_ins: SignIns,
     pub current: Current,
     registry: Registry,
@@ -42,7 +42,7 @@ pub struct Metrics {
 impl Metrics {
     /// `commits` is the store's, which exists before the metrics.
     pub fn new(commits: &Commits, started_at: i64) -> Self {
-        let http = Http::default();
+        let requests = RequestMetrics::default();
         let sign_ins = SignIns::default();
         let current = Current::default();
         let mut registry = Registry::default();
@@ -55,7 +55,7 @@ impl Metrics {
             "Start of the process, in seconds since 1970",
             start,
         );
-        http.register(&mut registry);
+        requests.register(&mut registry);
         registry.register(
             "jwks_sign_ins",
             "Calls of POST /auth that the quota let in, by outcome",
@@ -64,7 +64,7 @@ impl Metrics {
         current.register(&mut registry);
         commits.register(&mut registry);
         Self {
-            http,
+            requests,
             sign_ins,
             current,
             registry,
@@ -80,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// Values that other parts of the service keep. `http/metrics.rs` copies them here
+/// Values that other parts of the service keep. `http/metrics_page.rs` copies them here
 /// before each page.
 #[derive(Debug, Default)]
 pub struct Current {

@@ -22,13 +22,13 @@ struct Answer {
 
 /// Metrics of requests. `route` is the router's own path, or a fixed word.
 #[derive(Debug)]
-pub struct Http {
+pub struct RequestMetrics {
     answers: Family<Answer, Counter>,
     took: Family<Route, Histogram>,
     abandoned: Family<Route, Counter>,
 }
 
-impl Default for Http {
+impl Default for RequestMetrics {
     fn default() -> Self {
         Self {
             answers: Family::default(),
@@ -38,7 +38,7 @@ impl Default for Http {
     }
 }
 
-impl Http {
+impl RequestMetrics {
     /// Counts an answer and the time from the request's header section to its own.
     pub fn answered(&self, route: &str, method: &'static str, code: u16, took: Duration) {
         let label = [("route", route.to_owned())];

@@ -149,14 +149,14 @@ impl Case {
         self.expect == Expected::Accept
     }
 
-    pub const fn stage(&self) -> Stage {
+    pub const fn stage(&self) -> TrialStage {
         match (self.walk, &self.set) {
-            (None, None) => Stage::Tokens,
-            (None, Some(_)) => Stage::Sets,
-            (Some(Walk::Flood), _) => Stage::Flood,
-            (Some(Walk::Outage), _) => Stage::Outage,
-            (Some(Walk::Rotation), _) => Stage::Rotation,
-            (Some(Walk::Emergency), _) => Stage::Emergency,
+            (None, None) => TrialStage::Tokens,
+            (None, Some(_)) => TrialStage::Sets,
+            (Some(Walk::Flood), _) => TrialStage::Flood,
+            (Some(Walk::Outage), _) => TrialStage::Outage,
+            (Some(Walk::Rotation), _) => TrialStage::Rotation,
+            (Some(Walk::Emergency), _) => TrialStage::Emergency,
         }
     }
 }
@@ -173,7 +173,7 @@ struct Group {
 /// All but the first are for verifiers that fetch the key set for an unknown kid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
-pub enum Stage {
+pub enum TrialStage {
     Tokens,
     Sets,
     Flood,

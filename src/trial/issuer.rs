@@ -29,7 +29,7 @@ pub struct Bound {
 }
 
 /// Both servers, until it is dropped.
-pub struct Issuer {
+pub struct TrialIssuer {
     served: Arc<Served>,
     _runtime: Runtime,
 }
@@ -63,7 +63,7 @@ impl Bound {
     }
 
     /// Serves the keys of `forge`. `url` is where verifiers reach the issuer.
-    pub fn serve(self, forge: &Forge, url: &str) -> Result<Issuer, TrialError> {
+    pub fn serve(self, forge: &Forge, url: &str) -> Result<TrialIssuer, TrialError> {
         let failed = |e: io::Error| TrialError::Listen(self.addr, e);
         let discovery = discovery(forge.issuer(), url);
         let [set, certificate] = forge.strangers()?;
@@ -94,14 +94,14 @@ impl Bound {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
             runtime.spawn(async move { axum::serve(listener, router).await });
         }
-        Ok(Issuer {
+        Ok(TrialIssuer {
             served,
             _runtime: runtime,
         })
     }
 }
 
-impl Issuer {
+impl TrialIssuer {
     /// Answers requests for the key set by this from now on.
     pub(super) fn serve(&self, page: Page) {
         let key_set = self.served.key_set.write();

@@ -20,9 +20,9 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use cases::{Case, Grade, Stage, cases};
+pub use cases::{Case, Grade, TrialStage, cases};
 pub use forge::Forge;
-pub use issuer::{Bound, Issuer, KEY_SET};
+pub use issuer::{Bound, KEY_SET, TrialIssuer};
 pub use judge::{Codes, Judge, Verdict};
 pub use target::{Place, TIMEOUT, Target};
 pub use walks::most_tokens;
@@ -64,7 +64,7 @@ pub enum TrialError {
 
 pub struct Trial<'a, C> {
     pub forge: &'a Forge,
-    pub issuer: &'a Issuer,
+    pub issuer: &'a TrialIssuer,
     pub target: &'a Target,
     pub judge: Judge,
     /// Longest wait for a verifier to follow a change of the key set.

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Builder;
 
-use super::cases::{Case, Stage, cases};
+use super::cases::{Case, TrialStage, cases};
 use super::forge::{Forge, kid};
 use super::issuer::{KEY_SET, answer, discovery};
 use super::page::{Page, done, refused};
@@ -165,7 +165,7 @@ impl Sandbox {
         })
     }
 
-    fn case(&self, id: &str, stage: Stage) -> Result<usize, Page> {
+    fn case(&self, id: &str, stage: TrialStage) -> Result<usize, Page> {
         let is_it = |case: &Case| case.stage() == stage && case.id == id;
         let at = self.cases.iter().position(is_it);
         at.ok_or_else(|| refused(400, &format!("no case of this kind has the id {id:?}")))
@@ -182,7 +182,7 @@ impl Sandbox {
         let alg = asked.header.get("alg").and_then(Value::as_str);
         let token = match (&asked.fault, &realm.curve) {
             (Some(id), _) => {
-                let case = &self.cases[self.case(id, Stage::Tokens)?];
+                let case = &self.cases[self.case(id, TrialStage::Tokens)?];
                 forge.token(case, now)?
             }
             (None, Some(key)) if alg.is_none_or(|alg| alg == key.alg()) => {
@@ -203,8 +203,8 @@ impl Sandbox {
                 return Ok(done(&json!({})));
             }
             Some("stale") => None,
-            Some(id) if id.starts_with("set-") => Some(self.case(id, Stage::Sets)?),
-            Some(id) => Some(self.case(&format!("set-{id}"), Stage::Sets)?),
+            Some(id) if id.starts_with("set-") => Some(self.case(id, TrialStage::Sets)?),
+            Some(id) => Some(self.case(&format!("set-{id}"), TrialStage::Sets)?),
         };
         let times = asked.times;
         realm.fault = Some(Fault { case, times });

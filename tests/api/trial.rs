@@ -1,7 +1,7 @@
 //! The tables of `trial`.
 
 use jwks_server::clock::{Clock as _, SystemClock};
-use jwks_server::trial::{Case, Forge, Grade, Stage, cases};
+use jwks_server::trial::{Case, Forge, Grade, TrialStage, cases};
 use serde_json::{Map, json};
 
 fn forge() -> Forge {
@@ -22,7 +22,7 @@ fn each_case_has_a_token_of_its_own_and_names_a_section() {
         assert!(has_section, "{}", case.rfc);
         // No MUST is OpenID's alone: a verifier of other tokens does not know it.
         assert!(case.rfc.starts_with("RFC ") || case.grade < Grade::Must);
-        if case.stage() == Stage::Tokens {
+        if case.stage() == TrialStage::Tokens {
             forge.token(case, now).unwrap();
         }
     }

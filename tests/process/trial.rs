@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jwks_server::clock::{Clock as _, SystemClock};
 use jwks_server::domain::verification::{Expectations, KeySet, cause, contents, verify};
-use jwks_server::trial::{Stage, cases};
+use jwks_server::trial::{TrialStage, cases};
 use serde_json::{Value, json};
 
 use crate::support::{Connection, JWKS, command, own_address, program};
@@ -48,7 +48,7 @@ fn report(args: &[&str]) -> (i32, Value) {
     )
 }
 
-fn count(stage: Stage) -> usize {
+fn count(stage: TrialStage) -> usize {
     let cases = cases().unwrap();
     cases.iter().filter(|case| case.stage() == stage).count()
 }
@@ -146,7 +146,7 @@ fn a_right_verifier_has_no_finding_that_an_rfc_demands_or_advises() {
     assert_eq!(code, 0, "{report:#}");
     assert_eq!(
         report["cases"].as_array().unwrap().len(),
-        count(Stage::Tokens)
+        count(TrialStage::Tokens)
     );
     assert_eq!(verdict(&report, "aud-list-with"), "accepted");
     assert_eq!(verdict(&report, "alg-none"), "refused");
@@ -285,7 +285,7 @@ fn a_right_verifier_has_no_finding_in_any_key_set() {
     let (code, report) = report(&given);
     assert_eq!(code, 0, "{report:#}");
     let cases = report["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), count(Stage::Sets));
+    assert_eq!(cases.len(), count(TrialStage::Sets));
     for case in cases {
         assert_ne!(case["verdict"], "says nothing", "{case}");
     }

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use strum::VariantNames as _;
 
-use crate::trial::{Codes, Grade, Stage};
+use crate::trial::{Codes, Grade, TrialStage};
 
 const MAX_WITHIN: Duration = Duration::from_secs(60 * 60);
 
@@ -57,7 +57,7 @@ pub(in crate::cli) struct TrialArgs {
     pub(super) refuse: Option<Codes>,
     /// What to try, one after the other: tokens; for a verifier that fetches the key set for an unknown kid also sets, a flood of such kids, an outage, a rotation, an emergency
     #[arg(long, value_name = "STAGES", value_parser = stage(), value_delimiter = ',', default_value = "tokens")]
-    pub(super) stages: Vec<Stage>,
+    pub(super) stages: Vec<TrialStage>,
     /// Longest wait for the verifier to follow a change of the key set, up to 1h
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = within)]
     pub(super) within: Duration,
@@ -96,8 +96,8 @@ impl TrialArgs {
     }
 }
 
-fn stage() -> impl TypedValueParser<Value = Stage> {
-    PossibleValuesParser::new(Stage::VARIANTS).try_map(|name| name.parse())
+fn stage() -> impl TypedValueParser<Value = TrialStage> {
+    PossibleValuesParser::new(TrialStage::VARIANTS).try_map(|name| name.parse())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

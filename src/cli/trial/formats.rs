@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::report::Report;
+use super::report::TrialReport;
 use crate::trial::{Grade, Outcome, Verdict};
 
-impl Report<'_> {
+impl TrialReport<'_> {
     /// A test case for each case: the findings that fail the run are failures, a case
     /// that says nothing and an accepted finding are skipped.
     pub(super) fn junit(&self) -> String {

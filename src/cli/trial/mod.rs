@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 pub(super) use args::TrialArgs;
-use report::{Known, Report, line};
+use report::{Known, TrialReport, line};
 
 use super::terminal::escaped;
 use super::{Failure, fetch, print, terminal};
@@ -90,7 +90,7 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         print(&plan(args, &chosen, &name, forge.issuer(), &url))?;
     }
     let outcomes = tried(&mut trial, args, &chosen, &known)?;
-    let report = Report {
+    let report = TrialReport {
         target: name,
         outcomes: &outcomes,
         known: &known,
@@ -141,7 +141,7 @@ fn tried<'a>(
     Ok(outcomes)
 }
 
-fn hand_out(report: &Report<'_>, args: &TrialArgs) -> Result<(), Failure> {
+fn hand_out(report: &TrialReport<'_>, args: &TrialArgs) -> Result<(), Failure> {
     if let Some(path) = &args.junit {
         write(path, &report.junit())?;
     }
@@ -162,7 +162,7 @@ fn hand_out(report: &Report<'_>, args: &TrialArgs) -> Result<(), Failure> {
     })
 }
 
-fn verdict(report: &Report<'_>) -> Result<(), Failure> {
+fn verdict(report: &TrialReport<'_>) -> Result<(), Failure> {
     if report.has_failed() {
         return Err(Failure {
             text: "the verifier has findings".to_owned(),

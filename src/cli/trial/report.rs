@@ -10,7 +10,7 @@ use crate::trial::{Grade, Outcome, Verdict};
 /// Accepted findings: ids of cases with the reasons.
 pub(super) type Known = BTreeMap<String, String>;
 
-pub(super) struct Report<'a> {
+pub(super) struct TrialReport<'a> {
     pub(super) target: String,
     pub(super) outcomes: &'a [Outcome<'a>],
     pub(super) known: &'a Known,
@@ -39,7 +39,7 @@ pub(super) fn line(outcome: &Outcome<'_>, known: &Known, fails: Grade, colour: b
     )
 }
 
-impl Report<'_> {
+impl TrialReport<'_> {
     /// True when a finding that is not known has the grade that fails a run.
     pub(super) fn has_failed(&self) -> bool {
         self.new_findings().any(|(_, grade)| grade >= self.fails)

@@ -91,7 +91,7 @@ pub(super) fn run(args: VerifyArgs, env_file: Option<&Path>) -> Result<(), Failu
     let shown = verification::contents(&token);
     let cause = verification::cause(&steps);
     let code = cause.map_or(0, exit_code);
-    let report = render::Report {
+    let report = render::VerificationReport {
         steps: &steps,
         contents: shown,
         cause,

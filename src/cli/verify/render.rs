@@ -6,7 +6,7 @@ use crate::cli::terminal::{document, escaped};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::verification::{Cause, Outcome, Step};
 
-pub(super) struct Report<'a> {
+pub(super) struct VerificationReport<'a> {
     pub(super) steps: &'a [Step],
     /// Header and claims, if the token has the form of one.
     pub(super) contents: Option<(Value, Value)>,
@@ -15,7 +15,7 @@ pub(super) struct Report<'a> {
     pub(super) now: UnixTime,
 }
 
-impl Report<'_> {
+impl VerificationReport<'_> {
     pub(super) fn json(self) -> String {
         let steps: Vec<_> = self.steps.iter().map(step_json).collect();
         let (header, claims) = self.contents.unwrap_or_default();

@@ -24,10 +24,10 @@ const SWEEP_FROM: usize = 64;
 /// Times of each client's latest calls that were let in; clones share them.
 #[derive(Clone)]
 pub struct SlidingLog {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
 }
 
-struct Shared {
+struct LogState {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     rate: usize,
@@ -48,7 +48,7 @@ struct Shard {
 impl SlidingLog {
     pub fn new(rate: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(LogState {
                 shards: Default::default(),
                 hasher: RandomState::new(),
                 rate: usize::try_from(rate.get()).unwrap_or(usize::MAX),

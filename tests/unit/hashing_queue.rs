@@ -16,8 +16,8 @@ fn another() -> ClientKey {
 }
 
 /// A job that has waited for so long.
-fn job(waited: Duration) -> Job {
-    Job {
+fn job(waited: Duration) -> HashJob {
+    HashJob {
         task: Box::new(|_| true),
         queued_at: Instant::now().checked_sub(waited).unwrap(),
     }
@@ -88,7 +88,7 @@ async fn busy() -> (PasswordHasher, mpsc::Sender<()>) {
     let hasher = PasswordHasher::start(Costs::DEFAULT, 1).unwrap();
     let (release, released) = mpsc::channel();
     let (begin, began) = oneshot::channel();
-    let block = Job {
+    let block = HashJob {
         task: Box::new(move |_| {
             let _ = begin.send(());
             released.recv().is_ok()
@@ -136,7 +136,7 @@ async fn a_job_that_could_start_within_two_seconds_is_admitted_and_no_other() {
 async fn a_job_that_has_waited_too_long_is_not_begun() {
     let (hasher, release) = busy().await;
     let (begin, began) = mpsc::channel();
-    let stale = Job {
+    let stale = HashJob {
         task: Box::new(move |workspace| begin.send(workspace.is_some()).is_ok()),
         queued_at: Instant::now().checked_sub(TOO_LONG).unwrap(),
     };

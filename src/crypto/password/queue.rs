@@ -44,7 +44,7 @@ enum QueueName {
 /// it answers that it waited too long.
 type Task = Box<dyn FnOnce(Option<&mut Workspace>) -> bool + Send>;
 
-struct Job {
+struct HashJob {
     task: Task,
     queued_at: Instant,
 }
@@ -60,11 +60,11 @@ pub struct PasswordHasher {
 
 /// The hashing threads, as all clones of a hasher share them; they end when it is dropped.
 struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
 }
 
 /// Shared by the pool and its threads, which may outlive it.
-struct Shared {
+struct PoolState {
     queues: Mutex<Queues>,
     /// A job was added, or a thread may take a slow one again.
     changed: Condvar,
@@ -84,7 +84,7 @@ struct Queues {
 }
 
 struct Queue {
-    jobs: Turns<Job>,
+    jobs: Turns<HashJob>,
     /// Moving average of the time of a job.
     mean: Duration,
     /// Time that its jobs have had of the threads; the queue with the least is next.
@@ -98,7 +98,7 @@ impl PasswordHasher {
         let params = costs.params().map_err(io::Error::other)?;
         let threads = threads.max(1);
         let current_cost = cost(&params);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolState {
             queues: Mutex::new(Queues::new(current_cost, threads)),
             changed: Condvar::new(),
         });
@@ -170,7 +170,7 @@ impl PasswordHasher {
         task: impl FnOnce(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let (answer, answered) = oneshot::channel();
-        let job = Job {
+        let job = HashJob {
             task: Box::new(move |workspace| {
                 // A client that hung up keeps its entry in the queue until here;
                 // nothing is computed for it.
@@ -197,9 +197,9 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
+impl PoolState {
     /// Waits for a job; none when the hasher is dropped and no job is left.
-    fn wait_for_job(&self) -> Option<(QueueName, Job)> {
+    fn wait_for_job(&self) -> Option<(QueueName, HashJob)> {
         let mut queues = self.queues.lock();
         loop {
             if let Some(job) = queues.pop() {
@@ -259,7 +259,7 @@ impl Queues {
         names.into_iter().map(|name| (name, self.get(name)))
     }
 
-    fn add(&mut self, name: QueueName, client: ClientKey, job: Job) -> Result<(), HashError> {
+    fn add(&mut self, name: QueueName, client: ClientKey, job: HashJob) -> Result<(), HashError> {
         let is_full = self.get(name).jobs.len() >= MAX_QUEUED;
         if is_full || self.wait(name, client) > MAX_QUEUE_WAIT {
             return Err(HashError::Overloaded);
@@ -294,7 +294,7 @@ impl Queues {
 
     /// The next job that has not waited too long, and its queue. A full queue may hold
     /// many that have, which must not use up its turns.
-    fn pop(&mut self) -> Option<(QueueName, Job)> {
+    fn pop(&mut self) -> Option<(QueueName, HashJob)> {
         loop {
             let may_run = |(name, queue): &(QueueName, &Queue)| {
                 let is_slow = *name == QueueName::SlowSignIns;
@@ -326,7 +326,7 @@ impl Queues {
     }
 }
 
-fn run_thread(shared: &Shared, mut workspace: Workspace) {
+fn run_thread(shared: &PoolState, mut workspace: Workspace) {
     // Without the permission for it, hashing has normal priority.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     while let Some((queue, job)) = shared.wait_for_job() {

@@ -32,9 +32,9 @@ impl Holder for oneshot::Sender<()> {
     fn evict(self) {}
 }
 
-pub(super) struct Permits<T>(Arc<Shared<T>>);
+pub(super) struct Permits<T>(Arc<PermitState<T>>);
 
-struct Shared<T> {
+struct PermitState<T> {
     holders: Mutex<Holders<T>>,
     released: Notify,
 }
@@ -52,14 +52,14 @@ struct Holders<T> {
 
 /// Released when it is dropped.
 pub(super) struct Permit<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<PermitState<T>>,
     client: Option<ClientKey>,
     id: u64,
 }
 
 impl<T: Holder> Permits<T> {
     pub(super) fn new(limit: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(PermitState {
             holders: Mutex::new(Holders {
                 limit,
                 count: 0,

@@ -27,7 +27,7 @@ pub use judge::{Codes, Judge, Verdict};
 pub use target::{Place, TIMEOUT, Target};
 pub use walks::most_tokens;
 
-use crate::clock::Clock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::rsa::{KeyError, SigningError};
 use cases::{Expected, Set};
 use page::Page;
@@ -62,14 +62,15 @@ pub enum TrialError {
     Unreachable(String),
 }
 
-pub struct Trial<'a, C> {
+pub struct Trial<'a> {
     pub forge: &'a Forge,
     pub issuer: &'a TrialIssuer,
     pub target: &'a Target,
     pub judge: Judge,
     /// Longest wait for a verifier to follow a change of the key set.
     pub within: Duration,
-    pub clock: C,
+    /// The machine's: the verifier that is tried reads it too.
+    pub clock: SystemClock,
 }
 
 /// Verdict on one case.
@@ -100,7 +101,7 @@ impl Outcome<'_> {
     }
 }
 
-impl<C: Clock> Trial<'_, C> {
+impl Trial<'_> {
     /// Tries all cases; says which one begins, and tells of each outcome at once.
     pub fn run<'a>(
         &mut self,
@@ -212,7 +213,7 @@ impl<C: Clock> Trial<'_, C> {
 }
 
 /// A set that changed is fetched for a token with a kid that was not seen before.
-impl<C: Clock> Trial<'_, C> {
+impl Trial<'_> {
     fn try_set<'a>(&self, case: &'a Case, set: &Set) -> Result<Outcome<'a>, TrialError> {
         let tried = self.try_served(case, set);
         self.issuer.serve(Page::json(self.forge.key_set()));

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::cases::{Case, Walk};
 use super::page::Page;
 use super::{Outcome, Trial, TrialError, Verdict, outcome};
-use crate::clock::Clock;
 
 const FLOOD: usize = 100;
 /// Fetches for a flood that an issuer will not mind.
@@ -41,7 +40,7 @@ struct Seen {
     not_accepted: usize,
 }
 
-impl<C: Clock> Trial<'_, C> {
+impl Trial<'_> {
     /// Begins with a key of its own, which a verifier that pauses between two fetches
     /// knows late.
     pub(super) fn walk<'a>(&self, case: &'a Case, walk: Walk) -> Result<Outcome<'a>, TrialError> {

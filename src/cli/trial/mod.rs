@@ -119,7 +119,7 @@ fn plan(args: &TrialArgs, chosen: &[&Case], name: &str, issuer: &str, url: &str)
 
 /// Tries the cases, and prints each for people as soon as it was tried.
 fn tried<'a>(
-    trial: &mut Trial<'_, SystemClock>,
+    trial: &mut Trial<'_>,
     args: &TrialArgs,
     chosen: &[&'a Case],
     known: &Known,

@@ -259,11 +259,14 @@ async fn apply(
     let KeyChange {
         insert,
         revoke,
+        // Part of the events.
         reason: _,
         reencrypt,
         retime,
         adopt,
         revoke_adopted,
+        // The same public keys, which other replicas have open: they load the rows at
+        // their next tick.
         reencrypt_adopted: _,
     } = change;
     let is_change_of_own =

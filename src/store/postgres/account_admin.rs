@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::connection::{Database, Transaction, time};
+use super::connection::{Database, NOW, Transaction, time};
 use crate::clock::UnixTime;
 use crate::store::{AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, StoreError};
 
@@ -30,11 +30,10 @@ impl PostgresStore {
         let mut refusal = None;
         let outcome = async {
             // Sign-ins wait, and find the account changed.
-            let lock = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint AS now
-                 FROM users WHERE username IN ($1, $2) FOR UPDATE";
+            let lock = format!("SELECT {NOW} FROM users WHERE username IN ($1, $2) FOR UPDATE");
             let [exact, prepared] = &names;
             let params = &[(exact as _, Type::TEXT), (prepared as _, Type::TEXT)];
-            let locked = work.rows(lock, params).await?;
+            let locked = work.rows(&lock, params).await?;
             let found = work.rows(&by_name_sql(), params).await?;
             let found = found.first().map(read).transpose()?;
             match check(found, &change) {

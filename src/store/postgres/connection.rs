@@ -25,6 +25,10 @@ const FOR_POLLS: usize = 1;
 /// A caller waits this long for a connection, and for the answer to each statement.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Column `now` of a SELECT: the database's clock in whole seconds, of this moment and not of
+/// the transaction's beginning.
+pub(super) const NOW: &str = "floor(extract(epoch FROM clock_timestamp()))::bigint AS now";
+
 /// Parameters of a statement with their types, so that it needs no name.
 pub(super) type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
 

@@ -6,7 +6,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio_postgres::Row;
 
-use super::connection::{Database, only};
+use super::connection::{Database, NOW, only};
 use super::{Target, account_admin, audit, key_events, keys, schema, service_settings};
 use crate::clock::UnixTime;
 use crate::store::{
@@ -62,15 +62,17 @@ pub struct ServerState {
 impl super::PostgresStore {
     /// Asks the server about itself.
     pub fn server_state(target: &Target) -> Result<ServerState, OpenError> {
-        let sql = "SELECT current_setting('server_version') AS version,
+        let sql = format!(
+            "SELECT current_setting('server_version') AS version,
                  current_setting('synchronous_standby_names') AS standbys,
                  current_setting('synchronous_commit') AS synchronous_commit,
                  current_setting('fsync') = 'on' AS fsync,
-                 floor(extract(epoch FROM clock_timestamp()))::bigint AS now";
+                 {NOW}"
+        );
         run(target, async |database| {
             schema::check_version(database).await?;
             let read = async {
-                let rows = database.rows(sql, &[]).await?;
+                let rows = database.rows(&sql, &[]).await?;
                 let row = only(&rows)?;
                 let rights = ["SELECT", "INSERT", "UPDATE", "DELETE"];
                 Ok(ServerState {

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::adopted_keys;
-use super::connection::{Database, Transaction, only, time};
+use super::connection::{Database, NOW, Transaction, only, time};
 use super::key_events::{self, insert as event};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
@@ -181,12 +181,7 @@ async fn lock(work: &mut Transaction<'_>) -> Result<UnixTime, StoreError> {
             .rows("SELECT version FROM key_version FOR UPDATE", &[])
             .await?,
     )?;
-    let rows = work
-        .rows(
-            "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint AS now",
-            &[],
-        )
-        .await?;
+    let rows = work.rows(&format!("SELECT {NOW}"), &[]).await?;
     time(&rows, "now")
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::PostgresStore;
-use super::connection::{Database, only, time};
+use super::connection::{Database, NOW, only, time};
 use super::health::Poll;
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::store::StoreError;
@@ -31,12 +31,7 @@ impl PostgresStore {
 
     /// The database's clock.
     pub async fn now(&self) -> Result<UnixTime, StoreError> {
-        let rows = self
-            .rows(
-                "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint AS now",
-                &[],
-            )
-            .await?;
+        let rows = self.rows(&format!("SELECT {NOW}"), &[]).await?;
         time(&rows, "now")
     }
 
@@ -60,14 +55,11 @@ impl PostgresStore {
 /// Polls once; returns the version.
 pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
     let began = Instant::now();
-    let rows = database
-        .poll_rows(
-            "SELECT version, floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
-                 current_setting('transaction_read_only') = 'on' AS read_only
-             FROM key_version",
-            &[],
-        )
-        .await?;
+    let sql = format!(
+        "SELECT version, {NOW}, current_setting('transaction_read_only') = 'on' AS read_only
+         FROM key_version"
+    );
+    let rows = database.poll_rows(&sql, &[]).await?;
     let row = only(&rows)?;
     let is_read_only: bool = row.try_get("read_only")?;
     if is_read_only {

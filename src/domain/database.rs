@@ -36,8 +36,8 @@ pub enum DatabaseError {
     Join(#[from] tokio::task::JoinError),
 }
 
-/// Refuses a database none of whose published keys opens with `sealing_keys`. True when
-/// it has keys.
+/// Refuses a database none of whose published keys opens with `sealing_keys`, and one on
+/// PostgreSQL whose user lacks rights. True when it has keys.
 pub fn check_sealing_keys(
     at: &Location,
     sealing_keys: &SealingKeys,
@@ -45,9 +45,7 @@ pub fn check_sealing_keys(
 ) -> Result<bool, DatabaseError> {
     let keys = match at {
         Location::Sqlite(path) => SqliteStore::peek_keys(path),
-        Location::Postgres(target) => {
-            PostgresStore::read_keys(target).map(Option::unwrap_or_default)
-        }
+        Location::Postgres(target) => PostgresStore::peek_keys(target),
     };
     let keys = keys.map_err(|error| unusable(at, error))?;
     let has_keys = !keys.rows.is_empty() || !keys.bad.is_empty();

@@ -63,7 +63,7 @@ fn server(state: &ServerState, config: Option<&Config>, report: &mut Report) {
         false => "each connection has a session of its own",
     };
     report.ok("pooler", pooler);
-    rights(&state.lacking_rights, report);
+    rights(state, report);
     if let Some(config) = config {
         clock(state.now, config.clock_tolerance(), report);
     }
@@ -96,8 +96,14 @@ fn standbys(names: &str, report: &mut Report) {
     );
 }
 
-fn rights(lacking: &str, report: &mut Report) {
+fn rights(state: &ServerState, report: &mut Report) {
     const CHECK: &str = "rights";
+    if state.lacks_create {
+        let text = "this user may not make the tables that the next start needs";
+        let advice = "grant it CREATE and USAGE on the schema";
+        return report.fail(CHECK, text, advice);
+    }
+    let lacking = &state.lacking_rights;
     if lacking.is_empty() {
         let text = "this user may read and write all tables, and call all functions";
         return report.ok(CHECK, text);

@@ -6,6 +6,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::store::{OpenError, StoreError};
 
+pub(super) const GRANT_CREATE: &str = "grant the user CREATE and USAGE on the schema";
 const TAKES_WRITES: &str = "it must be a primary that takes writes: name all hosts in DATABASE_URL";
 
 impl From<tokio_postgres::Error> for StoreError {
@@ -27,7 +28,7 @@ impl From<tokio_postgres::Error> for OpenError {
         let advice = match error.code().map(SqlState::code) {
             Some("3D000") => "create it, or correct DATABASE_URL",
             Some("28000" | "28P01") => "correct the user in DATABASE_URL, or PGPASSWORD",
-            Some("42501") => "grant the user CREATE and USAGE on the schema",
+            Some("42501") => GRANT_CREATE,
             Some("25006") => TAKES_WRITES,
             Some(_) => "the log of PostgreSQL says more",
             None if error.as_db_error().is_none()

@@ -53,6 +53,8 @@ pub struct ServerState {
     pub fsync: bool,
     /// Tables that the service may not read and write in full, separated by commas.
     pub lacking_rights: String,
+    /// The next start makes tables, and this user may not.
+    pub lacks_create: bool,
     /// A pooler gives each transaction any session.
     pub shares_sessions: bool,
     /// Seconds since 1970.
@@ -60,6 +62,23 @@ pub struct ServerState {
 }
 
 impl super::PostgresStore {
+    /// All keys of a database that a server is about to open; none when it is empty.
+    /// Refuses a user whose rights do not suffice for that.
+    pub fn peek_keys(target: &Target) -> Result<KeyRows, OpenError> {
+        run(target, async |database| {
+            schema::check_version(database).await?;
+            let state = schema::state(database).await?;
+            if let SchemaState::Unusable(why) = state {
+                return Err(why);
+            }
+            schema::check_user(database, &state).await?;
+            match state {
+                SchemaState::Older { has: 0, .. } => Ok(KeyRows::default()),
+                _ => keys::all(database).await.map_err(schema::engine),
+            }
+        })
+    }
+
     /// Asks the server about itself.
     pub fn server_state(target: &Target) -> Result<ServerState, OpenError> {
         let sql = format!(
@@ -71,6 +90,11 @@ impl super::PostgresStore {
         );
         run(target, async |database| {
             schema::check_version(database).await?;
+            let lacks_create = match schema::state(database).await {
+                Ok(state) => schema::lacks_create(database, &state).await,
+                // The check of the schema says so.
+                Err(_) => Ok(false),
+            };
             let read = async {
                 let rows = database.rows(&sql, &[]).await?;
                 let row = only(&rows)?;
@@ -82,6 +106,7 @@ impl super::PostgresStore {
                     synchronous_commit: row.try_get("synchronous_commit")?,
                     fsync: row.try_get("fsync")?,
                     lacking_rights: schema::lacking(database, &rights).await?,
+                    lacks_create: lacks_create?,
                     shares_sessions: shares_sessions(database).await?,
                     now: UnixTime::from_secs(row.try_get("now")?),
                 })

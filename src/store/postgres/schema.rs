@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, only};
+use super::error::GRANT_CREATE;
 use super::planted;
 use crate::store::{OpenError, SchemaState, StoreError};
 
@@ -63,6 +64,29 @@ pub(super) async fn lacking(database: &Database, rights: &[&str]) -> Result<Stri
     Ok(only(&rows)?.try_get("names")?)
 }
 
+/// Refuses a user who may not do what is done when a server opens a database in this state.
+pub(super) async fn check_user(database: &Database, state: &SchemaState) -> Result<(), OpenError> {
+    if lacks_create(database, state).await.map_err(engine)? {
+        let text = "the user may not make the tables of its schema";
+        return Err(OpenError::Server(text.to_owned(), GRANT_CREATE));
+    }
+    check_rights(database).await
+}
+
+/// Are there tables and functions to make, and may the user not make any?
+pub(super) async fn lacks_create(
+    database: &Database,
+    state: &SchemaState,
+) -> Result<bool, StoreError> {
+    if !matches!(state, SchemaState::Older { .. }) {
+        return Ok(false);
+    }
+    // Without USAGE on any schema of the path there is no current one.
+    let sql = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), FALSE) AS may";
+    let may: bool = only(&database.rows(sql, &[]).await?)?.try_get("may")?;
+    Ok(!may)
+}
+
 /// Refuses a user who may not read and add rows, or call functions.
 pub(super) async fn check_rights(database: &Database) -> Result<(), OpenError> {
     let lacking = lacking(database, &["SELECT", "INSERT"]).await;
@@ -92,7 +116,7 @@ pub(super) async fn migrate(database: &Database) -> Result<(), OpenError> {
             Err(e) => {
                 return Err(OpenError::Server(
                     format!("its schema cannot be brought up to date: {e}"),
-                    "the user needs CREATE and USAGE on the schema",
+                    GRANT_CREATE,
                 ));
             }
         }

@@ -2,20 +2,22 @@
 //! to itself.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use jwks_server::client_key::ClientKey;
 use jwks_server::store::{Admission, PostgresStore, StoreError};
+use socket2::{Domain, Socket, Type};
 use tokio_postgres::NoTls;
 
 use crate::cluster::Cluster;
 use crate::engine::target;
 use crate::proxy::{Fault, Proxy};
-use crate::replicas::{run_with, sealing_key, url};
+use crate::replicas::{Replica, run_with, sealing_key, url};
 
 const CONNECTED: &str = "start the service once";
 
@@ -84,6 +86,86 @@ async fn a_server_that_is_too_old_is_refused() {
     let said = refused(&url(proxy.port, &name), &[], &["serve"]);
     let wanted = "its version 12 is too old: use PostgreSQL 13 or newer";
     assert!(said.contains(wanted), "{said}");
+}
+
+/// A host whose packets are lost: the queue of connections is full.
+struct Unreachable {
+    listener: Socket,
+    _queued: TcpStream,
+}
+
+impl Unreachable {
+    fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let this = listener.local_addr().unwrap().as_socket().unwrap();
+        Self {
+            listener,
+            _queued: TcpStream::connect(this).unwrap(),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        let address = self.listener.local_addr().unwrap();
+        address.as_socket().unwrap().port()
+    }
+}
+
+#[test]
+fn a_host_that_never_answers_is_given_up() {
+    let unreachable = Unreachable::new();
+    // Its connections are made, and nobody reads them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().port();
+    let tls = "&sslmode=verify-full";
+    let key = sealing_key();
+    let wanted = "no host has answered within 2s: check that PostgreSQL runs";
+    let tried = |port: u16, more: &str, command: &[&str]| {
+        let began = Instant::now();
+        let url = format!("postgres://me@127.0.0.1:{port}/db?connect_timeout=1{more}");
+        if command == ["doctor"] {
+            let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &url)];
+            let (code, text) = run_with(&variables, command);
+            assert_eq!((code, text.matches(wanted).count()), (1, 1), "{text}");
+        } else {
+            let said = refused(&url, &[], command);
+            assert!(said.contains(wanted), "{said}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{command:?}");
+    };
+    let tried = &tried;
+    thread::scope(|scope| {
+        for (port, more) in [(unreachable.port(), ""), (silent, ""), (silent, tls)] {
+            for command in [["serve"].as_slice(), &["keys", "list"], &["doctor"]] {
+                scope.spawn(move || tried(port, more, command));
+            }
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_never_answers_does_not_keep_a_replica_from_the_next_one() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let unreachable = Unreachable::new();
+    let proxy = Proxy::start(cluster.port).await;
+    let hosts = [unreachable.port(), proxy.port, cluster.port];
+    let hosts = hosts.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let url = format!("postgres://postgres@{hosts}/{name}");
+    let replica = Replica::start_at(&sealing_key(), &url);
+    replica.until("/readyz", 200).await;
+    let json = r#"{"username":"alice","password":"x"}"#;
+    assert_eq!(replica.post("/auth", json).await.0, 401);
+    // The one that it uses is silent from now on, as a machine that has lost its power.
+    proxy.set(Fault::Silence);
+    replica.until("/readyz", 503).await;
+    let took = replica.until("/readyz", 200).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(replica.post("/auth", json).await.0, 401);
 }
 
 #[tokio::test]

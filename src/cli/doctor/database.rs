@@ -8,6 +8,8 @@ use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::Config;
 use crate::domain::database::{self, Inspection, Location, SchemaState, ServerState};
 
+const ON_SERVER: &str = "do what it says; the log of PostgreSQL says more";
+
 /// `None` when there are no keys to check.
 pub(super) fn check(
     at: &Location,
@@ -17,8 +19,14 @@ pub(super) fn check(
     if let Some(path) = at.file() {
         writable(path, report);
     }
-    if let Some(Ok(state)) = database::server_state(at) {
-        server(&state, config, report);
+    match database::server_state(at) {
+        None => {}
+        Some(Ok(state)) => server(&state, config, report),
+        Some(Err(e)) => {
+            let text = format!("{at} cannot be used: {e}");
+            report.fail("server", text, ON_SERVER);
+            return None;
+        }
     }
     match database::inspect(at) {
         Ok(None) => {
@@ -41,7 +49,7 @@ pub(super) fn check(
                     modes(path, report);
                     "check that DATABASE_URL names the right file and that this user may read it, or restore a copy"
                 }
-                None => "do what it says; the log of PostgreSQL says more",
+                None => ON_SERVER,
             };
             report.fail("database", format!("{at} cannot be read: {e}"), advice);
             None

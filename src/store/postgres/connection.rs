@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Object, Pool, PoolError, Runtime, TimeoutType};
+use deadpool_postgres::{Object, Pool, PoolError, Runtime, TimeoutType, Timeouts};
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -60,13 +60,26 @@ impl Database {
         }
     }
 
+    /// Closes the connections that nobody uses: the host that they lead to may be gone,
+    /// and each would cost a caller the time to find that out.
+    pub(super) fn drop_idle(&self) {
+        for pool in [&self.pool, &self.quotas, &self.polls] {
+            pool.retain(|_, _| false);
+        }
+    }
+
     /// Tells why no connection can be made, and what to do.
     pub(super) async fn try_to_connect(&self) -> Result<(), OpenError> {
-        match self.pool.get().await {
+        let within = self.target.connects_within();
+        let timeouts = Timeouts {
+            create: Some(within),
+            ..self.pool.timeouts()
+        };
+        match self.pool.timeout_get(&timeouts).await {
             Ok(_) => Ok(()),
             Err(PoolError::Backend(e)) => Err(e.into()),
             Err(PoolError::Timeout(_)) => Err(OpenError::Server(
-                format!("no host has answered within {TIMEOUT:?}"),
+                format!("no host has answered within {within:?}"),
                 "check that PostgreSQL runs and can be reached from here",
             )),
             Err(e) => Err(OpenError::Server(e.to_string(), "check DATABASE_URL")),

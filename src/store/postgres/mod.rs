@@ -11,6 +11,7 @@ mod connection;
 mod copy;
 mod error;
 mod health;
+mod hosts;
 mod inspect;
 mod key_events;
 mod keys;

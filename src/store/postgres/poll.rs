@@ -94,5 +94,8 @@ pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
             _ => {}
         }
         failing = why.is_some();
+        if failing {
+            database.drop_idle();
+        }
     }
 }

@@ -6,21 +6,21 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use deadpool_postgres::{ConfigConnectImpl, Manager, ManagerConfig, RecyclingMethod};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::text;
+use super::hosts::{InTurn, limit};
 
-/// A host that does not answer is given up after this long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Sent bytes may be unacknowledged for this long.
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A clock that is further off than half of the default `CLOCK_SKEW` is wrong.
@@ -46,6 +46,8 @@ pub struct Target {
     tls: Option<MakeRustlsConnect>,
     /// Largest difference between the database's clock and the replica's.
     clock_tolerance: Duration,
+    /// Index of the address to begin with, for all pools.
+    next: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Target {
@@ -108,9 +110,6 @@ impl Target {
             })
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .tcp_user_timeout(USER_TIMEOUT);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
         if config.get_application_name().is_none() {
             config.application_name("jwks-server");
         }
@@ -127,10 +126,15 @@ impl Target {
                 (None, None) => {}
             }
         }
+        let first = match config.get_load_balance_hosts() {
+            LoadBalanceHosts::Random => rand::random_range(0..config.get_hosts().len()),
+            _ => 0,
+        };
         Ok(Self {
             config,
             tls,
             clock_tolerance: CLOCK_TOLERANCE,
+            next: Arc::new(AtomicUsize::new(first)),
         })
     }
 
@@ -165,10 +169,23 @@ impl Target {
             recycling_method: RecyclingMethod::Fast,
         };
         let config = self.config.clone();
+        let next = Arc::clone(&self.next);
         match self.tls.clone() {
-            None => Manager::from_config(config, NoTls, recycling),
-            Some(tls) => Manager::from_config(config, tls, recycling),
+            None => {
+                let one = ConfigConnectImpl { tls: NoTls };
+                Manager::from_connect(config, InTurn { one, next }, recycling)
+            }
+            Some(tls) => {
+                let one = ConfigConnectImpl { tls };
+                Manager::from_connect(config, InTurn { one, next }, recycling)
+            }
         }
+    }
+
+    /// Time in which each host is tried, and one more: a name may have two addresses.
+    pub(super) fn connects_within(&self) -> Duration {
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
+        limit(&self.config).saturating_mul(hosts.saturating_add(1))
     }
 
     /// Asks the server to end the statement of a connection.

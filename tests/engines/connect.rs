@@ -88,6 +88,43 @@ async fn a_server_that_is_too_old_is_refused() {
     assert!(said.contains(wanted), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_may_demand_tls() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let (name, pgbouncer) = (cluster.create_database(), cluster.pgbouncer_over_tls());
+    let verified = format!(
+        "sslmode=verify-full&sslrootcert={}",
+        cluster.authority.display()
+    );
+    let at = |host: &str, tls: &str| {
+        format!("postgres://postgres@{host}:{}/{name}?{tls}", pgbouncer.port)
+    };
+    let (key, url) = (sealing_key(), at("localhost", &verified));
+    let replica = Replica::start_at(&key, &url);
+    replica.until("/readyz", 200).await;
+    let json = r#"{"username":"alice","email":"alice@x.example"}"#;
+    let (status, _, body) = replica.post("/register", json).await;
+    assert_eq!(status, 201, "{body}");
+    let password = body.split('"').nth(3).unwrap();
+    let json = format!(r#"{{"username":"alice","password":"{password}"}}"#);
+    assert_eq!(replica.post("/auth", &json).await.0, 200);
+    let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &url)];
+    let (_, text) = run_with(&variables, &["doctor"]);
+    for line in [
+        "ok    tls            the connection is encrypted",
+        "ok    pooler         one in transaction mode",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let list = ["keys", "list"];
+    let said = refused(&at("127.0.0.1", &verified), &[], &list);
+    assert!(said.contains("as its certificate does"), "{said}");
+    let said = refused(&at("127.0.0.1", "sslmode=disable"), &[], &list);
+    assert!(said.contains("SSL required"), "{said}");
+}
+
 /// A host whose packets are lost: the queue of connections is full.
 struct Unreachable {
     listener: Socket,

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "not every program asks for TLS or pgbouncer")]
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,12 +16,20 @@ use tempfile::TempDir;
 use crate::left_out::left_out;
 
 pub struct Cluster {
-    processes: Vec<Child>,
+    postgres: Child,
+    /// None once it was stopped.
+    pgbouncer: Option<Pgbouncer>,
     pub port: u16,
     pub pgbouncer_port: u16,
     /// Certificate of the authority that vouches for the server's, which is for localhost.
     pub authority: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
+}
+
+/// A pgbouncer that ends when it is dropped.
+pub struct Pgbouncer {
+    process: Child,
+    pub port: u16,
 }
 
 static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
@@ -64,7 +72,7 @@ impl Cluster {
             "local all all trust\nhost all guarded all scram-sha-256\nhost all all all trust\n";
         fs::write(at("data/pg_hba.conf"), rules).unwrap();
         make_certificates(dir.path());
-        let (port, pgbouncer_port) = (free_port(), free_port());
+        let port = free_port();
         let log = fs::File::create(at("log")).unwrap();
         let postgres = unprivileged(&programs.join("postgres"))
             .arg("-D")
@@ -88,23 +96,14 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap();
-        let config = format!(
-            "[databases]\n* = host=127.0.0.1 port={port} user=postgres\n[pgbouncer]\n\
-             listen_addr = 127.0.0.1\nlisten_port = {pgbouncer_port}\nauth_type = any\n\
-             pool_mode = transaction\nunix_socket_dir =\ndefault_pool_size = 4\n"
-        );
-        fs::write(at("pgbouncer.ini"), config).unwrap();
-        let pgbouncer = unprivileged(Path::new("pgbouncer"))
-            .arg("-q")
-            .arg(at("pgbouncer.ini"))
-            .spawn()
-            .unwrap();
+        let pgbouncer = start_pgbouncer(dir.path(), "pgbouncer.ini", port, "");
         let cluster = Self {
-            processes: vec![pgbouncer, postgres],
+            postgres,
             port,
-            pgbouncer_port,
+            pgbouncer_port: pgbouncer.port,
+            pgbouncer: Some(pgbouncer),
             authority: at("authority.pem"),
-            _dir: dir,
+            dir,
         };
         cluster.wait();
         cluster
@@ -122,6 +121,23 @@ impl Cluster {
         psql(port, "postgres", "SELECT 1").is_some()
     }
 
+    /// Another pgbouncer, which demands TLS.
+    pub fn pgbouncer_over_tls(&self) -> Pgbouncer {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        let more = format!(
+            "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n",
+            at("server.pem"),
+            at("server.key")
+        );
+        let started = start_pgbouncer(self.dir.path(), "over_tls.ini", self.port, &more);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", started.port)).is_err() {
+            assert!(Instant::now() < deadline, "pgbouncer does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        started
+    }
+
     /// A new, empty database.
     pub fn create_database(&self) -> String {
         let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
@@ -137,13 +153,40 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = Command::new("kill")
-                .args(["-INT", &process.id().to_string()])
-                .status();
-            let _ = process.wait();
-        }
+        self.pgbouncer = None;
+        interrupt(&mut self.postgres);
     }
+}
+
+impl Drop for Pgbouncer {
+    fn drop(&mut self) {
+        interrupt(&mut self.process);
+    }
+}
+
+fn interrupt(process: &mut Child) {
+    let _ = Command::new("kill")
+        .args(["-INT", &process.id().to_string()])
+        .status();
+    let _ = process.wait();
+}
+
+/// In transaction mode. `more`: lines of its configuration.
+fn start_pgbouncer(dir: &Path, file: &str, to: u16, more: &str) -> Pgbouncer {
+    let port = free_port();
+    let config = format!(
+        "[databases]\n* = host=127.0.0.1 port={to} user=postgres\n[pgbouncer]\n\
+         listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n\
+         pool_mode = transaction\nunix_socket_dir =\ndefault_pool_size = 4\n{more}"
+    );
+    let file = dir.join(file);
+    fs::write(&file, config).unwrap();
+    let process = unprivileged(Path::new("pgbouncer"))
+        .arg("-q")
+        .arg(file)
+        .spawn()
+        .unwrap();
+    Pgbouncer { process, port }
 }
 
 fn psql(port: u16, database: &str, sql: &str) -> Option<String> {

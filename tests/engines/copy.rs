@@ -281,6 +281,36 @@ async fn a_copy_is_refused_while_a_server_uses_the_source() {
     server.stop();
 }
 
+/// A pooler may give the sessions of a replica another name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_refused_while_a_replica_has_called_in_lately() {
+    let Some(this) = Move::new() else {
+        return;
+    };
+    let (postgres, file) = (this.postgres(), this.file("b.db"));
+    let server = this.serve(&format!("{postgres}?application_name=x")).await;
+    let sql = |sql: &str| this.cluster.sql(&this.database, sql);
+    let replicas = "SELECT count(*) FROM calls WHERE quota = 'replica'";
+    wait_until(|| sql(replicas) == "1");
+    this.refused(&postgres, &file, "in use by 1 replicas of the service");
+    server.stop();
+    // One that was killed does not say that it has gone.
+    let called_in = |ago: &str| {
+        let at = format!("ARRAY[clock_timestamp() - interval '{ago}']");
+        sql("DELETE FROM calls");
+        sql(&format!(
+            "INSERT INTO calls (quota, client, admitted, at)
+             VALUES ('replica', gen_random_uuid(), TRUE, {at})"
+        ));
+    };
+    // Still ahead when it is looked for, however slow the machine.
+    called_in("-1 hour");
+    this.refused(&postgres, &file, "in use by 1 replicas of the service");
+    called_in("10 seconds");
+    let (code, text) = this.copy(&postgres, &file, &[]);
+    assert_eq!(code, 0, "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_copied_leaves_the_target_empty() {
     let Some(mut this) = Move::new() else {

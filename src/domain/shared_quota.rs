@@ -4,7 +4,7 @@
 use super::error::ServiceError;
 use crate::client_key::ClientKey;
 pub use crate::store::Admission;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 #[derive(Clone)]
 pub struct SharedQuota {
@@ -20,6 +20,11 @@ impl SharedQuota {
         client: ClientKey,
         rate: usize,
     ) -> Result<Admission, ServiceError> {
-        Ok(self.store.admit_call(quota, client, rate).await?)
+        let admitted = self.store.admit_call(quota, client, rate).await;
+        Ok(admitted.map_err(|e| match e {
+            // Whatever the reason, the call was not counted; later it may be.
+            StoreError::Refused(why) => StoreError::Unavailable(why),
+            other => other,
+        })?)
     }
 }

@@ -210,6 +210,32 @@ async fn replicas_share_accounts_keys_and_quotas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_cannot_be_counted_is_not_let_in() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let replica = Replica::start(&sealing_key(), cluster.port, &name);
+    replica.until("/readyz", 200).await;
+    let account = |name: &str| format!(r#"{{"username":"{name}","email":"{name}@x.example"}}"#);
+    let (_, _, body) = replica.post("/register", &account("alice")).await;
+    let password = body.split('"').nth(3).unwrap();
+    let sign_in = format!(r#"{{"username":"alice","password":"{password}"}}"#);
+    assert_eq!(replica.post("/auth", &sign_in).await.0, 200);
+    let rename = |from: &str, to: &str| {
+        cluster.sql(&name, &format!("ALTER FUNCTION {from} RENAME TO {to}"));
+    };
+    rename("admit_call", "gone");
+    assert_eq!(replica.post("/auth", &sign_in).await.0, 503);
+    assert_eq!(replica.post("/register", &account("bob")).await.0, 503);
+    assert_eq!(replica.get("/readyz").await.0, 200);
+    let rows = "SELECT (SELECT count(*) FROM auth_logs) + (SELECT count(*) FROM users)";
+    assert_eq!(cluster.sql(&name, rows), "2");
+    rename("gone", "admit_call");
+    assert_eq!(replica.post("/auth", &sign_in).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_cut_off_says_so_and_comes_back_by_itself() {
     let Some(cluster) = Cluster::shared() else {
         return;

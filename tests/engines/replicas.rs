@@ -21,6 +21,7 @@ pub fn server() -> OsString {
 pub struct Replica {
     process: Child,
     port: u16,
+    metrics: u16,
 }
 
 impl Replica {
@@ -35,6 +36,7 @@ impl Replica {
             .env("DATABASE_URL", database_url)
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
+            .env("METRICS_ADDR", "127.0.0.1:0")
             .env("NO_COLOR", "1")
             .current_dir(std::env::temp_dir())
             .stdout(Stdio::null())
@@ -42,15 +44,21 @@ impl Replica {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let port = loop {
+        let mut port_of = |what: &str| loop {
             let line = lines.next().unwrap().unwrap();
-            if let Some((_, port)) = line.split_once("http://127.0.0.1:") {
+            let address = format!("{what} http://127.0.0.1:");
+            if let Some((_, port)) = line.split_once(&address) {
                 let digits = port.chars().take_while(char::is_ascii_digit);
                 break digits.collect::<String>().parse().unwrap();
             }
         };
+        let (port, metrics) = (port_of("listening on"), port_of("metrics are at"));
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, port }
+        Self {
+            process,
+            port,
+            metrics,
+        }
     }
 
     /// Ends it as an operator does.
@@ -62,7 +70,11 @@ impl Replica {
 
     /// Status, header section and body.
     async fn ask(&self, request: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        Self::ask_at(self.port, request).await
+    }
+
+    async fn ask_at(port: u16, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -72,8 +84,16 @@ impl Replica {
     }
 
     pub async fn get(&self, path: &str) -> (u16, String, String) {
-        let head = "HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
-        self.ask(&format!("GET {path} {head}")).await
+        self.ask(&get(path)).await
+    }
+
+    /// Value of a metric: the sum over its labels.
+    async fn metric(&self, name: &str) -> f64 {
+        let (_, _, text) = Self::ask_at(self.metrics, &get("/metrics")).await;
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        let of_it = lines.filter(|rest| rest.starts_with(['{', ' ']));
+        let values = of_it.map(|rest| rest.rsplit(' ').next().unwrap().parse::<f64>());
+        values.map(Result::unwrap).sum()
     }
 
     pub async fn post(&self, path: &str, json: &str) -> (u16, String, String) {
@@ -105,6 +125,10 @@ impl Drop for Replica {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
 }
 
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
@@ -173,7 +197,17 @@ async fn replicas_share_accounts_keys_and_quotas() {
     assert_eq!(replicas[1].post("/register", json).await.0, 409);
     let password = body.split('"').nth(3).unwrap();
     let json = format!(r#"{{"username":"alice","password":"{password}"}}"#);
-    assert_eq!(replicas[1].post("/auth", &json).await.0, 200);
+    let (status, _, token) = replicas[1].post("/auth", &json).await;
+    assert_eq!(status, 200, "{token}");
+    let set = format!(
+        "http://127.0.0.1:{}/.well-known/jwks.json",
+        replicas[2].port
+    );
+    let verify = ["verify", token.trim(), "--jwks", &set];
+    let (code, text) = command(&key, cluster.port, &name, &verify);
+    assert_eq!(code, 0, "{text}");
+    assert!(replicas[1].metric("jwks_sign_ins_total").await >= 1.0);
+    assert!(replicas[1].metric("jwks_commits_total").await >= 1.0);
     assert_eq!(replicas[2].post("/auth?expired", &json).await.0, 200);
     let due = "SELECT count(*) FROM keys WHERE exp > extract(epoch FROM now())";
     assert_eq!(cluster.sql(&name, due), "1");
@@ -207,6 +241,35 @@ async fn replicas_share_accounts_keys_and_quotas() {
     let delete = ["users", "delete", "alice", "--with-audit", "--yes"];
     let (code, text) = command(&key, cluster.port, &name, &delete);
     assert!(code == 0 && text.contains("not erased"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_another_clock_than_the_database_is_not_ready() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let (name, key) = (cluster.create_database(), sealing_key());
+    // The service asks for `clock_timestamp()` without naming a schema.
+    let path = format!("ALTER DATABASE {name} SET search_path = public, by_hand, pg_catalog");
+    cluster.sql("postgres", &path);
+    let clock = |minutes: u32| {
+        let sql = format!(
+            "CREATE OR REPLACE FUNCTION by_hand.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+             AS 'SELECT pg_catalog.clock_timestamp() + make_interval(mins => {minutes})'"
+        );
+        cluster.sql(&name, &sql);
+    };
+    cluster.sql(&name, "CREATE SCHEMA by_hand");
+    clock(10);
+    let replica = Replica::start(&key, cluster.port, &name);
+    replica.until("/readyz", 503).await;
+    let json = r#"{"username":"alice","password":"x"}"#;
+    assert_eq!(replica.post("/auth", json).await.0, 503);
+    let (_, text) = command(&key, cluster.port, &name, &["doctor"]);
+    assert!(text.contains("fail  database clock"), "{text}");
+    clock(0);
+    replica.until("/readyz", 200).await;
+    assert_eq!(replica.post("/auth", json).await.0, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

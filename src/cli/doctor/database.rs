@@ -203,3 +203,7 @@ fn schema(found: &Inspection, report: &mut Report) {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/unit/doctor_database.rs"]
+mod tests;

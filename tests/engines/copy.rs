@@ -190,13 +190,16 @@ async fn a_database_moves_to_postgres_and_back_without_a_difference() {
     this.keys(&["revoke", "--reason", "lost", "lost"]);
     until_adopted(&server).await;
     let etag = server.etag().await;
+    let (_, _, set) = server.get("/.well-known/jwks.json").await;
+    fs::write(this.path("before.json"), set).unwrap();
+    let (_, _, old) = server.post("/auth", &sign_in).await;
     server.stop();
     conn.close().unwrap();
 
     let (code, text) = this.copy(&this.file("a.db"), &this.postgres(), &["--json"]);
     assert_eq!(code, 0, "{text}");
     let found: Json = serde_json::from_str(&text).unwrap();
-    assert_eq!(found["rows"]["auth_logs"], 2400);
+    assert_eq!(found["rows"]["auth_logs"], 2401);
     assert_eq!(
         (&found["rows"]["users"], &found["unopened"]),
         (&2.into(), &0.into())
@@ -218,21 +221,29 @@ async fn a_database_moves_to_postgres_and_back_without_a_difference() {
     this.refused(&this.file("a.db"), &this.postgres(), "is not empty");
     let (code, text) = this.copy(&this.postgres(), &this.file("b.db"), &[]);
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("2 accounts, 2400 sign-ins"), "{text}");
+    assert!(text.contains("2 accounts, 2401 sign-ins"), "{text}");
     assert!(rows(&this.path("a.db")) == rows(&this.path("b.db")));
     this.refused(&this.postgres(), &this.file("b.db"), "is not empty");
 
     let server = this.serve(&this.postgres()).await;
     until_adopted(&server).await;
     assert_eq!(server.etag().await, etag);
-    assert_eq!(server.post("/auth", &sign_in).await.0, 200);
+    let (status, _, new) = server.post("/auth", &sign_in).await;
+    assert_eq!(status, 200, "{new}");
+    // A verifier that fetched the set before the move.
+    let set = this.path("before.json");
+    for token in [old.trim(), new.trim()] {
+        let args = ["verify", token, "--jwks", set.to_str().unwrap()];
+        let (code, text) = run_with(&[], &args);
+        assert_eq!(code, 0, "{text}");
+    }
     let json = r#"{"username":"dave","email":"dave@x.example"}"#;
     assert_eq!(server.post("/register", json).await.0, 201);
     // Carol's number is not given again.
     let id = "SELECT id FROM users WHERE username = 'dave'";
     assert_eq!(this.cluster.sql(&this.database, id), "4");
     let latest = "SELECT max(id) FROM auth_logs";
-    assert_eq!(this.cluster.sql(&this.database, latest), "2504");
+    assert_eq!(this.cluster.sql(&this.database, latest), "2505");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -310,6 +310,9 @@ pub async fn an_adopted_key_is_kept_until_its_end_and_a_revoked_one_never_comes_
     change(store, adopting("a \u{1f511}", now() - 5 * MINUTE)).await;
     let adopted = store.all_keys().await.unwrap().adopted;
     assert!(adopted.iter().all(|row| !row.times.is_published_at(now())));
+    // Not after the clock was set back either.
+    let of_b = adopted.iter().find(|row| row.kid == "b").unwrap();
+    assert!(!of_b.times.is_published_at(now() - 10 * MINUTE));
     assert!(store.can_prune_keys(now() - MINUTE, None).await.unwrap());
     let pruned = store.prune_keys(now() - MINUTE, None, now()).await;
     assert_eq!(pruned.unwrap(), 1);

@@ -159,7 +159,7 @@ def rotation():
     """A replica makes a key, which takes a while, and asks whether another was faster; the statements are those of
     `create` in domain/rotation.rs and of `change_keys`, for keys of this moment."""
     keys = " ".join(line.partition("-- ")[0] for line in re.search(
-        r'SELECT_KEY: &str = "([^"]*)"', (servers.ROOT / "src/store/postgres/keys.rs").read_text())[1].splitlines())
+        r'SELECT_KEY: &str =\s*"([^"]*)"', (servers.ROOT / "src/store/key_row.rs").read_text())[1].splitlines())
     lock = statement("keys", "SELECT version FROM key_version FOR")
     return f"""\\set pause random(50, 400)
         SELECT version AS seen FROM key_version \\gset

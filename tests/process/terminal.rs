@@ -34,6 +34,8 @@ fn tables_and_findings_wrap_on_a_narrow_terminal_and_are_one_line_a_row_elsewher
     let dir = folder("");
     let dir = dir.path();
     let server = Server::start(dir, &[]);
+    // Its last step at a first start, which adds to the history.
+    server.wait_for_log("a new expired key is in the database");
     let name = "an.account.with.a.name.that.is.rather.long.and.not.done.yet";
     let password = server.register(name);
     assert_eq!(server.sign_in("/auth", name, &password).status, 200);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::cli::report::Report;
 use crate::clock::{Clock as _, SystemClock, UnixTime};
-use crate::config::Config;
 use crate::domain::database::{self, Inspection, Location, SchemaState, ServerState};
 
 const ON_SERVER: &str = "do what it says; the log of PostgreSQL says more";
@@ -13,7 +12,7 @@ const ON_SERVER: &str = "do what it says; the log of PostgreSQL says more";
 /// `None` when there are no keys to check.
 pub(super) fn check(
     at: &Location,
-    config: Option<&Config>,
+    clock_tolerance: Option<Duration>,
     report: &mut Report,
 ) -> Option<Inspection> {
     if let Some(path) = at.file() {
@@ -21,7 +20,7 @@ pub(super) fn check(
     }
     match database::server_state(at) {
         None => {}
-        Some(Ok(state)) => server(&state, config, report),
+        Some(Ok(state)) => server(&state, clock_tolerance, report),
         Some(Err(e)) => {
             let text = format!("{at} cannot be used: {e}");
             report.fail("server", text, ON_SERVER);
@@ -57,7 +56,7 @@ pub(super) fn check(
     }
 }
 
-fn server(state: &ServerState, config: Option<&Config>, report: &mut Report) {
+fn server(state: &ServerState, clock_tolerance: Option<Duration>, report: &mut Report) {
     report.ok("server", format!("PostgreSQL {}", state.version));
     let tls = match state.uses_tls {
         true => "the connection is encrypted, and the server's name was verified",
@@ -72,8 +71,8 @@ fn server(state: &ServerState, config: Option<&Config>, report: &mut Report) {
     };
     report.ok("pooler", pooler);
     rights(state, report);
-    if let Some(config) = config {
-        clock(state.now, config.clock_tolerance(), report);
+    if let Some(tolerance) = clock_tolerance {
+        clock(state.now, tolerance, report);
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use super::report::Report;
 use super::{Failure, print, runtime};
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::Config;
 use crate::domain::database::newest_time;
 
 pub(super) const EXIT_CODES: &str = "\
@@ -60,7 +61,8 @@ fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {
 
     let mut inspection = None;
     if let Some(at) = &known.database {
-        inspection = database::check(at, known.config.as_ref(), &mut report);
+        let tolerance = known.config.as_ref().map(Config::clock_tolerance);
+        inspection = database::check(at, tolerance, &mut report);
         if let (Some(found), Some(config)) = (&inspection, &known.config) {
             keys::check(found, config, clock.now(), server.is_some(), &mut report);
         }

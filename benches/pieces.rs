@@ -22,7 +22,7 @@ use jwks_server::crypto::rsa::Rsa2048;
 use jwks_server::domain::key_ring::KeyRing;
 use jwks_server::domain::tokens::TokenKind;
 use jwks_server::http::client_addr::{ClientAddr, Peer};
-use jwks_server::metrics::Http;
+use jwks_server::metrics::RequestMetrics;
 use jwks_server::store::{NewAccountRow, SignInRecord, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -129,7 +129,7 @@ fn requests(c: &mut Criterion) {
 /// One answer counted: the families' look-ups and the histogram's lock. Beside
 /// "request/key set" it tells the metrics' share of that request.
 fn metrics(c: &mut Criterion) {
-    let http = Http::default();
+    let http = RequestMetrics::default();
     let took = Duration::from_micros(20);
     c.benchmark_group("metrics")
         .bench_function("an answer of the key set", |b| {

@@ -2,7 +2,7 @@
 //! nothing which a client or the configuration says gets out of its place.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -196,6 +196,20 @@ async fn the_times_of_the_drawing_and_of_the_table_are_those_of_the_timetable() 
             between(planned, "data-from=\"", "\"").first(),
             Some(&&*next)
         );
+        let row = between(table, "<tr class=\"planned\"", "</tr>")[0];
+        let shown: Vec<_> = between(row, "datetime=\"", "\"")
+            .into_iter()
+            .map(|time| humantime::parse_rfc3339(time).unwrap())
+            .map(|time| {
+                time.duration_since(UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs()
+                    .to_string()
+            })
+            .collect();
+        let mut drawn = between(planned, "data-from=\"", "\"");
+        drawn.extend(between(planned, "data-to=\"", "\"").last());
+        assert_eq!(shown, drawn, "published, signs, stops, leaves: {row}");
         app.advance(Duration::from_secs(421));
         app.rotate().await;
     }

@@ -40,22 +40,25 @@ pub(in crate::http) fn section(schedule: &Schedule, policy: &Policy, now: UnixTi
                     figcaption { (legend(schedule)) }
                 }
             }
-            (table(schedule, now))
+            (table(schedule, policy, now))
         }
     }
 }
 
 fn bars<'a>(schedule: &'a Schedule, policy: &Policy) -> Vec<Bar<'a>> {
+    let keys = schedule.keys.iter().map(|key| bar(key, schedule));
+    keys.chain([planned(schedule, policy)]).collect()
+}
+
+fn planned(schedule: &Schedule, policy: &Policy) -> Bar<'static> {
     let next = lifecycle::planned_key(policy, schedule.next_rotation.at());
-    let mut bars: Vec<_> = schedule.keys.iter().map(|key| bar(key, schedule)).collect();
-    bars.push(Bar {
+    Bar {
         key: None,
         published: Some(next.span.created_at),
         signs: Some(next.span.signs_from),
         stops: next.stops_signing,
         leaves: next.span.expires_at,
-    });
-    bars
+    }
 }
 
 fn bar<'a>(key: &'a ScheduledKey, schedule: &Schedule) -> Bar<'a> {
@@ -163,7 +166,7 @@ fn drawing(schedule: &Schedule, policy: &Policy, now: UnixTime) -> Markup {
             data-from=(scale.from) data-to=(scale.to) data-now=(now) {
             title #drawing-title { "Timetable of the keys" }
             desc #drawing-text {
-                "A bar for each key, from left to right in time: thin while it is announced, thick while it signs, thin again while it retires. The table below has the same times."
+                "A bar for each key, from left to right in time: thin while it is announced, thick while it signs, thin again while it retires. The table below has the times."
             }
             @for (at, label) in scale.ticks() {
                 line.grid x1=(scale.x(at)) x2=(scale.x(at)) y1=(TOP) y2=(floor) {}
@@ -243,13 +246,13 @@ fn legend(schedule: &Schedule) -> Markup {
     }
 }
 
-fn table(schedule: &Schedule, now: UnixTime) -> Markup {
+fn table(schedule: &Schedule, policy: &Policy, now: UnixTime) -> Markup {
     let cell = |label: &str, at: Option<UnixTime>| {
         html! {
             td role="cell" data-label=(label) {
                 @match at {
                     Some(at) => (clock_time(at, now)),
-                    None => span.none { "–" span.unseen { "not known, or over" } },
+                    None => span.none { "–" },
                 }
             }
         }
@@ -263,6 +266,7 @@ fn table(schedule: &Schedule, now: UnixTime) -> Markup {
         "Leaves",
     ];
     let at = |moment: &Option<crate::clock::Moment>| moment.as_ref().map(|it| it.at());
+    let planned = planned(schedule, policy);
     html! {
         // The roles stay when a narrow screen lays the cells out one below the other.
         table role="table" {
@@ -284,10 +288,10 @@ fn table(schedule: &Schedule, now: UnixTime) -> Markup {
                 tr.planned role="row" {
                     th role="rowheader" scope="row" { "next key" }
                     td role="cell" data-label=(heads[1]) { span.badge.next { "planned" } }
-                    (cell(heads[2], Some(schedule.next_rotation.at())))
-                    (cell(heads[3], None))
-                    (cell(heads[4], None))
-                    (cell(heads[5], None))
+                    (cell(heads[2], planned.published))
+                    (cell(heads[3], planned.signs))
+                    (cell(heads[4], Some(planned.stops)))
+                    (cell(heads[5], Some(planned.leaves)))
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::text::is_plain;
+pub(super) use crate::text::plain;
 
 /// A JSON document, in lines.
 pub(super) fn document(value: &Value) -> String {
@@ -33,15 +34,6 @@ pub(super) fn escaped(json: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(text)
-}
-
-/// Text with every character escaped that is not plain.
-pub(super) fn plain(text: &str) -> String {
-    let shown = |c: char| match is_plain(c) {
-        true => c.to_string(),
-        false => c.escape_unicode().to_string(),
-    };
-    text.chars().map(shown).collect()
 }
 
 /// Columns of the terminal that standard output is; unset where it is none, so that a

@@ -36,6 +36,10 @@ async function faults() {
   const found = [];
   const root = document.documentElement;
   if (root.scrollWidth > innerWidth) found.push(`scrolls sideways: ${root.scrollWidth} px in ${innerWidth}`);
+  for (const key of document.querySelectorAll("g.key")) {
+    const [kid, state] = [".kid", ".state"].map((part) => key.querySelector(part).getBoundingClientRect());
+    if (kid.right > state.left) found.push(`kid and state overlap: ${key.dataset.kid}`);
+  }
   // Only one of them is open at a time, and axe passes over the others.
   for (const it of document.querySelectorAll("details")) {
     it.removeAttribute("name");

@@ -1,6 +1,6 @@
 """The pages that the service shows to browsers, in Chromium: at 320, 768 and 1440 px, light and dark, nothing scrolls
-sideways, axe finds nothing, the console and the content security policy are quiet, and the bars of the drawing are
-where the timetable says.
+sideways, no kid is under its state, axe finds nothing, the console and the content security policy are quiet, and the
+bars of the drawing are where the timetable says.
 
     cargo build --release && python3 tests/browser/pages.py
 
@@ -49,7 +49,7 @@ def install() -> None:
 
 
 def prepare(folder: Path, settings: dict) -> None:
-    """A database with a key of each kind."""
+    """A database with a key of each kind, one of them another issuer's, with a long kid."""
     with Process(folder, settings) as server:
         # Waits for the first key.
         fetch(f"http://127.0.0.1:{server.port}{SCHEDULE}")
@@ -68,6 +68,10 @@ def prepare(folder: Path, settings: dict) -> None:
                 "UPDATE key_times SET created_at = ?, signs_from = ? WHERE kid = ?", [born, born + LEAD, kid]
             )
             database.execute("UPDATE keys SET exp = ? WHERE kid = ?", [born + LIFE, kid])
+    key = {"kty": "OKP", "crv": "Ed25519", "x": "A" * 43, "kid": f"urn:example:{'long' * 100}"}
+    (folder / "other.json").write_text(json.dumps({"keys": [key]}))
+    command = [binary(), "keys", "adopt", "other.json", "--until", "30m", "--reason", "moving"]
+    subprocess.run(command, cwd=folder, env=settings, check=True, stdout=subprocess.DEVNULL)
 
 
 def fetch(url: str) -> dict:
@@ -86,9 +90,13 @@ def compare(drawn: dict, schedule: dict) -> None:
     keys = {key["kid"]: key for key in schedule["keys"]}
     assert set(bars) == {*keys, None}, bars
     states = [key["state"] for key in schedule["keys"]]
-    assert states == ["retiring", "signing", "announced"], states
+    assert states == ["retiring", "signing", "announced", "adopted"], states
     for kid, key in keys.items():
         parts = bars[kid]
+        if key["state"] == "adopted":
+            ends = (key["published_from"]["epoch"], key["unpublished_at"]["epoch"])
+            assert [(part["from"], part["to"]) for part in parts.values()] == [ends]
+            continue
         assert parts["announced"]["from"] == key["published_from"]["epoch"]
         assert parts["announced"]["to"] == parts["signing"]["from"] == key["signs_from"]["epoch"]
         assert parts["signing"]["to"] == parts["retiring"]["from"]

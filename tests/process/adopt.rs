@@ -132,6 +132,21 @@ fn running_servers_publish_adopted_keys_as_they_are_until_their_time() {
     wait_for(&server, 1, &[]);
 }
 
+#[test]
+fn a_long_kid_is_short_in_the_drawing_and_whole_in_the_table_of_the_page() {
+    let (dir, server) = used();
+    let kid = format!("urn:example:\u{1b}[31m:{}:2026-11", "x".repeat(400));
+    let key = rsa_jwk(&kid);
+    adopt_all(dir.path(), std::slice::from_ref(&key), "1h");
+    wait_for(&server, 1, &[key]);
+    let page = server.send("GET", "/", &[("Accept", "text/html")], b"");
+    let page = page.text();
+    let short = "y=\"110\">urn:example…xx:2026-11</text>";
+    assert!(page.contains(short), "{page}");
+    let whole = kid.replace('\u{1b}', "\\u{1b}");
+    assert!(page.contains(&format!("<code>{whole}</code>")), "{page}");
+}
+
 fn adopt_with(dir: &Path, keys: &[Value]) -> std::process::Command {
     write_set(dir, keys);
     adopt(dir, "1h")

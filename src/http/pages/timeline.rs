@@ -6,12 +6,16 @@ use super::clock_time;
 use crate::clock::UnixTime;
 use crate::http::schedule::{Schedule, ScheduledKey};
 use crate::lifecycle::{self, Policy, Stage};
+use crate::text::plain;
 
 /// Heights in pixels; widths are in percent, so that letters keep their size.
 const TOP: usize = 34;
 const ROW: usize = 58;
 const BOTTOM: usize = 30;
 const MAX_TICKS: i64 = 6;
+/// Characters of a kid in the drawing, so that it ends before the state's word, which is
+/// on the same line, also in 320 pixels. Other issuers' kids may have hundreds.
+const MAX_KID: usize = 22;
 const STEPS: [i64; 22] = [
     1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400,
     172_800, 604_800, 1_209_600, 2_592_000, 7_776_000, 31_536_000,
@@ -212,8 +216,8 @@ fn drawn(bar: &Bar<'_>, y: usize, scale: Scale) -> Markup {
         }
     };
     let (class, kid, state) = match bar.key {
-        Some(key) => (key.state.name(), &*key.kid, key.state.name()),
-        None => ("next-key", "next key", "as planned"),
+        Some(key) => (key.state.name(), short(&key.kid), key.state.name()),
+        None => ("next-key", "next key".to_owned(), "as planned"),
     };
     html! {
         g class={ "key " (class) } data-kid=[bar.key.map(|key| &key.kid)] {
@@ -224,6 +228,17 @@ fn drawn(bar: &Bar<'_>, y: usize, scale: Scale) -> Markup {
             (part("retiring", stops, bar.leaves, 34, 8))
         }
     }
+}
+
+/// A long kid without its middle: those of one issuer often begin alike.
+fn short(kid: &str) -> String {
+    let shown: Vec<char> = plain(kid).chars().collect();
+    if shown.len() <= MAX_KID {
+        return shown.into_iter().collect();
+    }
+    let (start, end) = (MAX_KID / 2, shown.len() - (MAX_KID - 1) / 2);
+    let ends = shown[..start].iter().chain(['…'].iter());
+    ends.chain(&shown[end..]).collect()
 }
 
 fn legend(schedule: &Schedule) -> Markup {
@@ -277,7 +292,7 @@ fn table(schedule: &Schedule, policy: &Policy, now: UnixTime) -> Markup {
             tbody role="rowgroup" {
                 @for key in &schedule.keys {
                     tr role="row" {
-                        th role="rowheader" scope="row" { code { (key.kid) } }
+                        th role="rowheader" scope="row" { code { (plain(&key.kid)) } }
                         td role="cell" data-label=(heads[1]) { span class={ "badge " (key.state.name()) } { (key.state.name()) } }
                         (cell(heads[2], at(&key.published_from)))
                         (cell(heads[3], at(&key.signs_from)))

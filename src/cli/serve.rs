@@ -102,12 +102,18 @@ async fn serve(
         init::create_env_file(Path::new("."), &key)?;
         tracing::warn!("created {FILE} with a fresh NOT_MY_KEY; keep a copy of it");
     } else if !has_keys {
-        let at = match config.database.file() {
-            Some(path) => Location::Sqlite(std::path::absolute(path).unwrap_or(path.to_owned())),
-            None => config.database.clone(),
+        let (at, mend) = match config.database.file() {
+            Some(path) => (
+                Location::Sqlite(std::path::absolute(path).unwrap_or(path.to_owned())),
+                "set DATABASE_URL, change the working directory, or put a backup there with `jwks-server restore`",
+            ),
+            None => (
+                config.database.clone(),
+                "check the server and the name of the database in DATABASE_URL, or put a backup there with pg_restore",
+            ),
         };
         tracing::warn!(
-            "the database {at} has no keys yet, though NOT_MY_KEY was set before. At a first start that is as it should be. If there was a database already, this is not the one: stop, then set DATABASE_URL, change the working directory, or put a backup there with `jwks-server restore`"
+            "the database {at} has no keys yet, though NOT_MY_KEY was set before. At a first start that is as it should be. If there was a database already, this is not the one: stop, then {mend}"
         );
     }
     let demo_users = std::mem::take(&mut config.accounts.demo_users);

@@ -326,9 +326,15 @@ fn port(settings: &Settings) -> Result<u16, ConfigError> {
 
 fn sealing_keys(settings: &Settings) -> Result<SealingKeys, ConfigError> {
     let Some(text) = settings.get(name::NOT_MY_KEY) else {
-        return Err(ConfigError::new(format!(
-            "NOT_MY_KEY is not set: start with --init to have {FILE} created with a fresh key, or {HOW_TO_MAKE_A_KEY} and put NOT_MY_KEY=<key> into {FILE}"
-        )));
+        let advice = match database(settings) {
+            Ok(Location::Postgres(_)) => format!(
+                "{HOW_TO_MAKE_A_KEY}, and put NOT_MY_KEY=<key> into the {FILE} of each replica"
+            ),
+            _ => format!(
+                "start with --init to have {FILE} created with a fresh key, or {HOW_TO_MAKE_A_KEY} and put NOT_MY_KEY=<key> into {FILE}"
+            ),
+        };
+        return Err(ConfigError::new(format!("NOT_MY_KEY is not set: {advice}")));
     };
     SealingKeys::parse(text).map_err(|e| {
         ConfigError::new(format!(

@@ -100,8 +100,11 @@ fn figures(
             (pages::fact("Refused by the quotas", html! { (current.quota_refusals.get()) }))
             (pages::fact("Addresses in the quotas", html! { (current.quota_clients.get()) }))
             (pages::fact("Commits", html! { (committed) ", and " (failed) " failed" }))
-            (pages::fact("Write-ahead log", html! { (wal / 1024) " KiB" }))
-            (pages::fact("Disk", html! { (if is_low { "too full for new accounts" } else { "has room" }) }))
+            // The files of PostgreSQL are its administrator's.
+            @if !state.accounts.store.is_shared_by_replicas() {
+                (pages::fact("Write-ahead log", html! { (wal / 1024) " KiB" }))
+                (pages::fact("Disk", html! { (if is_low { "too full for new accounts" } else { "has room" }) }))
+            }
             (pages::fact("Rotation", html! {
                 (current.rotation_failures.get()) " failures"
                 @if state.heartbeat.is_failing() { ", the latest tick among them" }

@@ -49,6 +49,23 @@ fn nothing_but_a_key_is_needed() {
 }
 
 #[test]
+fn a_missing_key_is_to_be_made_by_what_the_database_allows() {
+    for (url, says_init) in [
+        ("sqlite:keys.db", true),
+        ("postgres://service@db.example/keys", false),
+    ] {
+        let text = format!("DATABASE_URL={url}");
+        let settings = Settings::from_parts([], Some(&text)).unwrap();
+        let said = Config::from_settings(&settings).err().unwrap().to_string();
+        assert_eq!(said.contains("start with --init"), says_init, "{said}");
+        assert!(
+            said.contains("make one with `jwks-server keygen`"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn the_earlier_servers_names_keep_working() {
     assert_eq!(
         config("FLASK_ENV=production").unwrap().mode,

@@ -74,6 +74,8 @@ async fn operators_find_readiness_counts_and_keys_at_its_root() {
         "Refused by the quotas</dt><dd>0<",
         "Processes seen</dt><dd>1<",
         ", and 0 failed",
+        "<dt>Write-ahead log</dt>",
+        "<dt>Disk</dt><dd>has room<",
         "in 18m 58s",
         &format!("data-kid=\"{kid}\""),
         env!("CARGO_PKG_VERSION"),

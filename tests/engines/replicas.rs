@@ -180,6 +180,54 @@ pub fn run_with(variables: &[(&str, &str)], args: &[&str]) -> (i32, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_and_the_operators_page_name_nothing_of_sqlite() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let mut process = Command::new(server())
+        .env_clear()
+        .env("NOT_MY_KEY", sealing_key())
+        .env(
+            "DATABASE_URL",
+            url(cluster.port, &cluster.create_database()),
+        )
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .env("METRICS_ADDR", "127.0.0.1:0")
+        .env("NO_COLOR", "1")
+        .current_dir(std::env::temp_dir())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut line_with = |part: &str| {
+        let mut lines = lines.by_ref().map(Result::unwrap);
+        lines.find(|line| line.contains(part)).unwrap()
+    };
+    let metrics = line_with("metrics are at http://127.0.0.1:");
+    let (_, port) = metrics.split_once("http://127.0.0.1:").unwrap();
+    let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
+    let warning = line_with("has no keys yet");
+    std::thread::spawn(move || lines.for_each(drop));
+    let operators = Replica {
+        process,
+        port: digits.parse().unwrap(),
+    };
+    assert!(warning.contains("pg_restore"), "{warning}");
+    for other in ["working directory", "jwks-server restore"] {
+        assert!(!warning.contains(other), "{warning}");
+    }
+    operators.until("/", 200).await;
+    let (_, _, page) = operators.get("/").await;
+    assert!(page.contains("<dt>Replicas seen</dt>"), "{page}");
+    for other in ["<dt>Write-ahead log</dt>", "<dt>Disk</dt>"] {
+        assert!(!page.contains(other), "{page}");
+    }
+    operators.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_share_accounts_keys_and_quotas() {
     let Some(cluster) = Cluster::shared() else {
         return;

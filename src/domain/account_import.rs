@@ -2,7 +2,6 @@
 //! none.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io::{self, BufRead, Read as _};
 
 use serde::Deserialize;
@@ -17,7 +16,8 @@ pub const MAX_ACCOUNTS: usize = 100_000;
 /// Longest line, and one byte more.
 const MAX_LINE: usize = 64 * 1024 + 1;
 /// Problems that are named.
-const MAX_NAMED: usize = 10;
+const MAX_NAMED: usize = 100;
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// One line of the file.
 #[derive(Deserialize)]
@@ -30,11 +30,13 @@ struct Entry {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("nothing was imported: {0}")]
+    #[error("it has faults")]
     Problems(Problems),
-    #[error("the file has over {MAX_ACCOUNTS} accounts: split it")]
+    #[error("it has no account, only empty lines or nothing at all")]
+    Empty,
+    #[error("it has over {MAX_ACCOUNTS} accounts: split it")]
     TooMany,
-    #[error("the file cannot be read: {0}")]
+    #[error("it cannot be read: {0}")]
     File(#[from] io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -44,26 +46,34 @@ pub enum ImportError {
 #[derive(Debug, Default)]
 pub struct Problems(Vec<(usize, String)>);
 
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (line, what)) in self.0.iter().take(MAX_NAMED).enumerate() {
-            let before = if n == 0 { "" } else { "; " };
-            write!(f, "{before}line {line}: {what}")?;
-        }
+impl Problems {
+    /// In the order of the lines, one text each, of a bounded number.
+    pub fn texts(mut self) -> Vec<String> {
+        self.0.sort();
+        let named = self.0.iter().take(MAX_NAMED);
+        let mut texts: Vec<_> = named
+            .map(|(line, what)| format!("line {line}: {what}"))
+            .collect();
         match self.0.len().saturating_sub(MAX_NAMED) {
-            0 => Ok(()),
-            more => write!(f, "; and {more} more lines"),
+            0 => {}
+            1 => texts.push("and one more line".to_owned()),
+            more => texts.push(format!("and {more} more lines")),
         }
+        texts
     }
 }
 
-/// Accounts to import, with the numbers of their lines.
+/// What a file has.
 #[derive(Debug)]
-pub struct Accounts(Vec<(usize, NewAccountRow)>);
+pub struct Accounts {
+    /// Accounts to import, with the numbers of their lines.
+    good: Vec<(usize, NewAccountRow)>,
+    problems: Problems,
+}
 
-/// Reads JSON lines and checks all of them.
+/// Reads JSON lines and checks each of them, and all of them together.
 pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
-    let mut accounts = Vec::new();
+    let mut good = Vec::new();
     let mut problems = Problems::default();
     // The lines of names and of addresses.
     let mut seen: HashMap<(&str, String), usize> = HashMap::new();
@@ -83,6 +93,10 @@ pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
             problems.0.push((line, "not UTF-8".to_owned()));
             continue;
         };
+        let text = match line {
+            1 => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text),
+            _ => text.as_str(),
+        };
         if text.trim().is_empty() {
             continue;
         }
@@ -90,7 +104,7 @@ pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
         if count > MAX_ACCOUNTS {
             return Err(ImportError::TooMany);
         }
-        let row = match parse(&text) {
+        let row = match parse(text) {
             Ok(row) => row,
             Err(what) => {
                 problems.0.push((line, what));
@@ -102,18 +116,19 @@ pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
             .email
             .iter()
             .map(|(address, _)| ("email", address.clone()));
-        for (what, value) in name.into_iter().chain(email) {
-            if let Some(first) = seen.insert((what, value), line) {
-                let text = format!("the {what} is that of line {first}");
-                problems.0.push((line, text));
-                break;
-            }
+        let mut values = name.into_iter().chain(email);
+        let twice = values.find_map(|(what, value)| {
+            let first = *seen.entry((what, value)).or_insert(line);
+            (first != line).then(|| format!("the {what} is that of line {first}"))
+        });
+        match twice {
+            Some(text) => problems.0.push((line, text)),
+            None => good.push((line, row)),
         }
-        accounts.push((line, row));
     }
-    match problems.0.is_empty() {
-        true => Ok(Accounts(accounts)),
-        false => Err(ImportError::Problems(problems)),
+    match count == 0 && problems.0.is_empty() {
+        true => Err(ImportError::Empty),
+        false => Ok(Accounts { good, problems }),
     }
 }
 
@@ -129,9 +144,8 @@ fn parse(text: &str) -> Result<NewAccountRow, String> {
         kind.to_owned()
     })?;
     let invalid = |e: Invalid| e.to_string();
-    if password::describe(&entry.password_hash).is_none() {
-        let text = "password_hash is no PHC string of Argon2 and no $2a$, $2b$ or $2y$ of bcrypt, or asks for too much work";
-        return Err(text.to_owned());
+    if let Some(fault) = password::fault(&entry.password_hash) {
+        return Err(format!("password_hash: {fault}"));
     }
     Ok(NewAccountRow {
         username: Username::parse(&entry.username)
@@ -145,22 +159,23 @@ fn parse(text: &str) -> Result<NewAccountRow, String> {
     })
 }
 
-/// Adds all accounts and returns their number.
+/// Adds all accounts and returns their number. With a fault in any line none is added, and
+/// the lines whose accounts are taken are among the problems too.
 pub async fn import(
     store: &Store,
     accounts: Accounts,
     now: UnixTime,
 ) -> Result<usize, ImportError> {
-    let (lines, rows): (Vec<_>, Vec<_>) = accounts.0.into_iter().unzip();
-    let taken = store.insert_accounts(rows, now).await?;
-    if taken.is_empty() {
-        return Ok(lines.len());
-    }
-    let problem = |index: usize| {
+    let Accounts { good, mut problems } = accounts;
+    let (lines, rows): (Vec<_>, Vec<_>) = good.into_iter().unzip();
+    let only_check = !problems.0.is_empty();
+    for index in store.insert_accounts(rows, now, only_check).await? {
         let what = "the username or the email is already registered";
-        (lines.get(index).copied().unwrap_or(0), what.to_owned())
-    };
-    Err(ImportError::Problems(Problems(
-        taken.into_iter().map(problem).collect(),
-    )))
+        let line = lines.get(index).copied().unwrap_or(0);
+        problems.0.push((line, what.to_owned()));
+    }
+    match problems.0.is_empty() {
+        true => Ok(lines.len()),
+        false => Err(ImportError::Problems(problems)),
+    }
 }

@@ -73,7 +73,8 @@ steps! {
     insert_account(account: NewAccountRow, now: UnixTime) -> ();
     /// Adds all accounts, or none when the name or the address of any is taken. Returns
     /// the indexes of those. They must differ among themselves.
-    insert_accounts(accounts: Vec<NewAccountRow>, now: UnixTime) -> Vec<usize>;
+    /// With `only_check` nothing is added.
+    insert_accounts(accounts: Vec<NewAccountRow>, now: UnixTime, only_check: bool) -> Vec<usize>;
     /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash
     /// unless that has changed meanwhile.
     record_sign_in(record: SignInRecord) -> Recorded;

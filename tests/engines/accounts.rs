@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use jwks_server::clock::{Clock, SystemClock, UnixTime};
 use jwks_server::domain::database;
 use jwks_server::store::{
-    AccountChange, AccountRow, Recorded, SignInFilter, SignInRecord, SignInRow, StoreError,
+    AccountChange, AccountRow, NewAccountRow, Recorded, SignInFilter, SignInRecord, SignInRow,
+    StoreError,
 };
 
 use crate::engine::{Engine, account};
@@ -78,11 +79,18 @@ pub async fn of_many_accounts_all_or_none_are_added(engine: &Engine) {
     engine.account("taken").await;
     let store = engine.store().await;
     let rows = ["one", "taken", "two"].map(|name| account(name, None));
-    let taken = store.insert_accounts(rows.to_vec(), NOW).await.unwrap();
-    assert_eq!(taken, [1]);
-    assert_eq!(engine.count("SELECT count(*) FROM users"), 1);
+    let insert = async |rows: &[NewAccountRow], only_check| {
+        let taken = store.insert_accounts(rows.to_vec(), NOW, only_check).await;
+        taken.unwrap()
+    };
+    for only_check in [true, false] {
+        assert_eq!(insert(&rows, only_check).await, [1]);
+        assert_eq!(engine.count("SELECT count(*) FROM users"), 1);
+    }
     let rows = ["one", "two"].map(|name| account(name, None));
-    let taken = store.insert_accounts(rows.to_vec(), NOW).await.unwrap();
+    assert_eq!(insert(&rows, true).await, [0; 0]);
+    assert_eq!(engine.count("SELECT count(*) FROM users"), 1);
+    let taken = insert(&rows, false).await;
     assert_eq!(taken, [0; 0]);
     assert_eq!(engine.count("SELECT count(*) FROM users"), 3);
 }

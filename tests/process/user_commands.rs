@@ -7,7 +7,9 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Server, command, database, files, folder, number, refusal, sql, used_folder};
+use crate::support::{
+    Server, command, database, files, folder, number, refusal, run, sql, used_folder,
+};
 
 fn users(dir: &Path, args: &[&str]) -> Output {
     command(dir).arg("users").args(args).output().unwrap()
@@ -156,11 +158,23 @@ fn accounts_are_imported_with_their_hashes_all_or_none() {
         ),
         (
             &entry("eve", "e@example.com", "hunter2"),
-            "line 2: password_hash is no",
+            "line 2: password_hash: unknown kind of hash",
         ),
         (
-            &entry("eve", "e@example.com", &format!("$2b$31{}", &bcrypt[3..])),
-            "line 2: password_hash is no",
+            &entry("eve", "e@example.com", &format!("$2b$14{}", &bcrypt[3..])),
+            "line 2: password_hash: bcrypt cost 14 is over 13",
+        ),
+        (
+            &entry(
+                "eve",
+                "e@example.com",
+                &hash_of("alice").replace("m=19456", "m=262145"),
+            ),
+            "line 2: password_hash: Argon2 with m=262145: over 262144 KiB",
+        ),
+        (
+            &entry("eve", "e@example.com", "$argon2id$v=19$m=19456"),
+            "line 2: password_hash: Argon2 of an unknown version, or without",
         ),
         (
             &entry("carol", "e@example.com", &hash_of("alice")),
@@ -176,11 +190,20 @@ fn accounts_are_imported_with_their_hashes_all_or_none() {
         ),
     ] {
         write(&[&carol, line, &bob]);
-        let said = refusal(command(dir).arg("users").args(import), &["hunter2", bcrypt]);
-        assert!(said.contains(part), "{line}: {said}");
+        let ended = run(command(dir).arg("users").args(import));
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        let said: Vec<_> = ended.stderr.lines().collect();
+        assert_eq!(said.len(), 2, "{}", ended.stderr);
+        assert!(said[0].contains(part), "{line}: {}", said[0]);
+        assert_eq!(said[1], "jwks-server: nothing of accounts was imported");
+        for secret in ["hunter2", bcrypt] {
+            assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
+        }
         assert_eq!(number(dir, "SELECT count(*) FROM users"), 1);
     }
-    write(&[&carol, "", &bob, &dave, ""]);
+    // As Windows begins a file.
+    let marked = format!("\u{feff}{carol}");
+    write(&[&marked, "", &bob, &dave, ""]);
     assert_eq!(json(dir, &import)["imported"], 3);
     assert_eq!(
         json(dir, &["show", "bob"])["password_hash"],
@@ -194,6 +217,49 @@ fn accounts_are_imported_with_their_hashes_all_or_none() {
         assert!(hash_of(name).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert_eq!(server.sign_in("/auth", name, "U*U").status, 200);
     }
+}
+
+#[test]
+fn an_import_names_all_faults_at_once_in_the_order_of_the_lines() {
+    let dir = used_folder("");
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    server.register("alice");
+    let hash = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    let entry = |name: &str| format!(r#"{{"username":"{name}","password_hash":"{hash}"}}"#);
+    let import = |name: &str, input: &str| {
+        let mut command = command(dir);
+        command.args(["users", "import", name]);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        let out = child.wait_with_output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    let lines = [&*entry("bob"), &entry("alice"), "{", &entry("bob")].join("\n");
+    let said = "\
+jwks-server: line 2: the username or the email is already registered
+jwks-server: line 3: not JSON
+jwks-server: line 4: the username is that of line 1
+jwks-server: nothing of - was imported
+";
+    assert_eq!(import("-", &lines), (Some(2), said.to_owned()));
+    let (code, said) = import("-", "\u{feff}\n\n");
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("nothing of - was imported: it has no account"),
+        "{said}"
+    );
+    let (code, said) = import("nowhere/accounts", "");
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("nowhere/accounts was imported: it cannot be read"),
+        "{said}"
+    );
+    assert_eq!(number(dir, "SELECT count(*) FROM users"), 1);
+    assert_eq!(import("-", &entry("bob")), (Some(0), String::new()));
 }
 
 /// The files in `dir` that have one of `needles` in them.

@@ -62,7 +62,7 @@ pub(super) enum UsersCommand {
     },
     /// Add the accounts of another server: all of a file, or none
     Import {
-        /// JSON lines: {"username": "…", "email": "…", "password_hash": "…"}, with Argon2 (PHC string) or bcrypt; email may be missing
+        /// JSON lines: {"username": "…", "email": "…", "password_hash": "…"}, with Argon2 (PHC string) or bcrypt; email may be missing. - is standard input
         file: PathBuf,
         #[command(flatten)]
         output: Output,
@@ -124,15 +124,6 @@ impl From<AccountError> for Failure {
             AccountError::Hash(_)
             | AccountError::Store(_)
             | AccountError::SignUp(SignUpError::Service(_)) => Self::broken(error.to_string()),
-            refusal => Self::refused(refusal.to_string()),
-        }
-    }
-}
-
-impl From<ImportError> for Failure {
-    fn from(error: ImportError) -> Self {
-        match error {
-            ImportError::Store(_) => Self::broken(error.to_string()),
             refusal => Self::refused(refusal.to_string()),
         }
     }
@@ -250,10 +241,18 @@ async fn execute(
             Ok(render::added(name.as_str(), shown.as_ref(), output.json))
         }
         UsersCommand::Import { file, output } => {
-            let opened = File::open(&file).map_err(ImportError::File)?;
-            let read = account_import::read(BufReader::new(opened))?;
-            let now = accounts.clock.now();
-            let imported = account_import::import(&accounts.store, read, now).await?;
+            let imported = import(&file, accounts).await;
+            let imported = imported.map_err(|e| match e {
+                ImportError::Store(e) => Failure::broken(e.to_string()),
+                e => {
+                    let file = file.display();
+                    if let ImportError::Problems(problems) = e {
+                        problems.texts().iter().for_each(|text| say(text));
+                        return Failure::refused(format!("nothing of {file} was imported"));
+                    }
+                    Failure::refused(format!("nothing of {file} was imported: {e}"))
+                }
+            })?;
             Ok(render::imported(imported, output.json))
         }
         UsersCommand::Reset {
@@ -286,6 +285,15 @@ async fn execute(
             deleted => Ok(render::deleted(&deleted?, judged, output.json)),
         },
     }
+}
+
+/// Imports the accounts of a file, or those of standard input, and returns their number.
+async fn import(file: &Path, accounts: &AccountOperations) -> Result<usize, ImportError> {
+    let read = match file == Path::new("-") {
+        true => account_import::read(std::io::stdin().lock()),
+        false => account_import::read(BufReader::new(File::open(file)?)),
+    };
+    account_import::import(&accounts.store, read?, accounts.clock.now()).await
 }
 
 /// The password from standard input, if it is to be read there.

@@ -20,11 +20,29 @@ pub(super) struct BcryptHash<'a> {
 impl<'a> BcryptHash<'a> {
     /// `None` when it is no such string, or costs too much.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let is_known = ["$2a$", "$2b$", "$2y$"]
-            .iter()
-            .any(|it| text.starts_with(it));
         let rounds = text.parse::<HashParts>().ok()?.get_cost();
-        (is_known && (MIN_ROUNDS..=MAX_ROUNDS).contains(&rounds)).then_some(Self { text, rounds })
+        (Self::is_known(text) && (MIN_ROUNDS..=MAX_ROUNDS).contains(&rounds))
+            .then_some(Self { text, rounds })
+    }
+
+    /// Why `text` is not parsed; `None` when it is not of bcrypt at all.
+    pub(super) fn fault(text: &str) -> Option<String> {
+        if !Self::is_known(text) {
+            return None;
+        }
+        Some(match text.parse::<HashParts>().map(|it| it.get_cost()) {
+            Ok(rounds) if rounds > MAX_ROUNDS => {
+                format!("bcrypt cost {rounds} is over {MAX_ROUNDS}")
+            }
+            Ok(rounds) => format!("bcrypt cost {rounds} is under {MIN_ROUNDS}"),
+            Err(_) => "it begins as one of bcrypt and does not go on as one".to_owned(),
+        })
+    }
+
+    fn is_known(text: &str) -> bool {
+        ["$2a$", "$2b$", "$2y$"]
+            .iter()
+            .any(|it| text.starts_with(it))
     }
 
     pub(super) fn cost(&self) -> u64 {

@@ -15,7 +15,8 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 pub use params::{
-    Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES, describe, stored_cost,
+    Costs, MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MIN_MEMORY_KIB, MIN_PASSES, describe, fault,
+    stored_cost,
 };
 pub use queue::PasswordHasher;
 

@@ -71,6 +71,38 @@ pub fn describe(stored: &str) -> Option<String> {
     Some(format!("{} m={m},t={t},p={p}", algorithm.as_str()))
 }
 
+/// Why the hash `stored` is unreadable; `None` when it is readable. Repeats nothing of it
+/// but its parameters.
+pub fn fault(stored: &str) -> Option<String> {
+    if stored_cost(stored).is_some() {
+        return None;
+    }
+    if let Some(fault) = BcryptHash::fault(stored) {
+        return Some(fault);
+    }
+    if !stored.starts_with("$argon2") {
+        let text = "unknown kind of hash: it is no PHC string of Argon2 and no $2a$, $2b$ or $2y$ of bcrypt";
+        return Some(text.to_owned());
+    }
+    let params = PasswordHash::new(stored).ok();
+    let params = params.and_then(|it| Params::try_from(&it).ok());
+    let Some(params) = params else {
+        return Some("it begins as one of Argon2 and does not go on as one".to_owned());
+    };
+    let (m, t, p) = (params.m_cost(), params.t_cost(), params.p_cost());
+    Some(if m > MAX_MEMORY_KIB {
+        format!("Argon2 with m={m}: over {MAX_MEMORY_KIB} KiB")
+    } else if cost(&params) > u64::from(MAX_COST) {
+        format!("Argon2 with m={m},t={t}: m times t is over {MAX_COST}")
+    } else if p > MAX_LANES {
+        format!("Argon2 with p={p}: over {MAX_LANES} lanes")
+    } else if !params.data().is_empty() {
+        "Argon2 with associated data, which is not known here".to_owned()
+    } else {
+        "Argon2 of an unknown version, or without salt or hash".to_owned()
+    })
+}
+
 /// KiB times passes, to which the time of a hash is proportional.
 pub(super) fn cost(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())

@@ -52,12 +52,13 @@ impl PostgresStore {
         work.finish(outcome, 1).await
     }
 
-    /// Adds all accounts, or none when the name or the address of any is taken.
-    /// Returns the indexes of those. They must differ among themselves.
+    /// Adds all accounts, or none when the name or the address of any is taken, or with
+    /// `only_check`. Returns the indexes of those. They must differ among themselves.
     pub async fn insert_accounts(
         &self,
         accounts: Vec<NewAccountRow>,
         now: UnixTime,
+        only_check: bool,
     ) -> Result<Vec<usize>, StoreError> {
         let mut work = self.database.begin().await?;
         let mut taken = Vec::new();
@@ -67,7 +68,7 @@ impl PostgresStore {
                     taken.push(index);
                 }
             }
-            match taken.is_empty() {
+            match taken.is_empty() && !only_check {
                 true => Ok(()),
                 // Rolls back.
                 false => Err(StoreError::AlreadyExists),

@@ -43,12 +43,13 @@ impl SqliteStore {
         .await
     }
 
-    /// Adds all accounts, or none when the name or the address of any is taken.
-    /// Returns the indexes of those. They must differ among themselves.
+    /// Adds all accounts, or none when the name or the address of any is taken, or with
+    /// `only_check`. Returns the indexes of those. They must differ among themselves.
     pub async fn insert_accounts(
         &self,
         accounts: Vec<NewAccountRow>,
         now: UnixTime,
+        only_check: bool,
     ) -> Result<Vec<usize>, StoreError> {
         self.write(move |conn| {
             let mut taken = Vec::new();
@@ -63,7 +64,7 @@ impl SqliteStore {
                     taken.push(index);
                 }
             }
-            if taken.is_empty() {
+            if taken.is_empty() && !only_check {
                 for account in &accounts {
                     insert(conn, account, now)?;
                 }

@@ -15,6 +15,8 @@ use super::state::{AppState, SharedState};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Bytes of a `traceparent` of version 00.
+const TRACEPARENT_LEN: usize = 55;
 /// Longest path and method in the log, characters.
 const MAX_SHOWN: usize = 200;
 /// Label of requests that match no route, and of methods that are not listed below.
@@ -245,13 +247,15 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
-/// The client's `traceparent` (W3C Trace Context, version 00), if there is one and it is
-/// valid: version, trace, parent and flags in small hexadecimal digits, neither of the
-/// ids all zeros. 55 bytes, whatever was sent.
+/// The client's `traceparent` (W3C Trace Context) in version 00, if there is one and it is
+/// valid: version, trace, parent and flags in small hexadecimal digits, neither of the ids
+/// all zeros. Of a higher version the same parts are taken, and more may follow behind a
+/// `-`, as its section on versioning asks for. 55 bytes, whatever was sent.
 fn trace_parent(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
-    let mut parts = value.as_bytes().split(|&b| b == b'-');
+    let (known, more) = value.as_bytes().split_at_checked(TRACEPARENT_LEN)?;
+    let mut parts = known.split(|&b| b == b'-');
     let mut part = |length: usize| {
         let is_digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
         let part = parts.next()?;
@@ -259,8 +263,15 @@ fn trace_parent(headers: &HeaderMap) -> Option<HeaderValue> {
     };
     let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
     let is_zero = |id: &[u8]| id.iter().all(|&b| b == b'0');
-    let is_valid = version == b"00" && !is_zero(trace) && !is_zero(parent);
-    (is_valid && parts.next().is_none()).then(|| value.clone())
+    let fits = match version {
+        b"00" => more.is_empty(),
+        b"ff" => false,
+        _ => more.first().is_none_or(|&b| b == b'-'),
+    };
+    if !fits || is_zero(trace) || is_zero(parent) {
+        return None;
+    }
+    HeaderValue::from_bytes(&[b"00", &known[2..]].concat()).ok()
 }
 
 fn shown(value: &HeaderValue) -> Option<&str> {

@@ -16,6 +16,12 @@ pub enum AdoptError {
     Past,
     #[error("key {0:?} has the kid of another key; `keys list` shows it")]
     SameKid(String),
+    #[error("two keys of the source have the kid {0:?}")]
+    SameKidInSource(String),
+    #[error("key {0:?} is twice in the source")]
+    Twice(String),
+    #[error("key {0:?} is this service's own key {1}, which needs no adoption")]
+    OwnKey(String, String),
     #[error("key {0:?} is the same key as {1:?}")]
     SameKey(String, String),
     #[error(
@@ -120,7 +126,7 @@ fn collision(
     for (kid, thumbprint) in own.chain(bad) {
         let print = Kid::from_thumbprint(key.thumbprint());
         if print == kid || Some(print) == thumbprint {
-            return same_key(kid.to_string());
+            return Some(AdoptError::OwnKey(key.kid().to_owned(), kid.to_string()));
         }
         if key.kid() == kid.to_string() {
             return same_kid();
@@ -135,8 +141,12 @@ fn collision(
             return same_kid();
         }
     }
-    if before.iter().any(|other| other.kid() == key.kid()) {
-        return same_kid();
+    if let Some(other) = before.iter().find(|other| other.kid() == key.kid()) {
+        let kid = key.kid().to_owned();
+        return Some(match other.thumbprint() == key.thumbprint() {
+            true => AdoptError::Twice(kid),
+            false => AdoptError::SameKidInSource(kid),
+        });
     }
     let others = before.iter().chain(opened.iter().map(AdoptedKey::jwk));
     let mut others = others.filter(|other| other.kid() != key.kid());

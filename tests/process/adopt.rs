@@ -191,10 +191,17 @@ fn what_is_not_fit_to_be_adopted_is_refused_whole() {
         (vec![good.clone(), zeros], "the same key"),
         (
             vec![good.clone(), with(&other, "kid", "old-1".into())],
-            "the kid of another",
+            "two keys of the source have the kid \"old-1\"",
         ),
-        (vec![own.clone()], "the same key"),
-        (vec![with(&own, "kid", "x".into())], "the same key"),
+        (
+            vec![good.clone(), good.clone()],
+            "key \"old-1\" is twice in the source",
+        ),
+        (vec![own.clone()], "is this service's own key"),
+        (
+            vec![with(&own, "kid", "x".into())],
+            "key \"x\" is this service's own key",
+        ),
         (
             vec![with(&good, "kid", own["kid"].clone())],
             "the kid of another",

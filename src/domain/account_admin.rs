@@ -89,14 +89,15 @@ impl AccountOperations {
         self.change(name, AccountChange::Enable).await
     }
 
-    /// Without `with_sign_ins` its rows of `auth_logs` stay, without the account.
+    /// Without `with_sign_ins` its rows of `auth_logs` stay, without the account. Returns
+    /// the number of these rows too.
     pub async fn delete(
         &self,
         name: &str,
         with_sign_ins: bool,
-    ) -> Result<AccountDetails, AccountError> {
-        let change = AccountChange::Delete { with_sign_ins };
-        self.change(name, change).await
+    ) -> Result<(AccountDetails, usize), AccountError> {
+        self.change_counted(name, AccountChange::Delete { with_sign_ins })
+            .await
     }
 
     async fn change(
@@ -104,6 +105,15 @@ impl AccountOperations {
         name: &str,
         change: AccountChange,
     ) -> Result<AccountDetails, AccountError> {
+        let (account, _) = self.change_counted(name, change).await?;
+        Ok(account)
+    }
+
+    async fn change_counted(
+        &self,
+        name: &str,
+        change: AccountChange,
+    ) -> Result<(AccountDetails, usize), AccountError> {
         let names = names::lookup_forms(name.to_owned());
         self.store
             .change_account(names, change, &self.clock, check)

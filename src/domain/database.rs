@@ -211,6 +211,14 @@ pub fn erase_deleted(at: &Location) -> Result<(), DatabaseError> {
     }
 }
 
+/// Files beside a database that restores have set aside; none where they cannot be listed.
+pub fn replaced_files(at: &Location) -> Vec<PathBuf> {
+    match at {
+        Location::Sqlite(path) => SqliteStore::replaced_files(path).unwrap_or_default(),
+        Location::Postgres(_) => Vec::new(),
+    }
+}
+
 /// May bytes of deleted rows be left, since an earlier [`erase_deleted`] has failed?
 pub fn is_unerased(at: &Location) -> Result<bool, DatabaseError> {
     match at {

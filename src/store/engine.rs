@@ -156,7 +156,7 @@ impl Store {
         check: impl FnOnce(Option<AccountDetails>, &AccountChange) -> Result<AccountDetails, E>
         + Send
         + 'static,
-    ) -> Result<AccountDetails, E>
+    ) -> Result<(AccountDetails, usize), E>
     where
         E: From<StoreError> + Send + 'static,
     {

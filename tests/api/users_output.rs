@@ -133,7 +133,14 @@ fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_gene
     Account alice is disabled.
     Tokens that it was given stay good for up to 1h (TOKEN_LIFETIME), until 2027-01-15T08:59:00Z at most.
     ");
-    assert_snapshot!(deleted(&alice, &JUDGED, true), @r#"
+    assert_snapshot!(deleted(&odd, Some(1), &JUDGED, false) + &not_erased(&[]), @r#"
+    Account \u{1b}[31mbob\u{202e} is deleted.
+    Its 1 sign-in is deleted too.
+    No token that it was given is good any more.
+    The name is free: who registers it next has tokens with the same sub. `users disable` keeps a name taken.
+    No byte of them is left in the database file. Not erased: older backups, files of --keep-file, the log, and copies that the file system keeps.
+    "#);
+    assert_snapshot!(deleted(&alice, None, &JUDGED, true), @r#"
     {
       "deleted": "alice",
       "tokens_until": {

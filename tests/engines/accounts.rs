@@ -27,7 +27,8 @@ pub fn sign_in(account: &AccountRow) -> SignInRecord {
     }
 }
 
-async fn change(engine: &Engine, name: &str, change: AccountChange) {
+/// Returns the number of sign-ins that were changed or deleted.
+async fn change(engine: &Engine, name: &str, change: AccountChange) -> usize {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let names = [name.to_owned(), name.to_owned()];
     let found = engine
@@ -36,7 +37,7 @@ async fn change(engine: &Engine, name: &str, change: AccountChange) {
         .change_account(names, change, &clock, |found, _| {
             found.ok_or(StoreError::AlreadyExists)
         });
-    found.await.unwrap();
+    found.await.unwrap().1
 }
 
 pub async fn an_account_is_found_by_its_exact_name_first(engine: &Engine) {
@@ -132,7 +133,7 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
     let with_sign_ins = AccountChange::Delete {
         with_sign_ins: true,
     };
-    change(engine, "other", with_sign_ins).await;
+    assert_eq!(change(engine, "other", with_sign_ins).await, 3);
     change(engine, "kept", AccountChange::Enable).await;
     assert_eq!(
         store.record_sign_in(sign_in(&kept)).await.unwrap(),

@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 
 use crate::support::{
-    Server, command, database, files, folder, number, refusal, run, sql, used_folder,
+    DATABASE, Server, command, database, files, folder, number, refusal, run, sql, used_folder,
 };
 
 fn users(dir: &Path, args: &[&str]) -> Output {
@@ -315,7 +315,18 @@ fn no_byte_of_a_person_is_left_after_a_deletion_with_the_audit() {
         &["disable", "alice-liddell", "--reason", "through the glass"],
     );
     assert!(!files_with(dir, &needles).is_empty());
-    json(dir, &["delete", "alice-liddell", "--with-audit", "--yes"]);
+    fs::write(dir.join(format!("{DATABASE}.replaced-7")), "").unwrap();
+    let done = users(dir, &["delete", "alice-liddell", "--with-audit", "--yes"]);
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        said.contains("\nIts 5 sign-ins are deleted too.\n"),
+        "{said}"
+    );
+    let left = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        left.contains(&format!("set aside ({DATABASE}.replaced-7)")),
+        "{left}"
+    );
     assert_eq!(files_with(dir, &needles), [""; 0]);
     let backup = command(dir).args(["backup", "copy.db"]).output().unwrap();
     assert!(backup.status.success(), "{backup:?}");

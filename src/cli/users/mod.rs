@@ -210,9 +210,13 @@ async fn run_on_database(
         })?;
     }
     print(&done)?;
-    if erases && config.database.file().is_none() {
+    if erases {
+        let left = match config.database.file() {
+            Some(_) => render::not_erased(&database::replaced_files(&config.database)),
+            None => NOT_ERASED.to_owned(),
+        };
         // A terminal that is gone is no reason to fail.
-        let _ = writeln!(std::io::stderr(), "{NOT_ERASED}");
+        let _ = writeln!(std::io::stderr(), "{left}");
     }
     Ok(())
 }
@@ -282,7 +286,11 @@ async fn execute(
             ..
         } => match accounts.delete(&name, with_audit).await {
             Err(AccountError::Unknown) if is_unerased => Ok(render::erased(output.json)),
-            deleted => Ok(render::deleted(&deleted?, judged, output.json)),
+            deleted => {
+                let (account, sign_ins) = deleted?;
+                let sign_ins = with_audit.then_some(sign_ins);
+                Ok(render::deleted(&account, sign_ins, judged, output.json))
+            }
         },
     }
 }

@@ -1,5 +1,6 @@
 //! Output of the `users` commands: tables for people, JSON for programs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -133,14 +134,41 @@ pub fn disabled(account: &AccountDetails, judged: &Judged, as_json: bool) -> Str
     )
 }
 
-pub fn deleted(account: &AccountDetails, judged: &Judged, as_json: bool) -> String {
+/// `sign_ins`: number of those that were deleted too, if they were to be.
+pub fn deleted(
+    account: &AccountDetails,
+    sign_ins: Option<usize>,
+    judged: &Judged,
+    as_json: bool,
+) -> String {
     if as_json {
-        return document(&changed_json(account, "deleted", judged));
+        let mut value = changed_json(account, "deleted", judged);
+        if let Some(sign_ins) = sign_ins {
+            value["sign_ins_deleted"] = json!(sign_ins);
+        }
+        return document(&value);
     }
+    let sign_ins = match sign_ins {
+        Some(1) => "Its 1 sign-in is deleted too.\n".to_owned(),
+        Some(count) => format!("Its {count} sign-ins are deleted too.\n"),
+        None => String::new(),
+    };
     format!(
-        "Account {} is deleted.\n{}The name is free: who registers it next has tokens with the same sub. `users disable` keeps a name taken.\n",
+        "Account {} is deleted.\n{sign_ins}{}The name is free: who registers it next has tokens with the same sub. `users disable` keeps a name taken.\n",
         plain(&account.username),
         tokens_live_on(account, judged)
+    )
+}
+
+/// What an erased file leaves; `replaced`: files that restores have set aside.
+pub fn not_erased(replaced: &[PathBuf]) -> String {
+    let names = replaced.iter().map(|path| plain(&path.to_string_lossy()));
+    let aside = match names.collect::<Vec<_>>().join(", ") {
+        names if names.is_empty() => String::new(),
+        names => format!(", the files that restores have set aside ({names})"),
+    };
+    format!(
+        "No byte of them is left in the database file. Not erased: older backups{aside}, files of --keep-file, the log, and copies that the file system keeps."
     )
 }
 

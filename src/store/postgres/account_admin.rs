@@ -16,13 +16,13 @@ const SELECT: &str = "SELECT u.id AS id, username, email, password_hash,
 impl PostgresStore {
     /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
     /// `check` gets it, in the same transaction, and may refuse the change. Returns it
-    /// as it was before.
+    /// as it was before, and the number of its sign-ins that were changed or deleted.
     pub async fn change_account<E>(
         &self,
         names: [String; 2],
         change: AccountChange,
         check: impl FnOnce(Option<AccountDetails>, &AccountChange) -> Result<AccountDetails, E> + Send,
-    ) -> Result<AccountDetails, E>
+    ) -> Result<(AccountDetails, usize), E>
     where
         E: From<StoreError> + Send,
     {
@@ -38,8 +38,9 @@ impl PostgresStore {
             let found = found.first().map(read).transpose()?;
             match check(found, &change) {
                 Ok(account) => {
-                    apply(&mut work, account.id, &change, time(&locked, "now")?).await?;
-                    Ok(Some(account))
+                    let now = time(&locked, "now")?;
+                    let sign_ins = apply(&mut work, account.id, &change, now).await?;
+                    Ok(Some((account, sign_ins)))
                 }
                 Err(e) => {
                     refusal = Some(e);
@@ -49,7 +50,7 @@ impl PostgresStore {
         };
         let outcome = outcome.await;
         match (work.finish(outcome, 1).await?, refusal) {
-            (Some(account), _) => Ok(account),
+            (Some(done), _) => Ok(done),
             (None, Some(e)) => Err(e),
             (None, None) => Err(StoreError::Unavailable("nothing was decided".to_owned()).into()),
         }
@@ -95,12 +96,13 @@ fn by_name_sql() -> String {
     format!("{SELECT} WHERE username IN ($1, $2) ORDER BY username = $1 DESC LIMIT 1")
 }
 
+/// Returns the number of the account's sign-ins that it changed or deleted.
 async fn apply(
     work: &mut Transaction<'_>,
     id: AccountId,
     change: &AccountChange,
     now: UnixTime,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let (id, now) = (id.as_i64(), now.as_secs());
     match change {
         AccountChange::SetHash(hash) => {
@@ -125,12 +127,16 @@ async fn apply(
                 true => "DELETE FROM auth_logs WHERE user_id = $1",
                 false => "UPDATE auth_logs SET user_id = NULL WHERE user_id = $1",
             };
-            work.rows(sign_ins, &[(&id, Type::INT8)]).await?;
+            let sign_ins =
+                format!("WITH done AS ({sign_ins} RETURNING 1) SELECT count(*) AS count FROM done");
+            let done = work.rows(&sign_ins, &[(&id, Type::INT8)]).await?;
+            let count: i64 = done.first().map_or(Ok(0), |row| row.try_get("count"))?;
             let sql = "DELETE FROM users WHERE id = $1";
-            work.rows(sql, &[(&id, Type::INT8)]).await?
+            work.rows(sql, &[(&id, Type::INT8)]).await?;
+            return Ok(usize::try_from(count).unwrap_or(0));
         }
     };
-    Ok(())
+    Ok(0)
 }
 
 fn read(row: &Row) -> Result<AccountDetails, StoreError> {

@@ -14,6 +14,9 @@ use super::connection::file;
 /// connection to a database with a write-ahead log has a lock there until it is closed.
 const LOCKED: (u64, u64) = (0x4000_0000, 512);
 
+/// Ends the name of a database that was set aside, before a mark.
+const REPLACED: &str = ".replaced-";
+
 impl SqliteStore {
     /// A process, not this one, that has the database at `path` open, in words.
     pub fn used_by(path: &Path) -> io::Result<Option<String>> {
@@ -87,7 +90,7 @@ impl SqliteStore {
     /// an error the files have their old names, unless only the sync of the folder failed.
     pub fn replace(path: &Path, copy: &Path, mark: &str) -> io::Result<Option<PathBuf>> {
         let real = file::real(path);
-        let aside = file::side_file(&real, &format!(".replaced-{mark}"));
+        let aside = file::side_file(&real, &format!("{REPLACED}{mark}"));
         let pairs = ["", "-wal", "-shm", "-journal"]
             .map(|end| (file::side_file(&real, end), file::side_file(&aside, end)));
         if let Some((_, to)) = pairs.iter().find(|(_, to)| to.symlink_metadata().is_ok()) {
@@ -114,5 +117,26 @@ impl SqliteStore {
         let folder = std::path::absolute(&real)?;
         File::open(folder.parent().unwrap_or(&folder))?.sync_all()?;
         Ok(aside.exists().then_some(aside))
+    }
+
+    /// Databases that restores have set aside beside the one at `path`, in order.
+    pub fn replaced_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+        let start = file::side_file(&file::real(path), REPLACED);
+        let is_replaced = |path: &PathBuf| {
+            let bytes = path.as_os_str().as_encoded_bytes();
+            bytes.starts_with(start.as_os_str().as_encoded_bytes())
+        };
+        let folder = match start.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let names = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name()));
+        let mut paths = Vec::new();
+        for name in names {
+            paths.push(start.with_file_name(name?));
+        }
+        paths.retain(is_replaced);
+        paths.sort();
+        Ok(paths)
     }
 }

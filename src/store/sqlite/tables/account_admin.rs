@@ -22,7 +22,7 @@ const NO_DISABLED_ACCOUNTS: &str =
 impl SqliteStore {
     /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
     /// `check` gets it, in the same transaction, and may refuse the change. Returns it
-    /// as it was before.
+    /// as it was before, and the number of its sign-ins that were changed or deleted.
     pub async fn change_account<E>(
         &self,
         names: [String; 2],
@@ -31,7 +31,7 @@ impl SqliteStore {
         check: impl FnOnce(Option<AccountDetails>, &AccountChange) -> Result<AccountDetails, E>
         + Send
         + 'static,
-    ) -> Result<AccountDetails, E>
+    ) -> Result<(AccountDetails, usize), E>
     where
         E: From<StoreError> + Send + 'static,
     {
@@ -40,8 +40,8 @@ impl SqliteStore {
             let found = by_name(conn, &names)?;
             match check(found, &change) {
                 Ok(account) => {
-                    apply(conn, account.id, &change, clock.now())?;
-                    Ok(Ok(account))
+                    let sign_ins = apply(conn, account.id, &change, clock.now())?;
+                    Ok(Ok((account, sign_ins)))
                 }
                 Err(e) => Ok(Err(e)),
             }
@@ -88,12 +88,13 @@ fn select(conn: &Connection, wanted: &str) -> rusqlite::Result<String> {
     Ok(format!("{with} {SELECT} {wanted}"))
 }
 
+/// Returns the number of the account's sign-ins that it changed or deleted.
 fn apply(
     conn: &Connection,
     id: AccountId,
     change: &AccountChange,
     now: UnixTime,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     let id = id.0;
     match change {
         AccountChange::SetHash(hash) => conn.execute(
@@ -112,14 +113,15 @@ fn apply(
                 true => "DELETE FROM auth_logs WHERE user_id = ?",
                 false => "UPDATE auth_logs SET user_id = NULL WHERE user_id = ?",
             };
-            conn.execute(sign_ins, [id])?;
+            let sign_ins = conn.execute(sign_ins, [id])?;
             if *with_sign_ins {
                 service_settings::mark_unerased(conn)?;
             }
-            conn.execute("DELETE FROM users WHERE id = ?", [id])?
+            conn.execute("DELETE FROM users WHERE id = ?", [id])?;
+            return Ok(sign_ins);
         }
     };
-    Ok(())
+    Ok(0)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<AccountDetails> {

@@ -117,18 +117,18 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Widths of columns that fit into `columns` together with the spaces between them: the
-/// widest are narrowed first, and below their longest words last.
-fn narrowed(mut widths: Vec<usize>, words: &[usize], columns: usize) -> Vec<usize> {
+/// Widths of columns that fit into `columns` together with the spaces between them: down
+/// to each list of `floors` in turn, the one farthest above its floor first.
+fn narrowed(mut widths: Vec<usize>, floors: [Vec<usize>; 3], columns: usize) -> Vec<usize> {
     let room = columns.saturating_sub(2 * widths.len().saturating_sub(1));
-    while widths.iter().sum::<usize>() > room {
-        let all = 0..widths.len();
-        let can = all.clone().filter(|&n| widths[n] > words[n]);
-        let widest = can.max_by_key(|&n| widths[n] - words[n]);
-        let widest = widest.or_else(|| all.max_by_key(|&n| widths[n]));
-        match widest.filter(|&n| widths[n] > 1) {
-            Some(n) => widths[n] -= 1,
-            None => break,
+    for floor in floors {
+        while widths.iter().sum::<usize>() > room {
+            let above = |&n: &usize| widths[n].saturating_sub(floor[n]);
+            let farthest = (0..widths.len()).max_by_key(above);
+            match farthest.filter(|n| above(n) > 0) {
+                Some(n) => widths[n] -= 1,
+                None => break,
+            }
         }
     }
     widths
@@ -154,7 +154,14 @@ pub(super) fn table(
         let word = |n: usize| lines.iter().filter_map(|line| longest(&line[n])).max();
         let words = (0..widths.len()).map(|n| word(n).unwrap_or(0));
         let words: Vec<_> = words.collect();
-        widths = narrowed(widths, &words, columns);
+        // The header is broken before what is under it.
+        let cell = |n: usize| lines[1..].iter().map(|line| line[n].chars().count()).max();
+        let cells = words.iter().enumerate();
+        let cells = cells
+            .map(|(n, &word)| cell(n).unwrap_or(0).max(word))
+            .collect();
+        let ones = vec![1; widths.len()];
+        widths = narrowed(widths, [cells, words, ones], columns);
         return lines.iter().map(|line| rows_of(line, &widths)).collect();
     }
     lines.iter().map(|line| row(line, &widths)).collect()

@@ -48,11 +48,46 @@ fn keys() -> Vec<KeyStatus> {
 #[test]
 fn keys_are_listed_in_a_table() {
     assert_snapshot!(list(&keys(), &[], NOW, false), @r#"
-    KID              STATE     CREATED      SIGNS FROM  STOPS SIGNING  LEAVES      DELETED       OPENED BY
-    2                expired   -            -           -              0s ago      in 7days 48m  NONE: it was tampered with: it is not the key that its kid names
-    1                retiring  -            -           -              in 1m       in 7days 48m  older (2)
-    909699718269300  signing   11m 40s ago  1m 40s ago  in 17m 20s     in 48m 20s  in 7days 48m  first
+    KID              STATE     CREATED  SIGNS FROM  STOPS SIGNING  LEAVES  DELETED  OPENED BY
+    2                expired   -        -           -              0s ago  in 7d    NONE: it was tampered with: it is not the key that its kid names
+    1                retiring  -        -           -              in 60s  in 7d    older (2)
+    909699718269300  signing   12m ago  2m ago      in 17m         in 48m  in 7d    first
     "#);
+}
+
+#[test]
+fn times_are_rounded_to_the_smallest_unit_of_which_there_are_fewer_than_a_hundred() {
+    for (seconds, shown) in [
+        (99, " in 99s "),
+        (100, " in 2m "),
+        (5969, " in 99m "),
+        (5970, " in 2h "),
+        (356_399, " in 99h "),
+        (358_200, " in 4d "),
+        (9999 * 86_400, " in 9999d "),
+    ] {
+        let unpublished_at = NOW + Duration::from_secs(seconds);
+        let key = KeyStatus {
+            unpublished_at,
+            ..keys().pop().unwrap()
+        };
+        let listed = list(&[key], &[], NOW, false);
+        assert!(listed.contains(shown), "{shown}: {listed}");
+    }
+}
+
+#[test]
+fn a_key_that_was_revoked_while_it_was_announced_has_no_time_from_which_it_signs() {
+    let soon = Some(NOW + Duration::from_secs(329));
+    for (stage, is_shown) in [(Stage::Announced, true), (Stage::Revoked, false)] {
+        let key = KeyStatus {
+            stage,
+            signs_from: soon,
+            ..keys().pop().unwrap()
+        };
+        let listed = list(&[key], &[], NOW, false);
+        assert_eq!(listed.contains("in 5m"), is_shown, "{listed}");
+    }
 }
 
 #[test]

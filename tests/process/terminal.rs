@@ -30,6 +30,21 @@ fn a_trial_has_colours_where_the_terminal_takes_them() {
 }
 
 #[test]
+fn a_key_takes_one_line_of_eighty_columns() {
+    let dir = folder("");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.key_set().status, 200);
+    let rotated = command(dir.path()).args(["keys", "rotate"]).status();
+    assert!(rotated.unwrap().success());
+    let listed = on_narrow_terminal(dir.path(), &["keys", "list"]);
+    let keys = listed.lines().filter(|line| line.ends_with("first"));
+    assert_eq!(keys.count(), 3, "{listed}");
+    // Two of the head.
+    assert_eq!(listed.lines().count(), 5, "{listed}");
+    assert!(server.stop().success());
+}
+
+#[test]
 fn tables_and_findings_wrap_on_a_narrow_terminal_and_are_one_line_a_row_elsewhere() {
     let dir = folder("");
     let dir = dir.path();

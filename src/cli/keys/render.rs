@@ -1,7 +1,5 @@
 //! Output of the `keys` commands: tables for people, JSON for programs.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::cli::terminal::{columns, document, plain, table};
@@ -35,7 +33,11 @@ pub fn list(keys: &[KeyStatus], bad: &[BadRow], now: UnixTime, as_json: bool) ->
             plain(&key.kid),
             key.stage.name().to_owned(),
             when(key.created_at),
-            when(key.signs_from),
+            // A key that was revoked while it was announced never signs.
+            when(
+                key.signs_from
+                    .filter(|&at| at <= now || key.stage.will_sign()),
+            ),
             when(key.stops_signing),
             when(Some(key.unpublished_at)),
             when(Some(key.deleted_at)),
@@ -160,15 +162,17 @@ fn opened_by(key: &KeyStatus) -> String {
     }
 }
 
-/// `in 12m 30s`, `2h 5m ago`: the two largest units.
+/// `in 12m`, `2h ago`: rounded to the smallest unit of which there are fewer than 100, so
+/// that a row takes one line of 80 columns.
 fn relative(at: UnixTime, now: UnixTime) -> String {
-    let two_units = |d: Duration| {
-        let text = humantime::format_duration(d).to_string();
-        text.split(' ').take(2).collect::<Vec<_>>().join(" ")
-    };
-    if now < at {
-        format!("in {}", two_units(now.until(at)))
-    } else {
-        format!("{} ago", two_units(at.until(now)))
+    let seconds = now.until(at).max(at.until(now)).as_secs();
+    let count = |unit: u64| seconds.saturating_add(unit / 2) / unit;
+    let mut units = [(1, 's'), (60, 'm'), (3600, 'h')].into_iter();
+    let (unit, name) = units
+        .find(|&(unit, _)| count(unit) < 100)
+        .unwrap_or((86_400, 'd'));
+    match now < at {
+        true => format!("in {}{name}", count(unit)),
+        false => format!("{}{name} ago", count(unit)),
     }
 }

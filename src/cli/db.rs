@@ -85,15 +85,20 @@ fn as_text(to: &Location, copied: &Copied) -> String {
         let mut found = copied.rows.iter().filter(|(name, _)| *name == table);
         found.next().map_or(0, |(_, rows)| *rows)
     };
+    let counted = |table, noun| match rows(table) {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    };
     let unopened = match copied.unopened {
         0 => "every key opens".to_owned(),
+        1 => "1 expired key opens under no entry of NOT_MY_KEY".to_owned(),
         count => format!("{count} expired keys open under no entry of NOT_MY_KEY"),
     };
     format!(
-        "{} has {} keys, {} accounts, {} sign-ins and all that belongs to them; {unopened}.\nSet DATABASE_URL to it, keep NOT_MY_KEY, and start the service.\n",
+        "{} has {}, {}, {} and all that belongs to them; {unopened}.\nSet DATABASE_URL to it, keep NOT_MY_KEY, and start the service.\n",
         plain(&to.to_string()),
-        rows("keys"),
-        rows("users"),
-        rows("auth_logs"),
+        counted("keys", "key"),
+        counted("users", "account"),
+        counted("auth_logs", "sign-in"),
     )
 }

@@ -128,7 +128,7 @@ struct ServeArgs {
     /// Create .env with a fresh NOT_MY_KEY first, if none is set and there is no database yet
     #[arg(long)]
     init: bool,
-    /// Create this user with this password unless the name exists; may be repeated. For demonstrations only: every user of the machine can read it in the list of processes, DEMO_USER not
+    /// Create this user with this password unless the name exists; may be repeated. For demonstrations only: all users of the machine can read it in the list of processes; use DEMO_USER instead, which they cannot
     #[arg(long, value_name = "NAME:PASSWORD")]
     demo_user: Vec<String>,
 }
@@ -193,17 +193,23 @@ fn with_exit_codes(command: clap::Command) -> clap::Command {
 /// One line that says what is wrong with the command line. Repeats names of
 /// options only: any other argument may be a password or a key.
 fn misuse(error: &clap::Error) -> String {
-    let named = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(arg)) => arg.clone(),
-        Some(ContextValue::Strings(args)) => args.join(" "),
-        _ => String::new(),
+    let (named, are) = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) => (arg.clone(), "is"),
+        Some(ContextValue::Strings(args)) if args.len() > 1 => (args.join(", "), "are"),
+        Some(ContextValue::Strings(args)) => (args.concat(), "is"),
+        _ => (String::new(), "is"),
     };
     let option = named.split(['=', ' ']).next().unwrap_or_default();
-    let what = match error.kind() {
-        ErrorKind::MissingRequiredArgument => format!("{named} is missing"),
-        ErrorKind::InvalidSubcommand => "unknown command".to_owned(),
-        ErrorKind::UnknownArgument if option.starts_with('-') => format!("unknown option {option}"),
-        ErrorKind::UnknownArgument => "unexpected argument".to_owned(),
+    let source = std::error::Error::source(error);
+    let allowed = source.and_then(|source| source.downcast_ref::<operator::Allowed>());
+    let what = match (error.kind(), allowed) {
+        (_, Some(allowed)) => format!("{option} is {allowed}"),
+        (ErrorKind::MissingRequiredArgument, _) => format!("{named} {are} missing"),
+        (ErrorKind::InvalidSubcommand, _) => "unknown command".to_owned(),
+        (ErrorKind::UnknownArgument, _) if option.starts_with('-') => {
+            format!("unknown option {option}")
+        }
+        (ErrorKind::UnknownArgument, _) => "unexpected argument".to_owned(),
         _ if option.starts_with(['-', '<']) => format!("invalid use of {option}"),
         _ => "a command is missing".to_owned(),
     };

@@ -1,6 +1,7 @@
 //! What the commands for operators have in common.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use clap::Args;
@@ -17,6 +18,30 @@ pub(super) struct Output {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What the value of an option must be, for a command line whose value is not that.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Allowed(&'static str);
+
+/// Rows of one page.
+pub(super) fn page_size(text: &str) -> Result<u32, Allowed> {
+    let size = text.parse().ok().filter(|size| (1..=10_000).contains(size));
+    size.ok_or(Allowed("a number from 1 to 10000"))
+}
+
+pub(super) fn number(text: &str) -> Result<u32, Allowed> {
+    text.parse().map_err(|_| Allowed("a whole number"))
+}
+
+pub(super) fn row_id(text: &str) -> Result<i64, Allowed> {
+    text.parse().map_err(|_| Allowed("an id, a whole number"))
+}
+
+pub(super) fn address(text: &str) -> Result<IpAddr, Allowed> {
+    let allowed = "an IP address, such as 192.0.2.1 or 2001:db8::1";
+    text.parse().map_err(|_| Allowed(allowed))
 }
 
 /// Asks on a terminal; without one, requires --yes.

@@ -13,7 +13,7 @@ use crate::config::{Config, Settings};
 use crate::domain::backup::{RestoreError, restore};
 
 /// Asked before.
-const WARNING: &str = "Keys that were revoked and accounts that were disabled or deleted since the backup will be good again; all that came since is set aside.";
+const WARNING: &str = "Keys that were revoked and accounts that were disabled or deleted since the backup would be good again; all that came since would be set aside.";
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {

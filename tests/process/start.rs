@@ -133,7 +133,7 @@ fn help_names_the_commands_and_what_they_take() {
 
 #[test]
 fn what_is_no_command_line_is_refused_in_one_line_without_repeating_a_value() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["secret"], "unknown command"),
         (&["--port=secret"], "unknown option --port"),
         (&["--demo-user", "a:b", "secret:c"], "a command is missing"),
@@ -145,6 +145,26 @@ fn what_is_no_command_line_is_refused_in_one_line_without_repeating_a_value() {
         (&["keys", "revoke", "secret"], "--reason <TEXT> is missing"),
         (&["keys", "rotate", "--now"], "--reason <TEXT> is missing"),
         (&["keys"], "a command is missing"),
+        (
+            &["keys", "adopt"],
+            "--until <TIME>, --reason <TEXT>, <SOURCE> are missing",
+        ),
+        (
+            &["users", "list", "--limit", "secret"],
+            "--limit is a number from 1 to 10000;",
+        ),
+        (
+            &["audit", "list", "--below", "secret"],
+            "--below is an id, a whole number;",
+        ),
+        (
+            &["keys", "history", "--limit=secret"],
+            "--limit is a whole number;",
+        ),
+        (
+            &["audit", "export", "--address", "secret"],
+            "--address is an IP address, such as 192.0.2.1 or 2001:db8::1;",
+        ),
     ];
     for (args, what) in cases {
         let dir = tempfile::tempdir().unwrap();

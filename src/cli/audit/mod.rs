@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::operator::{Output, confirm, parse_time};
+use super::operator::{Output, address, confirm, page_size, parse_time, row_id};
 use super::{Failure, print, print_part, runtime};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::config::{Config, Settings};
@@ -27,10 +27,10 @@ pub(super) enum AuditCommand {
         #[command(flatten)]
         wanted: Wanted,
         /// Number of sign-ins, at most 10000
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = page_size)]
         limit: u32,
         /// The next page: only sign-ins with a smaller id
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = row_id)]
         below: Option<i64>,
         #[command(flatten)]
         output: Output,
@@ -65,7 +65,7 @@ pub(super) struct Wanted {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// Only those from this client address
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     address: Option<IpAddr>,
     /// Only from this time on: 2027-01-15, 2027-01-15T08:00:00Z, or 90d for that long ago
     #[arg(long, value_name = "TIME")]
@@ -119,7 +119,7 @@ pub(super) fn run(command: AuditCommand, env_file: Option<&Path>) -> Result<(), 
         } => {
             let before = parse_time("--before", &before, now)?;
             let warning = format!(
-                "All sign-ins before {} are deleted for good.",
+                "All sign-ins before {} would be deleted for good.",
                 before.rfc3339()
             );
             confirm(&warning, yes || keep_file.is_some())?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::operator::{Output, checked_reason, confirm, parse_end};
+use super::operator::{Output, checked_reason, confirm, number, parse_end};
 use super::verify::{bounded, fetch_set};
 use super::{Failure, fetch, print, runtime, say, service_settings};
 use crate::clock::{Clock as _, SystemClock};
@@ -20,7 +20,7 @@ use crate::domain::key_adoption::AdoptError;
 use crate::domain::rotation::{RotationError, Rsa2048};
 
 /// Asked before an emergency.
-const WARNING: &str = "Every key leaves the set at once; verifiers that fetch it then refuse every token signed so far.";
+const WARNING: &str = "Every key would leave the set at once, and verifiers that fetch it then would refuse every token signed so far.";
 
 const ADOPTED: &str = "\
 Taken are keys for signatures, each with a kid: RSA of 2048 to 8192 bits, EC on
@@ -74,7 +74,7 @@ pub(super) enum KeysCommand {
     /// Show the events of all keys: created, first signed, revoked, re-encrypted, deleted, adopted
     History {
         /// Number of the latest events
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = number)]
         limit: u32,
         #[command(flatten)]
         output: Output,

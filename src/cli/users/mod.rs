@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::operator::{Output, checked_reason, confirm};
+use super::operator::{Output, checked_reason, confirm, page_size, row_id};
 use super::{Failure, print, runtime, say, service_settings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Settings};
@@ -25,7 +25,7 @@ use crate::domain::names::{Email, Invalid, Username};
 use render::Judged;
 
 /// Asked before a deletion.
-const WARNING: &str = "The account and its password are deleted for good.";
+const WARNING: &str = "The account and its password would be deleted for good.";
 /// Bytes of standard input that are read at most: more than a password may have.
 const MAX_INPUT: u64 = 2048;
 
@@ -40,10 +40,10 @@ pub(super) enum UsersCommand {
         #[arg(long)]
         disabled: bool,
         /// Number of accounts, at most 10000
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = page_size)]
         limit: u32,
         /// The next page: only accounts with a larger id
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = row_id)]
         after: Option<i64>,
         #[command(flatten)]
         output: Output,

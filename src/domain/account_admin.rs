@@ -25,6 +25,10 @@ pub struct AccountOperations {
 pub enum AccountError {
     #[error("there is no account of this name; `users list` shows all")]
     Unknown,
+    #[error("there is an account of this name already; `users show` shows it")]
+    NameTaken,
+    #[error("another account has this e-mail address; `users list --like` finds it")]
+    EmailTaken,
     #[error("the account is disabled already")]
     IsDisabled,
     #[error("the account is not disabled")]
@@ -57,8 +61,15 @@ impl AccountOperations {
             hasher: self.hasher()?,
         };
         let now = self.clock.now();
-        accounts.add(name, email, password.clone(), now).await?;
-        Ok(password)
+        let wanted = name.as_str().to_owned();
+        match accounts.add(name, email, password.clone(), now).await {
+            Ok(()) => Ok(password),
+            Err(SignUpError::AlreadyExists) => {
+                let found = self.store.account_by_name(wanted.clone(), wanted).await?;
+                Err(found.map_or(AccountError::EmailTaken, |_| AccountError::NameTaken))
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Replaces the password, by a generated one if none is given. Returns it.

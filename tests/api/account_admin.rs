@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jwks_server::crypto::password::Costs;
 use jwks_server::domain::account_admin::{AccountError, AccountOperations};
-use jwks_server::domain::accounts::SignUpError;
 use jwks_server::domain::database;
 use jwks_server::domain::names::Username;
 use jwks_server::store::Store;
@@ -94,7 +93,7 @@ async fn play(steps: &[(usize, Step)]) {
                     model.exists = true;
                     model.set(&password);
                 }
-                Err(AccountError::SignUp(SignUpError::AlreadyExists)) => assert!(model.exists),
+                Err(AccountError::NameTaken) => assert!(model.exists),
                 Err(e) => panic!("{e}"),
             },
             Step::Reset => match operator.reset(name, None).await {

@@ -105,9 +105,11 @@ fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_gene
     let [alice, odd] = accounts();
     let password = "secret".to_owned().into();
     assert_snapshot!(added("carol", Some(&password), false), @"
-    Account carol is there.
+    Account carol was added.
     Password, shown this once: secret
     ");
+    assert_eq!(imported(1, false), "1 account was added.\n");
+    assert_eq!(imported(2, false), "2 accounts were added.\n");
     assert_snapshot!(added("carol", None, true), @r#"
     {
       "added": "carol"
@@ -117,7 +119,7 @@ fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_gene
     Account \u{1b}[31mbob\u{202e} has a new password.
     Password, shown this once: secret
     The account stays disabled.
-    No token that it was given is good any more.
+    It has no token that is still good.
     "#);
     assert_snapshot!(reset(&alice, Some(&password), &JUDGED, true), @r#"
     {
@@ -136,7 +138,7 @@ fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_gene
     assert_snapshot!(deleted(&odd, Some(1), &JUDGED, false) + &not_erased(&[]), @r#"
     Account \u{1b}[31mbob\u{202e} is deleted.
     Its 1 sign-in is deleted too.
-    No token that it was given is good any more.
+    It has no token that is still good.
     The name is free: who registers it next has tokens with the same sub. `users disable` keeps a name taken.
     No byte of them is left in the database file. Not erased: older backups, files of --keep-file, the log, and copies that the file system keeps.
     "#);

@@ -74,7 +74,7 @@ fn a_password_of_ones_own_comes_from_standard_input_and_is_not_printed() {
     let out = child.wait_with_output().unwrap();
     assert_eq!(
         String::from_utf8(out.stdout).unwrap(),
-        "Account bob is there.\n"
+        "Account bob was added.\n"
     );
     assert_eq!(server.sign_in("/auth", "bob", "correct horse").status, 200);
     // An empty one, as from /dev/null.
@@ -97,7 +97,11 @@ fn what_cannot_be_done_is_refused_in_a_line_that_helps() {
             "--reason is one line",
         ),
         (&["enable", "alice"], "not disabled"),
-        (&["add", "alice"], "already registered"),
+        (&["add", "alice"], "an account of this name already"),
+        (
+            &["add", "bob", "--email", "alice@example.com"],
+            "another account has this e-mail address",
+        ),
         (&["add", "a b"], "username has characters"),
         (&["add", "bob", "--email", "x"], "email is not"),
         (&["list", "--limit", "0"], "--limit"),

@@ -89,12 +89,13 @@ pub fn added(name: &str, password: Option<&SecretString>, as_json: bool) -> Stri
     if as_json {
         return document(&with_password(json!({ "added": name }), password));
     }
-    format!("Account {} is there.\n{}", plain(name), shown(password))
+    format!("Account {} was added.\n{}", plain(name), shown(password))
 }
 
 pub fn imported(accounts: usize, as_json: bool) -> String {
     match as_json {
         true => document(&json!({ "imported": accounts })),
+        false if accounts == 1 => "1 account was added.\n".to_owned(),
         false => format!("{accounts} accounts were added.\n"),
     }
 }
@@ -225,7 +226,7 @@ fn tokens_live_on(account: &AccountDetails, judged: &Judged) -> String {
             humantime::format_duration(judged.token_lifetime),
             until.rfc3339()
         ),
-        None => "No token that it was given is good any more.\n".to_owned(),
+        None => "It has no token that is still good.\n".to_owned(),
     }
 }
 

@@ -264,10 +264,14 @@ impl Problems {
     }
 }
 
+/// A terminal that only prints: no colours, and no line is written over.
+pub fn is_dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 /// May a terminal be sent colours? Not with `NO_COLOR`, nor to one that has none.
 pub fn allows_colors() -> bool {
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    !is_dumb_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A fresh key for `NOT_MY_KEY`.

@@ -96,6 +96,16 @@ fn pruning_says_how_many_are_gone_and_where_they_are() {
         deleted: 3,
         unreadable,
     };
+    let few = |deleted| Pruned {
+        deleted,
+        unreadable: deleted,
+    };
+    assert_snapshot!(pruned(few(1), NOW, file, false) + &pruned(few(0), NOW, file, false), @r#"
+    1 sign-in before 2027-01-15T08:00:00Z is deleted.
+    kept.jsonl has each of them.
+    1 whose time or address cannot be read is left.
+    0 sign-ins before 2027-01-15T08:00:00Z are deleted.
+    "#);
     assert_snapshot!(pruned(rows(0), NOW, file, false) + &pruned(rows(2), NOW, None, true), @r#"
     3 sign-ins before 2027-01-15T08:00:00Z are deleted.
     kept.jsonl has each of them.

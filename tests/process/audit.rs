@@ -130,6 +130,10 @@ fn only_a_file_of_sign_ins_is_written_to_and_a_cut_off_line_is_written_again() {
     assert_eq!(lines(&text).len(), 4, "{text}");
     let asks = refusal(command(dir).args(["audit", "prune", "--before", "1d"]), &[]);
     assert!(asks.contains("--yes"), "{asks}");
+    assert!(asks.contains("would be deleted"), "{asks}");
+    let turned = ["audit", "list", "--since", "1d", "--until", "2d"];
+    let turned = refusal(command(dir).args(turned), &[]);
+    assert!(turned.contains("--since is not before --until"), "{turned}");
     let bad = refusal(command(dir).args(["audit", "list", "--since", "x"]), &[]);
     assert!(bad.contains("--since is a time"), "{bad}");
 }
@@ -172,7 +176,7 @@ fn a_row_whose_address_cannot_be_written_as_text_stays_when_others_are_pruned() 
         .unwrap();
     let said = output(dir, &["prune", "--before", "3650d", "--keep-file", "kept"]);
     assert!(
-        said.contains("\n1 whose time or address cannot be read are left.\n"),
+        said.contains("\n1 whose time or address cannot be read is left.\n"),
         "{said}"
     );
     let kept = lines(&fs::read_to_string(dir.join("kept")).unwrap());

@@ -30,6 +30,25 @@ fn a_trial_has_colours_where_the_terminal_takes_them() {
 }
 
 #[test]
+fn progress_is_drawn_where_a_line_can_be_written_over() {
+    let dir = folder("");
+    let dir = dir.path();
+    let server = Server::start(dir, &[]);
+    server.register("alice");
+    assert!(server.stop().success());
+    let row = "INSERT INTO auth_logs (request_ip, request_timestamp, user_id)
+        VALUES ('192.0.2.1', '2020-01-01 00:00:00', 1)";
+    sql(dir).execute(row, []).unwrap();
+    for (setting, is_drawn) in [("TERM=xterm", true), ("TERM=dumb", false)] {
+        let export = "audit export > exported";
+        let line = format!("{setting} {} {export}", program().display());
+        let shown = on_terminal(dir, line.as_ref()).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert_eq!(shown.contains("100 %"), is_drawn, "{setting}: {shown:?}");
+    }
+}
+
+#[test]
 fn a_key_takes_one_line_of_eighty_columns() {
     let dir = folder("");
     let server = Server::start(dir.path(), &[]);

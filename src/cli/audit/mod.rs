@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use super::operator::{Output, address, confirm, page_size, parse_time, row_id};
 use super::{Failure, print, print_part, runtime};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
-use crate::config::{Config, Settings};
+use crate::config::{self, Config, Settings};
 use crate::domain::account_admin::AccountError;
 use crate::domain::audit::{self, AuditError, KeepFileError, Pruned};
 use crate::domain::database::{self, Location, SignInFilter};
@@ -143,11 +143,19 @@ fn filter(wanted: Wanted, at: &Location, now: UnixTime) -> Result<SignInFilter, 
         ),
         None => None,
     };
+    let since = time("--since", wanted.since)?;
+    let until = time("--until", wanted.until)?;
+    if since
+        .zip(until)
+        .is_some_and(|(since, until)| until <= since)
+    {
+        return Err(Failure::refused("--since is not before --until"));
+    }
     Ok(SignInFilter {
         account,
         client: wanted.address.map(|address| address.to_string()),
-        since: time("--since", wanted.since)?,
-        until: time("--until", wanted.until)?,
+        since,
+        until,
         ..SignInFilter::default()
     })
 }
@@ -192,7 +200,8 @@ struct Progress {
 impl Progress {
     fn start(at: &Location) -> Result<Self, Failure> {
         let mut ids = None;
-        if std::io::stderr().is_terminal() && !std::io::stdout().is_terminal() {
+        let can_draw = std::io::stderr().is_terminal() && !config::is_dumb_terminal();
+        if can_draw && !std::io::stdout().is_terminal() {
             let end = |newest_first| {
                 let filter = SignInFilter {
                     newest_first,

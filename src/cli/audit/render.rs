@@ -89,18 +89,20 @@ pub fn pruned(rows: Pruned, before: UnixTime, keep: Option<&Path>, as_json: bool
             "keep_file": keep,
         }));
     }
-    let kept = keep.map_or(String::new(), |path| {
+    let kept = keep.filter(|_| rows.deleted > 0);
+    let kept = kept.map_or(String::new(), |path| {
         format!("{} has each of them.\n", plain(&path))
     });
     let left = match rows.unreadable {
         0 => String::new(),
+        1 => "1 whose time or address cannot be read is left.\n".to_owned(),
         left => format!("{left} whose time or address cannot be read are left.\n"),
     };
-    format!(
-        "{} sign-ins before {} are deleted.\n{kept}{left}",
-        rows.deleted,
-        before.rfc3339()
-    )
+    let before = before.rfc3339();
+    match rows.deleted {
+        1 => format!("1 sign-in before {before} is deleted.\n{kept}{left}"),
+        rows => format!("{rows} sign-ins before {before} are deleted.\n{kept}{left}"),
+    }
 }
 
 /// The bar when the row with the id `now` is done, of those from `first` to `last`.

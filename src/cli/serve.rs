@@ -193,6 +193,7 @@ fn log_addresses(listeners: &Listeners) {
     };
     each(&listeners.service, "listening on", "");
     each(&listeners.metrics, "metrics are at", "/metrics");
+    each(&listeners.metrics, "a page of them is at", "/");
 }
 
 /// A token that the first SIGTERM, SIGINT or SIGHUP cancels; a later one ends the

@@ -144,7 +144,9 @@ impl ApiError {
             Self::UnknownTransferCoding => "the only transfer coding is chunked",
             Self::Internal => "something went wrong on the server",
             Self::Overloaded => "too many passwords are being hashed at once",
-            Self::OnlyMetrics => "there is nothing at this path; see GET /metrics",
+            Self::OnlyMetrics => {
+                "there is nothing at this path; see GET /metrics, or GET / for people"
+            }
             Self::Unavailable(why, _) => return why.clone(),
         })
     }

@@ -97,8 +97,8 @@ fn figures(
                 @match number { Some(number) => (number), None => "not known" }
             }))
             (pages::fact("Passwords waiting", html! { (sign_ins) " to sign in, " (sign_ups) " to register" }))
-            (pages::fact("Refused by the quotas", html! { (current.quota_refusals.get()) }))
-            (pages::fact("Addresses in the quotas", html! { (current.quota_clients.get()) }))
+            (pages::fact("Refused for too many calls", html! { (current.quota_refusals.get()) }))
+            (pages::fact("Client addresses remembered", html! { (current.quota_clients.get()) }))
             (pages::fact("Commits", html! { (committed) ", and " (failed) " failed" }))
             // The files of PostgreSQL are its administrator's.
             @if !state.accounts.store.is_shared_by_replicas() {

@@ -45,7 +45,7 @@ async fn it_is_text_on_a_listener_of_its_own_and_nothing_else_is_there() {
         let reply = send_to_metrics(&app.state, "GET", path).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(reply.header("x-content-type-options"), "nosniff");
-        let text = "there is nothing at this path; see GET /metrics";
+        let text = "there is nothing at this path; see GET /metrics, or GET / for people";
         assert_eq!(reply.error(), text);
     }
     let reply = app.send("GET", "/metrics", &[], "").await;
@@ -71,7 +71,8 @@ async fn operators_find_readiness_counts_and_keys_at_its_root() {
         ">Ready<",
         "token given</th><td>2<",
         "unknown name or wrong password</th><td>1<",
-        "Refused by the quotas</dt><dd>0<",
+        "Refused for too many calls</dt><dd>0<",
+        "<dt>Client addresses remembered</dt>",
         "Processes seen</dt><dd>1<",
         ", and 0 failed",
         "<dt>Write-ahead log</dt>",

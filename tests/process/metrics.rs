@@ -52,6 +52,7 @@ fn they_are_at_their_address_and_only_there_and_stop_with_the_service() {
     let server = Server::start(dir.path(), &[]);
     let addr = address(&server);
     assert_ne!(addr.port(), server.addr.port());
+    server.wait_for_log(&format!("a page of them is at http://{addr}/"));
     let password = server.register("alice");
     for _ in 0..3 {
         assert_eq!(server.sign_in("/auth", "alice", &password).status, 200);

@@ -20,6 +20,7 @@ COMPOSE = [VENV / "bin/check-jsonschema", "--builtin-schema", "vendor.compose-sp
 MISTAKES = [
     ("compose.yaml", "cap_drop: [ALL]", "cap_drop: ALL"),
     ("compose.yaml", "start_period:", "begin_period:"),
+    ("compose.yaml", "file: ./not_my_key", "path: ./not_my_key"),
     ("docs/examples/kubernetes-sqlite.yaml", "replicas: 1", "replicas: one"),
     ("docs/examples/kubernetes-postgres.yaml", "maxUnavailable:", "maxUnready:"),
 ]

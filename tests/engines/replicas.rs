@@ -210,9 +210,11 @@ async fn a_first_start_and_the_operators_page_name_nothing_of_sqlite() {
     let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
     let warning = line_with("has no keys yet");
     std::thread::spawn(move || lines.for_each(drop));
+    let port = digits.parse().unwrap();
     let operators = Replica {
         process,
-        port: digits.parse().unwrap(),
+        port,
+        metrics: port,
     };
     assert!(warning.contains("pg_restore"), "{warning}");
     for other in ["working directory", "jwks-server restore"] {

@@ -28,9 +28,11 @@ impl<C: Connect> InTurn<C> {
     /// Returns an error when one of the addresses has given one. While all are silent it
     /// goes on, until the pool gives up.
     async fn connect_to_any(&self, config: Config) -> Result<(Client, JoinHandle<()>), Error> {
-        let limit = limit(&config);
         loop {
             let addresses = addresses(&config).await;
+            // A single one has until the pool gives up, which is after twice the limit.
+            let times = if addresses.len() == 1 { 3 } else { 1 };
+            let limit = times * limit(&config);
             let first = self.next.load(Ordering::Relaxed);
             let mut failure = None;
             for index in (0..addresses.len()).map(|turn| (first + turn) % addresses.len()) {
@@ -137,7 +139,7 @@ fn without_hosts(config: &Config) -> Config {
         this.keepalives_retries(times);
     }
     // The whole attempt has the limit; the connection of TCP alone must not end before it.
-    this.connect_timeout(limit(config) * 2)
+    this.connect_timeout(limit(config) * 4)
         .ssl_mode(config.get_ssl_mode())
         .ssl_negotiation(config.get_ssl_negotiation())
         .keepalives(config.get_keepalives())

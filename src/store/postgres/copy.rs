@@ -118,7 +118,7 @@ async fn tables(connection: &mut Connection, file: &CopyFile) -> Result<Vec<Tabl
             is_numbered: false,
         };
         for row in connection.rows(sql, &[(&name, Type::TEXT)]).await? {
-            let (column, kind, is_numbered) = described(&row)?;
+            let (column, kind, is_numbered) = described(name, &row)?;
             table.columns.push((column, kind));
             table.is_numbered |= is_numbered;
         }
@@ -128,18 +128,19 @@ async fn tables(connection: &mut Connection, file: &CopyFile) -> Result<Vec<Tabl
     Ok(tables)
 }
 
-fn described(row: &Row) -> Result<(String, Kind, bool), StoreError> {
+fn described(table: &str, row: &Row) -> Result<(String, Kind, bool), StoreError> {
+    let name: String = row.try_get("name")?;
     let kind = match row.try_get::<_, &str>("type")? {
         "bigint" => Kind::Int,
         "text" => Kind::Text,
         "bytea" => Kind::Bytes,
         "timestamp without time zone" => Kind::Time,
         other => {
-            let why = format!("a column of type {other} has no counterpart in SQLite");
+            let why = format!("{table}.{name} is of type {other}, which SQLite has not");
             return Err(StoreError::Refused(why));
         }
     };
-    Ok((row.try_get("name")?, kind, row.try_get("is_numbered")?))
+    Ok((name, kind, row.try_get("is_numbered")?))
 }
 
 /// The lock was not given, since another session writes.

@@ -89,6 +89,13 @@ pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
             problems.0.push((line, "longer than 64 KiB".to_owned()));
             break;
         }
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        count += 1;
+        if count > MAX_ACCOUNTS {
+            return Err(ImportError::TooMany);
+        }
         let Ok(text) = String::from_utf8(bytes) else {
             problems.0.push((line, "not UTF-8".to_owned()));
             continue;
@@ -97,13 +104,6 @@ pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
             1 => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text),
             _ => text.as_str(),
         };
-        if text.trim().is_empty() {
-            continue;
-        }
-        count += 1;
-        if count > MAX_ACCOUNTS {
-            return Err(ImportError::TooMany);
-        }
         let row = match parse(text) {
             Ok(row) => row,
             Err(what) => {

@@ -247,13 +247,13 @@ fn an_import_names_all_faults_at_once_in_the_order_of_the_lines() {
 jwks-server: line 2: the username or the email is already registered
 jwks-server: line 3: not JSON
 jwks-server: line 4: the username is that of line 1
-jwks-server: nothing of - was imported
+jwks-server: nothing of standard input was imported
 ";
     assert_eq!(import("-", &lines), (Some(2), said.to_owned()));
     let (code, said) = import("-", "\u{feff}\n\n");
     assert_eq!(code, Some(2));
     assert!(
-        said.contains("nothing of - was imported: it has no account"),
+        said.contains("nothing of standard input was imported: it has no account"),
         "{said}"
     );
     let (code, said) = import("nowhere/accounts", "");

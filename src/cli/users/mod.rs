@@ -249,7 +249,10 @@ async fn execute(
             let imported = imported.map_err(|e| match e {
                 ImportError::Store(e) => Failure::broken(e.to_string()),
                 e => {
-                    let file = file.display();
+                    let file = match file.as_os_str() == "-" {
+                        true => "standard input".into(),
+                        false => file.to_string_lossy(),
+                    };
                     if let ImportError::Problems(problems) = e {
                         problems.texts().iter().for_each(|text| say(text));
                         return Failure::refused(format!("nothing of {file} was imported"));

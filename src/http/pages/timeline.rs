@@ -267,7 +267,10 @@ fn table(schedule: &Schedule, policy: &Policy, now: UnixTime) -> Markup {
             td role="cell" data-label=(label) {
                 @match at {
                     Some(at) => (clock_time(at, now)),
-                    None => span.none { "–" },
+                    None => {
+                        span.none aria-hidden="true" { "–" }
+                        span.unseen { "no time" }
+                    }
                 }
             }
         }

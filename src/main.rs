@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 /// Its threads give back what is free, some seconds after it was.
-#[cfg(all(feature = "jemalloc", target_arch = "x86_64"))]
+#[cfg(all(
+    feature = "jemalloc",
+    target_arch = "x86_64",
+    target_os = "linux",
+    target_env = "gnu"
+))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -100,6 +100,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
 fn fr_33_a_sign_in_costs_one_hash_and_one_commit_and_waits_for_nothing_else() {
     const SAMPLES: u32 = 21;
     const MOST: f64 = 1.5;
+    /// With a signature, by an unoptimised service.
+    const LONGEST_WAIT: Duration = Duration::from_millis(30);
     let _alone = alone();
     // It has its keys: making them would take CPU time meanwhile.
     let dir = used_folder(&format!(
@@ -124,16 +126,14 @@ fn fr_33_a_sign_in_costs_one_hash_and_one_commit_and_waits_for_nothing_else() {
         elapsed = elapsed.min(began.elapsed());
     }
     let cpu = server_cpu(&server).saturating_sub(before);
-    for (what, took, expected) in [
-        ("CPU time of all", cpu, expected.cpu),
-        ("shortest elapsed time", elapsed, expected.elapsed),
-    ] {
-        let ratio = took.as_secs_f64() / expected.as_secs_f64();
-        assert!(
-            ratio < MOST,
-            "{what}: {took:?} is {ratio:.2} of {expected:?}"
-        );
-    }
+    let ratio = cpu.as_secs_f64() / expected.cpu.as_secs_f64();
+    let reference = expected.cpu;
+    assert!(
+        ratio < MOST,
+        "CPU time of all: {cpu:?} is {ratio:.2} of {reference:?}"
+    );
+    let waited = elapsed.saturating_sub(expected.elapsed);
+    assert!(waited < LONGEST_WAIT, "beside hash and commit: {waited:?}");
 }
 
 /// Times that clients see while several times as many sign-ups wait as can be hashed.

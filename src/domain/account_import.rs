@@ -17,7 +17,7 @@ pub const MAX_ACCOUNTS: usize = 100_000;
 const MAX_LINE: usize = 64 * 1024 + 1;
 /// Problems that are named.
 const MAX_NAMED: usize = 100;
-const BYTE_ORDER_MARK: char = '\u{feff}';
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// One line of the file.
 #[derive(Deserialize)]
@@ -89,20 +89,20 @@ pub fn read(mut file: impl BufRead) -> Result<Accounts, ImportError> {
             problems.0.push((line, "longer than 64 KiB".to_owned()));
             break;
         }
-        if bytes.trim_ascii().is_empty() {
+        let text = match line {
+            1 => bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes),
+            _ => &bytes,
+        };
+        if text.trim_ascii().is_empty() {
             continue;
         }
         count += 1;
         if count > MAX_ACCOUNTS {
             return Err(ImportError::TooMany);
         }
-        let Ok(text) = String::from_utf8(bytes) else {
+        let Ok(text) = str::from_utf8(text) else {
             problems.0.push((line, "not UTF-8".to_owned()));
             continue;
-        };
-        let text = match line {
-            1 => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text),
-            _ => text.as_str(),
         };
         let row = match parse(text) {
             Ok(row) => row,

@@ -20,7 +20,7 @@ pub enum AdoptError {
     SameKidInSource(String),
     #[error("key {0:?} is twice in the source")]
     Twice(String),
-    #[error("key {0:?} is this service's own key {1}, which needs no adoption")]
+    #[error("key {0:?} is this service's own key {1}, which cannot be adopted")]
     OwnKey(String, String),
     #[error("key {0:?} is the same key as {1:?}")]
     SameKey(String, String),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Its threads give back what is free, some seconds after it was.
+/// Its threads give free memory back to the system; `.cargo/config.toml` says how soon.
 #[cfg(all(
     feature = "jemalloc",
     target_arch = "x86_64",

@@ -7,6 +7,7 @@ use super::key_ring::KeyRing;
 use super::rotation::Heartbeat;
 use crate::clock::Clock;
 use crate::lifecycle::Policy;
+pub use crate::store::CUT_OFF;
 use crate::store::Store;
 
 /// Checks all that answering needs. Cheap for any number of callers: the write

@@ -26,14 +26,14 @@ async fn key_set(State(state): State<SharedState>, request: Request) -> Response
     if let Some(response) = published(&state, request.headers()) {
         return response;
     }
-    // The first key is still being made, or none has come for long.
+    // The first key is still being made, none has come for long, or this replica is cut off.
     let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
         snapshot.published(now).cloned()
     });
     match awaited.await {
         Some((set, _)) => match key_caching(&state) {
             Some(caching) => respond(&set, request.headers(), &caching),
-            None => no_keys(),
+            None => out_of_date(),
         },
         None => no_keys(),
     }
@@ -44,6 +44,12 @@ pub(super) fn published(state: &AppState, headers: &HeaderMap) -> Option<Respons
     let snapshot = state.keys.snapshot();
     let set = snapshot.published(state.clock.now())?;
     Some(respond(set, headers, &*key_caching(state)?))
+}
+
+/// 503 of a replica that is cut off: a key may have been revoked meanwhile.
+pub(super) fn out_of_date() -> Response {
+    let why = "the database has not answered for as long as the keys may be kept";
+    ([ANY_ORIGIN], ApiError::busy(why)).into_response()
 }
 
 /// 503: a key set without keys would make verifiers refuse every token.

@@ -14,11 +14,9 @@ use axum::routing::{MethodRouter, get};
 use super::error::ApiError;
 use super::state::{AppState, SharedState};
 use crate::domain::document::Document;
+use crate::domain::readiness::CUT_OFF;
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
-/// A database that was not heard of for this long is out of reach.
-const CUT_OFF: Duration = Duration::from_secs(2);
-
 pub(super) const ANY_ORIGIN: (HeaderName, HeaderValue) = (
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     HeaderValue::from_static("*"),

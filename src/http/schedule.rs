@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::{Serialize, Serializer};
 
-use super::jwks::no_keys;
+use super::jwks::{no_keys, out_of_date};
 use super::public_document::{key_caching, respond, with_cors};
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
@@ -72,7 +72,7 @@ async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Respo
     match awaited.await {
         Some((document, _)) => match key_caching(&state) {
             Some(caching) => respond(&document, &headers, &caching),
-            None => no_keys(),
+            None => out_of_date(),
         },
         None => no_keys(),
     }

@@ -111,7 +111,7 @@ fn no_sniff(mut response: Response) -> Response {
 }
 
 impl KeySetShortcut {
-    /// None for other requests, and when no key is published: the route waits for one.
+    /// None for other requests, and when no key is published, for which the route waits, or the set is out of date.
     fn answer<B>(&self, peer: Peer, request: &http::Request<B>) -> Option<Response> {
         let path = request.uri().path();
         if request.method() != Method::GET || !self.paths.iter().any(|known| known == path) {

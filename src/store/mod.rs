@@ -26,6 +26,9 @@ pub use key_row::{KeyRow, NewKey};
 pub use postgres::{PgEnvironment, PostgresStore, ServerState, Target};
 pub use sqlite::SqliteStore;
 
+/// Without an answer of PostgreSQL for this long a replica is cut off.
+pub const CUT_OFF: Duration = Duration::from_secs(2);
+
 /// The column `users.id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AccountId(i64);

@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::store::StoreError;
-
-/// Without an answer for this long a replica is cut off.
-const CUT_OFF: Duration = Duration::from_secs(2);
+use crate::store::{CUT_OFF, StoreError};
 
 /// What the latest good poll has found.
 pub(super) struct Health {

@@ -69,7 +69,7 @@ fn modules_and_libraries_are_named_only_where_they_belong() {
 
 #[test]
 fn the_pages_about_the_code_name_files_that_exist() {
-    let roots = "src tests docs migrations benches crates packaging openapi.json SECURITY.md CHANGELOG.md README.md compose.yaml";
+    let roots = ".cargo src tests docs migrations benches crates packaging openapi.json SECURITY.md CHANGELOG.md README.md compose.yaml";
     let found = Command::new("find")
         .args(roots.split(' '))
         .output()

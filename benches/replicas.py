@@ -82,9 +82,10 @@ def sign_ins(table, tmp):
     rates, sqlite, cpu, commits, wal, own, all_of_sqlite = [], [], [], [], [], [], []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(database())
-        one = stack.enter_context(servers.service(run.folder(tmp, "sqlite")))
+        # On a fast machine the quota of eight addresses would be what is measured.
+        one = stack.enter_context(servers.service(run.folder(tmp, "sqlite"), AUTH_RATE=1000))
         run.settled(one)
-        other = stack.enter_context(servers.service(run.folder(tmp, "pg"), DATABASE_URL=url([server.port])))
+        other = stack.enter_context(servers.service(run.folder(tmp, "pg"), AUTH_RATE=1000, DATABASE_URL=url([server.port])))
         server.wait_for("SELECT count(*) > 1 FROM keys", "t")
         files = [run.users(one, tmp / "sqlite-users"), run.users(other, tmp / "pg-users")]
         for _ in range(run.ROUNDS):
@@ -152,7 +153,9 @@ def statement(file, begins):
     """The statement of the store that begins so, on one line."""
     text = (servers.ROOT / "src/store/postgres" / f"{file}.rs").read_text()
     found = re.search(rf'"({re.escape(begins)}[^"]*)"', text)
-    return " ".join(found[1].split())
+    connection = (servers.ROOT / "src/store/postgres/connection.rs").read_text()
+    now = re.search(r'const NOW: &str = "([^"]*)"', connection)[1]
+    return " ".join(found[1].replace("{NOW}", now).split())
 
 
 def rotation():

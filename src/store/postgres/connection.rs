@@ -2,15 +2,15 @@
 //! answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use deadpool_postgres::{Object, Pool, PoolError, Runtime, TimeoutType, Timeouts};
-use tokio::runtime::Handle;
+use deadpool_postgres::{Pool, PoolError, Runtime, TimeoutType, Timeouts};
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::health::Health;
+use super::session::{Connection, Params, TIMEOUT, timed_out};
 use super::target::Target;
 use crate::clock::UnixTime;
 use crate::metrics::Commits;
@@ -22,15 +22,9 @@ const CONNECTIONS: usize = 5;
 /// the others from the database.
 const FOR_QUOTAS: usize = 2;
 const FOR_POLLS: usize = 1;
-/// A caller waits this long for a connection, and for the answer to each statement.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Column `now` of a SELECT: the database's clock in whole seconds, of this moment and not of
 /// the transaction's beginning.
 pub(super) const NOW: &str = "floor(extract(epoch FROM clock_timestamp()))::bigint AS now";
-
-/// Parameters of a statement with their types, so that it needs no name.
-pub(super) type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 /// What the tasks of a store share with it.
 pub(super) struct Database {
@@ -243,120 +237,7 @@ async fn connect(pool: &Pool, target: &Arc<Target>) -> Result<Connection, StoreE
         PoolError::Timeout(_) => timed_out(TIMEOUT),
         e => StoreError::Unavailable(e.to_string()),
     })?;
-    Ok(Connection {
-        object: Some(object),
-        target: Arc::clone(target),
-        is_idle: true,
-        is_waiting: false,
-        timeout: TIMEOUT,
-    })
-}
-
-/// A connection of the pool. One that is dropped within a statement or a transaction is
-/// closed, which rolls back.
-pub(super) struct Connection {
-    /// None once it was dropped.
-    object: Option<Object>,
-    target: Arc<Target>,
-    is_idle: bool,
-    /// A statement was sent, and not answered.
-    is_waiting: bool,
-    /// A statement may take this long.
-    pub(super) timeout: Duration,
-}
-
-impl Connection {
-    pub(super) async fn rows(
-        &mut self,
-        sql: &str,
-        params: &Params<'_>,
-    ) -> Result<Vec<Row>, StoreError> {
-        let was_idle = std::mem::replace(&mut self.is_idle, false);
-        let object = self.object.as_ref().ok_or_else(|| timed_out(TIMEOUT))?;
-        self.is_waiting = true;
-        let answer = tokio::time::timeout(self.timeout, object.query_typed(sql, params)).await;
-        let answer = answer.map_err(|_| timed_out(self.timeout))?;
-        self.is_waiting = false;
-        self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
-        Ok(answer?)
-    }
-
-    /// Statements without parameters.
-    pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
-        let was_idle = std::mem::replace(&mut self.is_idle, false);
-        let object = self.object.as_ref().ok_or_else(|| timed_out(TIMEOUT))?;
-        self.is_waiting = true;
-        let answer = tokio::time::timeout(self.timeout, object.batch_execute(sql)).await;
-        let answer = answer.map_err(|_| timed_out(self.timeout))?;
-        self.is_waiting = false;
-        self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
-        Ok(answer?)
-    }
-}
-
-/// A transaction whose COMMIT is not looked up.
-pub(super) struct PlainTransaction(Connection);
-
-impl Connection {
-    pub(super) async fn begin(mut self) -> Result<PlainTransaction, StoreError> {
-        self.is_idle = false;
-        self.batch("BEGIN").await?;
-        Ok(PlainTransaction(self))
-    }
-}
-
-impl PlainTransaction {
-    pub(super) fn connection(&mut self) -> &mut Connection {
-        &mut self.0
-    }
-
-    pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.0.batch(sql).await
-    }
-
-    pub(super) async fn rows(
-        &mut self,
-        sql: &str,
-        params: &Params<'_>,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.0.rows(sql, params).await
-    }
-
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        self.0.batch("COMMIT").await?;
-        self.0.is_idle = true;
-        Ok(())
-    }
-}
-
-/// A server that takes no writes any more is a standby now: another host is asked.
-fn is_demoted<T>(answer: &Result<T, tokio_postgres::Error>) -> bool {
-    use tokio_postgres::error::SqlState;
-    let code = answer.as_ref().err().and_then(|e| e.code());
-    code.is_some_and(|code| {
-        *code == SqlState::READ_ONLY_SQL_TRANSACTION
-            || *code == SqlState::ADMIN_SHUTDOWN
-            || code.code().starts_with("08")
-    })
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if !self.is_idle
-            && let Some(object) = self.object.take()
-        {
-            let client = Object::take(object);
-            if self.is_waiting
-                && let Ok(runtime) = Handle::try_current()
-            {
-                // Or it would wait for its lock on the server, however long that takes.
-                let (token, target) = (client.cancel_token(), Arc::clone(&self.target));
-                runtime.spawn(async move {
-                    let _ = tokio::time::timeout(TIMEOUT, target.cancel(&token)).await;
-                });
-            }
-        }
-    }
+    Ok(Connection::new(object, target))
 }
 
 /// A transaction; rolled back when it is dropped.
@@ -403,10 +284,6 @@ impl Transaction<'_> {
         self.database.count(&outcome, writes, self.began);
         outcome
     }
-}
-
-fn timed_out(after: Duration) -> StoreError {
-    StoreError::Unavailable(format!("it has not answered within {after:?}"))
 }
 
 pub(super) fn only(rows: &[Row]) -> Result<&Row, StoreError> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, error::SqlState};
 
-use super::connection::{Connection, Database, only};
+use super::connection::{Database, only};
+use super::session::Connection;
 use super::{Target, adopted_keys, calls, inspect, keys, schema};
 use crate::store::copy::{
     BATCH, Copied, CopyCallbacks, CopyError, Kind, Rows, TABLES, Table, Value,

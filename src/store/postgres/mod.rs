@@ -19,6 +19,7 @@ mod planted;
 mod poll;
 mod schema;
 mod service_settings;
+mod session;
 mod sign_ins;
 mod target;
 
@@ -32,8 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Commits;
 use crate::store::{OpenError, StoreError};
-use connection::{Database, Params};
+use connection::Database;
 pub use inspect::ServerState;
+use session::Params;
 use sign_ins::Queued;
 pub use target::{PgEnvironment, Target};
 

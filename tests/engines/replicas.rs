@@ -24,25 +24,29 @@ pub struct Replica {
     metrics: u16,
 }
 
+fn spawn(sealing_key: &str, database_url: &str) -> Child {
+    Command::new(server())
+        .env_clear()
+        .env("NOT_MY_KEY", sealing_key)
+        .env("DATABASE_URL", database_url)
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .env("METRICS_ADDR", "127.0.0.1:0")
+        .env("NO_COLOR", "1")
+        .current_dir(std::env::temp_dir())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 impl Replica {
     fn start(sealing_key: &str, port: u16, database: &str) -> Self {
         Self::start_at(sealing_key, &url(port, database))
     }
 
     pub fn start_at(sealing_key: &str, database_url: &str) -> Self {
-        let mut process = Command::new(server())
-            .env_clear()
-            .env("NOT_MY_KEY", sealing_key)
-            .env("DATABASE_URL", database_url)
-            .env("HOST", "127.0.0.1")
-            .env("PORT", "0")
-            .env("METRICS_ADDR", "127.0.0.1:0")
-            .env("NO_COLOR", "1")
-            .current_dir(std::env::temp_dir())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = spawn(sealing_key, database_url);
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut port_of = |what: &str| loop {
             let line = lines.next().unwrap().unwrap();
@@ -184,22 +188,8 @@ async fn a_first_start_and_the_operators_page_name_nothing_of_sqlite() {
     let Some(cluster) = Cluster::shared() else {
         return;
     };
-    let mut process = Command::new(server())
-        .env_clear()
-        .env("NOT_MY_KEY", sealing_key())
-        .env(
-            "DATABASE_URL",
-            url(cluster.port, &cluster.create_database()),
-        )
-        .env("HOST", "127.0.0.1")
-        .env("PORT", "0")
-        .env("METRICS_ADDR", "127.0.0.1:0")
-        .env("NO_COLOR", "1")
-        .current_dir(std::env::temp_dir())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let database = url(cluster.port, &cluster.create_database());
+    let mut process = spawn(&sealing_key(), &database);
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut line_with = |part: &str| {
         let mut lines = lines.by_ref().map(Result::unwrap);

@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 use super::connection::{Database, only};
 use super::error::GRANT_CREATE;
 use super::planted;
+use crate::store::copy::TABLES;
 use crate::store::{OpenError, SchemaState, StoreError};
 
 /// Names and statements, in order. One that was released is never changed.
@@ -18,23 +19,13 @@ const GRANT: &str =
     "grant the user SELECT, INSERT, UPDATE and DELETE on all tables, and EXECUTE on all functions";
 const MORE_IN_ITS_LOG: &str = "the log of PostgreSQL says more";
 
+/// Tables beside those that both engines have.
+const OF_REPLICAS: [&str; 3] = ["key_version", "commits", "calls"];
+
 /// Tables that a server writes to.
-const WRITTEN: [&str; 14] = [
-    "keys",
-    "users",
-    "auth_logs",
-    "key_times",
-    "key_events",
-    "withdrawn_keys",
-    "earlier_keys",
-    "key_version",
-    "service_settings",
-    "disabled_accounts",
-    "commits",
-    "calls",
-    "adopted_keys",
-    "adopted_key_events",
-];
+fn written() -> Vec<&'static str> {
+    [&TABLES[..], &OF_REPLICAS].concat()
+}
 
 /// Functions that a server calls.
 const CALLED: [&str; 2] = [
@@ -55,7 +46,7 @@ pub(super) async fn lacking(database: &Database, rights: &[&str]) -> Result<Stri
                      AND NOT has_function_privilege(to_regprocedure(f), 'EXECUTE')
              ) lacking",
             &[
-                (&WRITTEN.as_slice(), Type::TEXT_ARRAY),
+                (&written(), Type::TEXT_ARRAY),
                 (&rights, Type::TEXT_ARRAY),
                 (&CALLED.as_slice(), Type::TEXT_ARRAY),
             ],
@@ -147,7 +138,7 @@ pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError>
     let found: bool = async { Ok(only(&database.rows(sql, &[]).await?)?.try_get("found")?) }
         .await
         .map_err(engine)?;
-    let names = [&WRITTEN[..], &["schema_migrations"]].concat();
+    let names = [&written()[..], &["schema_migrations"]].concat();
     let found_planted = planted::find(database, &names, &CALLED).await;
     if let Some(why) = found_planted.map_err(engine)? {
         return Ok(SchemaState::Unusable(why));

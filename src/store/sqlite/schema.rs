@@ -4,6 +4,7 @@ use refinery::Migration;
 use refinery::error::Kind;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
+use crate::store::copy::TABLES;
 use crate::store::{OpenError, SchemaState};
 
 mod embedded {
@@ -20,16 +21,11 @@ const SHARED_COLUMNS: [(&str, &str); 3] = [
     ("auth_logs", "id,request_ip,request_timestamp,user_id"),
 ];
 
-const OWN_TABLES: [&str; 8] = [
-    "key_times",
-    "key_events",
-    "withdrawn_keys",
-    "earlier_keys",
-    "service_settings",
-    "disabled_accounts",
-    "adopted_keys",
-    "adopted_key_events",
-];
+/// The other ones.
+fn own_tables() -> impl Iterator<Item = &'static str> {
+    let is_shared = |table: &&str| SHARED_COLUMNS.iter().any(|(name, _)| name == table);
+    TABLES.into_iter().filter(move |table| !is_shared(table))
+}
 
 /// The table in which refinery records the migrations.
 const HISTORY: &str = "refinery_schema_history";
@@ -92,7 +88,7 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
             needs: known.len(),
         });
     }
-    let own = OWN_TABLES.map(|table| (table, "as this version makes them"));
+    let own = own_tables().map(|table| (table, "as this version makes them"));
     for (table, needed) in SHARED_COLUMNS.into_iter().chain(own) {
         if !has_table(conn, table)? {
             let found = "none".to_owned();
@@ -210,7 +206,7 @@ fn other_own(conn: &Connection, steps: usize, is_newer: bool) -> rusqlite::Resul
     for step in runner.get_migrations().iter().take(steps) {
         made.execute_batch(step.sql().unwrap_or_default())?;
     }
-    for table in OWN_TABLES {
+    for table in own_tables() {
         let (found, needed) = (definitions(conn, table)?, definitions(&made, table)?);
         let is_extended = || is_newer && extends(&found, &needed);
         if !found.is_empty() && found != needed && !is_extended() {

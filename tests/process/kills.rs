@@ -109,6 +109,10 @@ fn nothing_that_was_answered_is_lost_by_any_of_many_kills() {
     let server = Server::start(dir.path(), &[]);
     assert_eq!(server.key_set().json()["keys"].as_array().unwrap().len(), 1);
     assert_all_sign_in(server.addr, &passwords);
+    // It is answered when the expired key is there.
+    let name = passwords.keys().next().unwrap();
+    let expired = server.sign_in("/auth?expired", name, &passwords[name]);
+    assert_eq!(expired.status, 200, "{}", expired.text());
     assert!(server.stop().success());
     assert_eq!(integrity(dir.path()), "ok");
     let conn = sql(dir.path());

@@ -12,7 +12,7 @@ use crate::client_key::ClientKey;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::password::{self, Costs, HashError, MAX_PASSWORD_LEN, PasswordHasher};
 use crate::store::{AccountChange, Store, StoreError};
-pub use crate::store::{AccountDetails, AccountFilter, AccountId, Disabled};
+pub use crate::store::{AccountDetails, AccountFilter, AccountId, Disabled, Enabled};
 
 /// Operators' changes of the accounts in one database.
 pub struct AccountOperations {
@@ -96,8 +96,12 @@ impl AccountOperations {
         self.change(name, AccountChange::Disable { reason }).await
     }
 
-    pub async fn enable(&self, name: &str) -> Result<AccountDetails, AccountError> {
-        self.change(name, AccountChange::Enable).await
+    pub async fn enable(
+        &self,
+        name: &str,
+        reason: Option<String>,
+    ) -> Result<AccountDetails, AccountError> {
+        self.change(name, AccountChange::Enable { reason }).await
     }
 
     /// Without `with_sign_ins` its rows of `auth_logs` stay, without the account. Returns
@@ -144,7 +148,7 @@ fn check(
     let account = found.ok_or(AccountError::Unknown)?;
     match (change, &account.disabled) {
         (AccountChange::Disable { .. }, Some(_)) => Err(AccountError::IsDisabled),
-        (AccountChange::Enable, None) => Err(AccountError::IsEnabled),
+        (AccountChange::Enable { .. }, None) => Err(AccountError::IsEnabled),
         _ => Ok(account),
     }
 }

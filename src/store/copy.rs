@@ -36,7 +36,7 @@ pub(in crate::store) struct Table {
 }
 
 /// All tables that both engines have, a table after those that it refers to.
-pub(in crate::store) const TABLES: [&str; 11] = [
+pub(in crate::store) const TABLES: [&str; 12] = [
     "keys",
     "users",
     "auth_logs",
@@ -46,6 +46,7 @@ pub(in crate::store) const TABLES: [&str; 11] = [
     "earlier_keys",
     "service_settings",
     "disabled_accounts",
+    "enabled_accounts",
     "adopted_keys",
     "adopted_key_events",
 ];

@@ -70,12 +70,20 @@ pub struct AccountDetails {
     pub registered: Option<UnixTime>,
     pub last_sign_in: Option<UnixTime>,
     pub disabled: Option<Disabled>,
+    /// Of an account that was disabled before and is not now.
+    pub enabled: Option<Enabled>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disabled {
     pub at: UnixTime,
     pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enabled {
+    pub at: UnixTime,
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -96,7 +104,9 @@ pub enum AccountChange {
     Disable {
         reason: String,
     },
-    Enable,
+    Enable {
+        reason: Option<String>,
+    },
     Delete {
         /// Or its rows of `auth_logs` stay, without the account.
         with_sign_ins: bool,

@@ -111,7 +111,7 @@ async fn play(steps: &[(usize, Step)]) {
                 Err(AccountError::IsDisabled) => assert!(model.is_disabled),
                 Err(e) => assert!(unknown(e) && !model.exists),
             },
-            Step::Enable => match operator.enable(name).await {
+            Step::Enable => match operator.enable(name, None).await {
                 Ok(_) => {
                     assert!(model.is_disabled);
                     model.is_disabled = false;

@@ -205,7 +205,7 @@ async fn a_file_is_held_to_the_steps_that_it_knows_of() {
         "DELETE FROM refinery_schema_history WHERE version > 2;
          DROP TABLE key_events; DROP TABLE withdrawn_keys; DROP TABLE earlier_keys;
          DROP TABLE service_settings; DROP TABLE disabled_accounts;
-         DROP TABLE adopted_keys; DROP TABLE adopted_key_events;",
+         DROP TABLE enabled_accounts; DROP TABLE adopted_keys; DROP TABLE adopted_key_events;",
     );
     let older = inspect(&path).schema;
     assert!(matches!(older, SchemaState::Older { has: 2, .. }));

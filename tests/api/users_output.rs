@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use jwks_server::cli::users::render::*;
 use jwks_server::clock::{Moment, UnixTime};
-use jwks_server::domain::account_admin::{AccountDetails, AccountId, Disabled};
+use jwks_server::domain::account_admin::{AccountDetails, AccountId, Disabled, Enabled};
 use serde_json::{Value, json};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -24,6 +24,7 @@ fn accounts() -> [AccountDetails; 2] {
         registered: Some(NOW - secs(86_400)),
         last_sign_in: Some(NOW - secs(60)),
         disabled: None,
+        enabled: None,
     };
     let odd = AccountDetails {
         id: AccountId::from_row(7),
@@ -36,6 +37,7 @@ fn accounts() -> [AccountDetails; 2] {
             at: NOW - secs(5),
             reason: "left".to_owned(),
         }),
+        enabled: None,
     };
     [alice, odd]
 }
@@ -65,6 +67,7 @@ fn accounts_are_listed_in_json() {
         "email": null,
         "state": "disabled",
         "disabled_at": Moment::from(NOW - Duration::from_secs(5)),
+        "enabled_at": null,
         "reason": "left",
         "registered_at": null,
         "last_sign_in_at": Moment::from(NOW - Duration::from_secs(3600)),
@@ -98,6 +101,19 @@ fn one_account_is_shown_with_the_tokens_that_may_be_alive() {
     Tokens alive   none
     "#);
     assert!(show(&alice, &JUDGED, true).contains("2027-01-15T08:59:00Z"));
+    let state = |reason: Option<&str>| {
+        let reason = reason.map(str::to_owned);
+        let enabled = Some(Enabled { at: NOW, reason });
+        let account = AccountDetails {
+            enabled,
+            ..alice.clone()
+        };
+        let shown = show(&account, &JUDGED, false);
+        let line = shown.lines().find(|line| line.starts_with("State"));
+        line.unwrap().to_owned()
+    };
+    assert_snapshot!(state(None), @"State          active, enabled at 2027-01-15T08:00:00Z");
+    assert_snapshot!(state(Some("is \u{1b}back")), @r"State          active, enabled at 2027-01-15T08:00:00Z: is \u{1b}back");
 }
 
 #[test]

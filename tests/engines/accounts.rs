@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use jwks_server::clock::{Clock, SystemClock, UnixTime};
 use jwks_server::domain::database;
 use jwks_server::store::{
-    AccountChange, AccountRow, NewAccountRow, Recorded, SignInFilter, SignInRecord, SignInRow,
-    StoreError,
+    AccountChange, AccountDetails, AccountRow, NewAccountRow, Recorded, SignInFilter, SignInRecord,
+    SignInRow, StoreError,
 };
 
 use crate::engine::{Engine, account};
@@ -28,7 +28,8 @@ pub fn sign_in(account: &AccountRow) -> SignInRecord {
 }
 
 /// Returns the number of sign-ins that were changed or deleted.
-async fn change(engine: &Engine, name: &str, change: AccountChange) -> usize {
+/// The account as it was before, and the number of sign-ins that were changed.
+async fn change(engine: &Engine, name: &str, change: AccountChange) -> (AccountDetails, usize) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let names = [name.to_owned(), name.to_owned()];
     let found = engine
@@ -37,7 +38,7 @@ async fn change(engine: &Engine, name: &str, change: AccountChange) -> usize {
         .change_account(names, change, &clock, |found, _| {
             found.ok_or(StoreError::AlreadyExists)
         });
-    found.await.unwrap().1
+    found.await.unwrap()
 }
 
 pub async fn an_account_is_found_by_its_exact_name_first(engine: &Engine) {
@@ -96,6 +97,30 @@ pub async fn of_many_accounts_all_or_none_are_added(engine: &Engine) {
     assert_eq!(engine.count("SELECT count(*) FROM users"), 3);
 }
 
+pub async fn the_last_word_on_an_account_is_kept_with_its_reason(engine: &Engine) {
+    engine.account("alice").await;
+    let disable = |reason: &str| AccountChange::Disable {
+        reason: reason.to_owned(),
+    };
+    let enable = |reason: Option<&str>| AccountChange::Enable {
+        reason: reason.map(str::to_owned),
+    };
+    // Disabled and why, or enabled and why: before each change.
+    for (next, disabled, enabled) in [
+        (disable("left"), None, None),
+        (enable(Some("is back")), Some("left"), None),
+        (disable("left again"), None, Some(Some("is back"))),
+        (enable(None), Some("left again"), None),
+        (disable("for good"), None, Some(None)),
+    ] {
+        let (found, _) = change(engine, "alice", next).await;
+        let reason = found.disabled.map(|it| it.reason);
+        assert_eq!(reason.as_deref(), disabled);
+        let reason = found.enabled.map(|it| it.reason);
+        assert_eq!(reason.as_ref().map(Option::as_deref), enabled);
+    }
+}
+
 pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &Engine) {
     let (kept, gone) = (engine.account("kept").await, engine.account("gone").await);
     let store = engine.store().await;
@@ -133,8 +158,9 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
     let with_sign_ins = AccountChange::Delete {
         with_sign_ins: true,
     };
-    assert_eq!(change(engine, "other", with_sign_ins).await, 3);
-    change(engine, "kept", AccountChange::Enable).await;
+    assert_eq!(change(engine, "other", with_sign_ins).await.1, 3);
+    let enable = AccountChange::Enable { reason: None };
+    change(engine, "kept", enable).await;
     assert_eq!(
         store.record_sign_in(sign_in(&kept)).await.unwrap(),
         Recorded::Written

@@ -175,6 +175,7 @@ async fn a_database_moves_to_postgres_and_back_without_a_difference() {
     let conn = Connection::open(this.path("a.db")).unwrap();
     conn.execute_batch(
         "INSERT INTO disabled_accounts SELECT id, 1700000000, 'left ☂' FROM users WHERE username = 'bob';
+         INSERT INTO enabled_accounts SELECT id, 1700000001, 'is back ☂' FROM users WHERE username = 'alice';
          DELETE FROM users WHERE username = 'carol';
          INSERT INTO auth_logs (request_ip, request_timestamp, user_id) VALUES ('::1', NULL, NULL);
          UPDATE users SET email = NULL WHERE username = 'bob';",

@@ -53,6 +53,7 @@ contracts! {
     accounts::an_account_is_found_by_its_exact_name_first
     accounts::a_name_or_a_form_of_an_address_is_given_once
     accounts::of_many_accounts_all_or_none_are_added
+    accounts::the_last_word_on_an_account_is_kept_with_its_reason
     accounts::a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing
     accounts::a_new_hash_replaces_the_one_that_was_checked_only
     accounts::each_of_many_sign_ins_at_once_leaves_its_row

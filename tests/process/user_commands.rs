@@ -43,7 +43,18 @@ fn a_running_server_follows_each_command_at_once() {
         json(dir, &["list", "--disabled"])["users"][0]["reason"],
         "left"
     );
+    json(dir, &["enable", "alice", "--reason", "is back"]);
+    let enabled = json(dir, &["show", "alice"]);
+    assert_eq!(enabled["state"], "active", "{enabled}");
+    assert_eq!(enabled["reason"], "is back", "{enabled}");
+    assert!(enabled["enabled_at"].is_object(), "{enabled}");
+    json(dir, &["disable", "alice", "--reason", "left again"]);
+    let disabled = json(dir, &["show", "alice"]);
+    assert_eq!(disabled["reason"], "left again", "{disabled}");
+    assert!(disabled["enabled_at"].is_null(), "{disabled}");
+    // The reason is optional, and another one replaces it.
     json(dir, &["enable", "alice"]);
+    assert!(json(dir, &["show", "alice"])["reason"].is_null());
     assert_eq!(status(first), 200);
     let reset = json(dir, &["reset", "alice"]);
     assert_eq!(status(first), 401);

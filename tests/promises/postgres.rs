@@ -28,7 +28,7 @@ const EMPTY: &str = "DO $$ BEGIN
         DELETE FROM keys; DELETE FROM key_events; DELETE FROM withdrawn_keys;
         DELETE FROM earlier_keys; DELETE FROM adopted_keys; DELETE FROM adopted_key_events;
         DELETE FROM service_settings; DELETE FROM auth_logs; DELETE FROM disabled_accounts;
-        DELETE FROM users; DELETE FROM calls; DELETE FROM commits;
+        DELETE FROM enabled_accounts; DELETE FROM users; DELETE FROM calls; DELETE FROM commits;
         UPDATE key_version SET version = 0;
     END $$";
 

@@ -83,7 +83,13 @@ pub(super) enum UsersCommand {
         reason: String,
     },
     /// Let a disabled account sign in again
-    Enable(Named),
+    Enable {
+        #[command(flatten)]
+        named: Named,
+        /// Reason, shown by `users show`
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Delete an account for good; its sign-ins stay in auth_logs without it, tokens live on
     Delete {
         #[command(flatten)]
@@ -279,8 +285,12 @@ async fn execute(
             let account = accounts.disable(&name, checked_reason(reason)?).await?;
             Ok(render::disabled(&account, judged, output.json))
         }
-        UsersCommand::Enable(Named { name, output }) => {
-            let account = accounts.enable(&name).await?;
+        UsersCommand::Enable {
+            named: Named { name, output },
+            reason,
+        } => {
+            let reason = reason.map(checked_reason).transpose()?;
+            let account = accounts.enable(&name, reason).await?;
             Ok(render::enabled(&account, output.json))
         }
         UsersCommand::Delete {

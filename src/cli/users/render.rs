@@ -55,9 +55,18 @@ pub fn show(account: &AccountDetails, judged: &Judged, as_json: bool) -> String 
     if as_json {
         return document(&account_json(account, judged));
     }
-    let state = match &account.disabled {
-        Some(it) => format!("disabled at {}: {}", it.at.rfc3339(), plain(&it.reason)),
-        None => state(account).to_owned(),
+    let state = match (&account.disabled, &account.enabled) {
+        (Some(it), _) => format!("disabled at {}: {}", it.at.rfc3339(), plain(&it.reason)),
+        (None, Some(it)) => {
+            let reason = it
+                .reason
+                .as_deref()
+                .map(plain)
+                .map(|why| format!(": {why}"));
+            let reason = reason.unwrap_or_default();
+            format!("active, enabled at {}{reason}", it.at.rfc3339())
+        }
+        (None, None) => state(account).to_owned(),
     };
     let hash = hash_parameters(account).unwrap_or_else(|| {
         "UNREADABLE: nobody can sign in; `users reset` makes a new password".to_owned()
@@ -188,13 +197,16 @@ fn changed_json(account: &AccountDetails, what: &str, judged: &Judged) -> Value 
 }
 
 fn account_json(account: &AccountDetails, judged: &Judged) -> Value {
+    let disabled_for = account.disabled.as_ref().map(|it| &it.reason);
+    let enabled_for = account.enabled.as_ref().and_then(|it| it.reason.as_ref());
     json!({
         "id": account.id.as_i64(),
         "username": account.username,
         "email": account.email,
         "state": state(account),
         "disabled_at": account.disabled.as_ref().map(|it| Moment::from(it.at)),
-        "reason": account.disabled.as_ref().map(|it| &it.reason),
+        "enabled_at": account.enabled.as_ref().map(|it| Moment::from(it.at)),
+        "reason": disabled_for.or(enabled_for),
         "registered_at": account.registered.map(Moment::from),
         "last_sign_in_at": account.last_sign_in.map(Moment::from),
         "password_hash": hash_parameters(account),

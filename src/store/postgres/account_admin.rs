@@ -1,4 +1,4 @@
-//! The tables `users` and `disabled_accounts`, as operators see and change them.
+//! The tables `users`, `disabled_accounts` and `enabled_accounts`, as operators see and change them.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -6,12 +6,16 @@ use tokio_postgres::types::Type;
 use super::PostgresStore;
 use super::connection::{Database, NOW, Transaction, time};
 use crate::clock::UnixTime;
-use crate::store::{AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, StoreError};
+use crate::store::{
+    AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, Enabled, StoreError,
+};
 
 const SELECT: &str = "SELECT u.id AS id, username, email, password_hash,
          extract(epoch FROM date_registered)::bigint AS registered,
-         extract(epoch FROM last_login)::bigint AS last_sign_in, at, reason
-     FROM users u LEFT JOIN disabled_accounts d ON d.user_id = u.id";
+         extract(epoch FROM last_login)::bigint AS last_sign_in,
+         d.at AS disabled_at, d.reason AS disabled_for, e.at AS enabled_at, e.reason AS enabled_for
+     FROM users u LEFT JOIN disabled_accounts d ON d.user_id = u.id
+         LEFT JOIN enabled_accounts e ON e.user_id = u.id AND d.user_id IS NULL";
 
 impl PostgresStore {
     /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
@@ -118,9 +122,15 @@ async fn apply(
             )
             .await?
         }
-        AccountChange::Enable => {
-            let sql = "DELETE FROM disabled_accounts WHERE user_id = $1";
-            work.rows(sql, &[(&id, Type::INT8)]).await?
+        AccountChange::Enable { reason } => {
+            let sql = "WITH before AS (DELETE FROM disabled_accounts WHERE user_id = $1)
+                INSERT INTO enabled_accounts (user_id, at, reason) VALUES ($1, $2, $3)
+                ON CONFLICT (user_id) DO UPDATE SET at = excluded.at, reason = excluded.reason";
+            work.rows(
+                sql,
+                &[(&id, Type::INT8), (&now, Type::INT8), (reason, Type::TEXT)],
+            )
+            .await?
         }
         AccountChange::Delete { with_sign_ins } => {
             let sign_ins = match with_sign_ins {
@@ -144,7 +154,7 @@ fn read(row: &Row) -> Result<AccountDetails, StoreError> {
         let seconds: Option<i64> = row.try_get(column)?;
         Ok::<_, StoreError>(seconds.map(UnixTime::from_secs))
     };
-    let reason: Option<String> = row.try_get("reason")?;
+    let reason = |column| row.try_get::<_, Option<String>>(column);
     Ok(AccountDetails {
         id: AccountId(row.try_get("id")?),
         username: row.try_get("username")?,
@@ -152,9 +162,19 @@ fn read(row: &Row) -> Result<AccountDetails, StoreError> {
         password_hash: row.try_get("password_hash")?,
         registered: time("registered")?,
         last_sign_in: time("last_sign_in")?,
-        disabled: time("at")?.map(|at| Disabled {
-            at,
-            reason: reason.unwrap_or_default(),
-        }),
+        disabled: match time("disabled_at")? {
+            Some(at) => Some(Disabled {
+                at,
+                reason: reason("disabled_for")?.unwrap_or_default(),
+            }),
+            None => None,
+        },
+        enabled: match time("enabled_at")? {
+            Some(at) => Some(Enabled {
+                at,
+                reason: reason("enabled_for")?,
+            }),
+            None => None,
+        },
     })
 }

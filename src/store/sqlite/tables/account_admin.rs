@@ -1,4 +1,4 @@
-//! The tables `users` and `disabled_accounts`, as operators see and change them.
+//! The tables `users`, `disabled_accounts` and `enabled_accounts`, as operators see and change them.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 use super::{SqliteStore, TextOrBlob, service_settings};
 use crate::clock::{Clock, UnixTime};
 use crate::store::sqlite::schema;
-use crate::store::{AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, StoreError};
+use crate::store::{
+    AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, Enabled, StoreError,
+};
 
 /// Other programs may have stored times that are no text of a time.
 const SELECT: &str = "SELECT u.id AS id, username, email, password_hash,
          CASE typeof(date_registered) WHEN 'text' THEN unixepoch(date_registered) END AS registered,
          CASE typeof(last_login) WHEN 'text' THEN unixepoch(last_login) END AS last_sign_in,
-         at, reason
-     FROM users u LEFT JOIN disabled_accounts d ON d.user_id = u.id";
-/// For a file whose next migration will make the table.
-const NO_DISABLED_ACCOUNTS: &str =
-    "WITH disabled_accounts AS (SELECT NULL AS user_id, NULL AS at, NULL AS reason)";
+         d.at AS disabled_at, d.reason AS disabled_for, e.at AS enabled_at, e.reason AS enabled_for
+     FROM users u LEFT JOIN disabled_accounts d ON d.user_id = u.id
+         LEFT JOIN enabled_accounts e ON e.user_id = u.id AND d.user_id IS NULL";
 
 impl SqliteStore {
     /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
@@ -81,9 +81,18 @@ pub(in crate::store::sqlite) fn by_name(
 }
 
 fn select(conn: &Connection, wanted: &str) -> rusqlite::Result<String> {
-    let with = match schema::has_table(conn, "disabled_accounts")? {
-        true => "",
-        false => NO_DISABLED_ACCOUNTS,
+    let mut with = Vec::new();
+    for table in ["disabled_accounts", "enabled_accounts"] {
+        // The service's next start will make the table.
+        if !schema::has_table(conn, table)? {
+            with.push(format!(
+                "{table} AS (SELECT NULL AS user_id, NULL AS at, NULL AS reason)"
+            ));
+        }
+    }
+    let with = match with.is_empty() {
+        true => String::new(),
+        false => format!("WITH {}", with.join(", ")),
     };
     Ok(format!("{with} {SELECT} {wanted}"))
 }
@@ -105,8 +114,12 @@ fn apply(
             "INSERT OR ABORT INTO disabled_accounts (user_id, at, reason) VALUES (?, ?, ?)",
             params![id, now.as_secs(), reason],
         )?,
-        AccountChange::Enable => {
-            conn.execute("DELETE FROM disabled_accounts WHERE user_id = ?", [id])?
+        AccountChange::Enable { reason } => {
+            conn.execute("DELETE FROM disabled_accounts WHERE user_id = ?", [id])?;
+            conn.execute(
+                "INSERT OR REPLACE INTO enabled_accounts (user_id, at, reason) VALUES (?, ?, ?)",
+                params![id, now.as_secs(), reason],
+            )?
         }
         AccountChange::Delete { with_sign_ins } => {
             let sign_ins = match with_sign_ins {
@@ -138,10 +151,17 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AccountDetails> {
         password_hash: text("password_hash")?.unwrap_or_default(),
         registered: time("registered")?,
         last_sign_in: time("last_sign_in")?,
-        disabled: match time("at")? {
+        disabled: match time("disabled_at")? {
             Some(at) => Some(Disabled {
                 at,
-                reason: text("reason")?.unwrap_or_default(),
+                reason: text("disabled_for")?.unwrap_or_default(),
+            }),
+            None => None,
+        },
+        enabled: match time("enabled_at")? {
+            Some(at) => Some(Enabled {
+                at,
+                reason: text("enabled_for")?,
             }),
             None => None,
         },

@@ -31,6 +31,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use access_log::RequestId;
@@ -66,13 +67,15 @@ fn router(state: &SharedState) -> Router {
 }
 
 /// The answer, within the time for a request and with its id in a span around all
-/// that is logged meanwhile. No layer, which refusals would pay for too.
-async fn within_time(
+/// that is logged meanwhile. No layer, which refusals would pay for too. Not `async`,
+/// since the future of such a function holds `answer` twice, 3 KiB for a sign-in.
+fn within_time(
     RequestId(id): RequestId,
     answer: impl Future<Output = Result<Response, ApiError>>,
-) -> Result<Response, ApiError> {
+) -> impl Future<Output = Result<Response, ApiError>> {
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer);
     let too_long = |_| Err(ApiError::busy("the request took too long"));
-    timed.instrument(span).await.unwrap_or_else(too_long)
+    let answer = timed.instrument(span);
+    answer.map(move |answer| answer.unwrap_or_else(too_long))
 }

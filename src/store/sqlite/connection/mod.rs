@@ -100,7 +100,11 @@ impl SqliteStore {
     pub async fn close(self) {
         self.readers.close().await;
         self.writer.close().await;
-        room::remove_reserve(self.files.real_path());
+        // Another process that has the file open may need the reserve.
+        let others = room::processes(self.files.main.inode).await;
+        if !others.is_some_and(|others| others > 0) {
+            room::remove_reserve(self.files.real_path());
+        }
     }
 
     /// Runs `query` on a connection of the read pool.

@@ -55,12 +55,7 @@ impl SqliteStore {
     /// Processes that have the database open, this one too; those of other containers
     /// are not among them.
     pub async fn processes(&self) -> Option<usize> {
-        let inode = self.files.main.inode;
-        let count = move || {
-            let locks = fs::read_to_string("/proc/locks").ok()?;
-            Some(readers(&locks, inode))
-        };
-        tokio::task::spawn_blocking(count).await.ok().flatten()
+        processes(self.files.main.inode).await
     }
 
     /// Frees the reserve of the database at `path` when little is left on the disk.
@@ -97,6 +92,15 @@ impl Room {
             let _ = make_reserve(path);
         }
     }
+}
+
+/// Processes that have the database with this inode open.
+pub(super) async fn processes(inode: u64) -> Option<usize> {
+    let count = move || {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        Some(readers(&locks, inode))
+    };
+    tokio::task::spawn_blocking(count).await.ok().flatten()
 }
 
 /// Processes that hold the lock which SQLite's readers hold on the file, by the lines of

@@ -44,11 +44,15 @@ pub(super) const SELECT_KEY: &str =
     FROM keys k LEFT JOIN key_times t ON t.kid = k.kid
         LEFT JOIN earlier_keys o ON o.kid = k.kid";
 
-/// The same from a file that its migrations have not reached, where nothing was revoked:
-/// for lists, and to see that `NOT_MY_KEY` fits.
-pub(super) const SELECT_KEY_WITHOUT_TIMES: &str = "SELECT kid, key, exp, NULL AS serial,
+/// The same from databases that the next start will migrate, newest schema first: for
+/// lists, and to see that `NOT_MY_KEY` fits. The first one that a database has all columns
+/// of is used.
+pub(super) const SELECT_KEY_OF_EARLIER_SCHEMA: [&str; 1] = [
+    // Of an earlier server, where nothing was revoked.
+    "SELECT kid, key, exp, NULL AS serial,
         NULL AS created_at, NULL AS signs_from, FALSE AS revoked, FALSE AS withdrawn,
-        TRUE AS is_of_earlier_server, NULL AS thumbprint, NULL AS longest FROM keys";
+        TRUE AS is_of_earlier_server, NULL AS thumbprint, NULL AS longest FROM keys",
+];
 
 /// The order in which keys were made.
 pub(super) const IN_ORDER: &str = "ORDER BY coalesce(t.serial, 0), k.exp, k.kid";

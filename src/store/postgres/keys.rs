@@ -9,7 +9,7 @@ use super::connection::{Database, NOW, Transaction, only, time};
 use super::key_events::{self, insert as event};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
-use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY};
+use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY, SELECT_KEY_OF_EARLIER_SCHEMA};
 use crate::store::{
     KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
 };
@@ -123,12 +123,26 @@ impl PostgresStore {
 
 /// All keys of a database whose schema may be older than this version's.
 pub(super) async fn all(database: &Database) -> Result<KeyRows, StoreError> {
-    let rows = database.rows(&select_all(), &[]).await?;
+    let rows = of_any_schema(database).await?;
     let adopted = match adopted_keys::exist(database).await? {
         true => database.rows(adopted_keys::SELECT, &[]).await?,
         false => Vec::new(),
     };
     collect(&rows, &adopted)
+}
+
+async fn of_any_schema(database: &Database) -> Result<Vec<Row>, StoreError> {
+    let newest = database.rows(&select_all(), &[]).await;
+    // Refused for a table or a column that it lacks.
+    if matches!(newest, Err(StoreError::Refused(_))) {
+        for sql in SELECT_KEY_OF_EARLIER_SCHEMA {
+            match database.rows(sql, &[]).await {
+                Err(StoreError::Refused(_)) => {}
+                found => return found,
+            }
+        }
+    }
+    newest
 }
 
 pub(super) fn select_all() -> String {

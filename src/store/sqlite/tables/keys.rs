@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row, param
 use super::{SqliteStore, TextOrBlob, adopted_keys, column, key_events};
 use crate::clock::{Clock, UnixTime};
 use crate::lifecycle::Kid;
-use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY, SELECT_KEY_WITHOUT_TIMES};
+use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY, SELECT_KEY_OF_EARLIER_SCHEMA};
 use crate::store::{
     KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
 };
@@ -127,12 +127,17 @@ pub(in crate::store::sqlite) fn of_any_schema(conn: &Connection) -> Result<KeyRo
     if !conn.table_exists(None, "keys")? {
         return Ok(KeyRows::default());
     }
-    match conn.prepare(SELECT_KEY) {
-        // It lacks a table or a column.
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => {
-            return query(conn, SELECT_KEY_WITHOUT_TIMES, []);
+    // False when it lacks a table or a column.
+    let has_all_of = |sql: &str| match conn.prepare(sql) {
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => Ok(false),
+        prepared => prepared.map(|_| true),
+    };
+    if !has_all_of(SELECT_KEY)? {
+        for sql in SELECT_KEY_OF_EARLIER_SCHEMA {
+            if has_all_of(sql)? {
+                return query(conn, sql, []);
+            }
         }
-        found => drop(found?),
     }
     match conn.table_exists(None, "adopted_keys")? {
         true => all(conn),

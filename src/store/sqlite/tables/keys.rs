@@ -129,6 +129,7 @@ pub(in crate::store::sqlite) fn of_any_schema(conn: &Connection) -> Result<KeyRo
     }
     // False when it lacks a table or a column.
     let has_all_of = |sql: &str| match conn.prepare(sql) {
+        Err(rusqlite::Error::SqlInputError { .. }) => Ok(false),
         Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => Ok(false),
         prepared => prepared.map(|_| true),
     };

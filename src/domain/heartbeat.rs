@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A loop that is silent for this long hangs: it beats twice a second, and its longest
@@ -17,6 +18,7 @@ pub struct Heartbeat {
     last_beat: AtomicU64,
     failures: AtomicU64,
     is_failing: AtomicBool,
+    behind_since: Mutex<Option<Instant>>,
 }
 
 impl Default for Heartbeat {
@@ -26,6 +28,7 @@ impl Default for Heartbeat {
             last_beat: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
+            behind_since: Mutex::default(),
         }
     }
 }
@@ -36,7 +39,10 @@ impl Heartbeat {
         self.last_beat.store(now, Ordering::Relaxed);
     }
 
-    pub(super) fn tick_ended(&self, succeeded: bool) {
+    /// `is_behind`: keys have changed in the database that the tick has not loaded.
+    pub(super) fn tick_ended(&self, succeeded: bool, is_behind: bool) {
+        let mut behind_since = self.behind_since.lock();
+        *behind_since = is_behind.then(|| behind_since.unwrap_or_else(Instant::now));
         if !succeeded {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -52,6 +58,14 @@ impl Heartbeat {
     /// True when the last beat is a minute ago.
     pub fn hangs(&self) -> bool {
         self.silence() >= HANGS_AFTER
+    }
+
+    /// Time since the first of the ticks that have not loaded what had changed; zero when
+    /// the latest has.
+    pub fn behind_for(&self) -> Duration {
+        self.behind_since
+            .lock()
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Number of ticks that have failed.

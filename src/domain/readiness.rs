@@ -37,9 +37,12 @@ impl Readiness {
         (what, self.store.openers().await)
     }
 
-    /// Time for which nothing is known of changes that other replicas make to the keys.
+    /// Time for which changes that other replicas make to the keys are not known, or known
+    /// and not loaded; zero for a file.
     pub fn unconfirmed_for(&self) -> Duration {
-        self.store.unreachable_for()
+        self.store
+            .unreachable_for()
+            .max(self.heartbeat.behind_for())
     }
 
     /// All faults, in words without a path or a secret; none when ready.

@@ -204,8 +204,18 @@ impl Rotation {
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
         self.store.check_room().await;
         let ticked = self.load_and_rotate().await;
-        self.heartbeat.tick_ended(ticked.is_ok());
+        self.heartbeat.tick_ended(ticked.is_ok(), self.is_behind());
         ticked
+    }
+
+    /// Has another replica changed keys since the last load? Only where that is known
+    /// without asking the database.
+    fn is_behind(&self) -> bool {
+        self.store.is_shared_by_replicas()
+            && self
+                .store
+                .blocking_change_counter()
+                .is_ok_and(|counter| counter > self.seen_change)
     }
 
     async fn load_and_rotate(&mut self) -> Result<UnixTime, RotationError> {

@@ -367,6 +367,37 @@ async fn a_replica_that_is_cut_off_says_so_and_comes_back_by_itself() {
     assert_eq!(max_age(&head), 300);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_load_what_has_changed_counts_max_age_down() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let replica = Replica::start(&sealing_key(), cluster.port, &name);
+    replica.until("/readyz", 200).await;
+    // Its polls go on: that the version has changed is known, and not what has.
+    cluster.sql(&name, "ALTER TABLE withdrawn_keys RENAME TO hidden");
+    cluster.sql(&name, "UPDATE key_version SET version = version + 1");
+    let path = "/.well-known/jwks.json";
+    let until = async |is_there: &dyn Fn(u64) -> bool| {
+        let began = Instant::now();
+        loop {
+            let (status, head, _) = replica.get(path).await;
+            assert_eq!(status, 200);
+            if is_there(max_age(&head)) {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{head}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until(&|max_age| (290..299).contains(&max_age)).await;
+    assert_eq!(replica.get("/readyz").await.0, 503);
+    cluster.sql(&name, "ALTER TABLE hidden RENAME TO withdrawn_keys");
+    until(&|max_age| max_age == 300).await;
+    replica.until("/readyz", 200).await;
+}
+
 #[tokio::test]
 async fn what_keeps_a_replica_from_starting_is_said_in_one_line() {
     let Some(cluster) = Cluster::shared() else {

@@ -235,6 +235,31 @@ fn accounts_are_imported_with_their_hashes_all_or_none() {
 }
 
 #[test]
+fn a_bcrypt_hash_is_not_replaced_by_that_of_a_password_it_takes_a_part_of() {
+    let dir = used_folder("");
+    let dir = dir.path();
+    let taken = "72".repeat(36);
+    let hash = bcrypt::hash(format!("{taken} its tail"), 4).unwrap();
+    let account = serde_json::json!({"username": "alice", "password_hash": hash});
+    fs::write(dir.join("accounts"), account.to_string()).unwrap();
+    assert_eq!(json(dir, &["import", "accounts"])["imported"], 1);
+    let server = Server::start(dir, &[]);
+    let status = |password: &str| server.sign_in("/auth", "alice", password).status;
+    assert_eq!(status(&taken[1..]), 401);
+    assert_eq!(status(&format!("{taken} another")), 200);
+    assert_eq!(status(&format!("{taken} its tail")), 200);
+    let described = |kind: &str| {
+        let shown = json(dir, &["show", "alice"]);
+        let hash = shown["password_hash"].as_str().unwrap().to_owned();
+        assert!(hash.starts_with(kind), "{hash}");
+    };
+    described("bcrypt cost=4");
+    assert_eq!(status(&taken), 200);
+    described("argon2id ");
+    assert_eq!(status(&format!("{taken} its tail")), 401);
+}
+
+#[test]
 fn an_import_names_all_faults_at_once_in_the_order_of_the_lines() {
     let dir = used_folder("");
     let dir = dir.path();

@@ -54,7 +54,9 @@ impl Workspace {
             self.computed.fetch_add(hash.cost(), Ordering::Relaxed);
             return Ok(match hash.fits(password) {
                 true => PasswordCheck::Match {
-                    replacement: self.hash(password).ok(),
+                    replacement: BcryptHash::takes_whole(password)
+                        .then(|| self.hash(password).ok())
+                        .flatten(),
                 },
                 false => PasswordCheck::Mismatch,
             });

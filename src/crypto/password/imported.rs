@@ -7,6 +7,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 /// A hash of so many rounds, as a power of two, takes about 250 ms, and each step up doubles that.
 const MAX_ROUNDS: u32 = 13;
 const MIN_ROUNDS: u32 = 4;
+/// Bytes of a password that bcrypt takes; the rest may be anything.
+const MAX_TAKEN: usize = 72;
 /// Cost of a hash of 2^0 rounds, in the KiB times passes of Argon2 that take as long.
 const COST_OF_ONE: u64 = 110;
 
@@ -49,7 +51,12 @@ impl<'a> BcryptHash<'a> {
         COST_OF_ONE << self.rounds
     }
 
-    /// Of a longer password bcrypt takes the first 72 bytes.
+    /// Could `password` become the account's own? Not one that the hash takes a part of:
+    /// a tail that was typed wrong would.
+    pub(super) fn takes_whole(password: &SecretString) -> bool {
+        password.expose_secret().len() <= MAX_TAKEN
+    }
+
     pub(super) fn fits(&self, password: &SecretString) -> bool {
         verify(password.expose_secret(), self.text).unwrap_or(false)
     }

@@ -80,12 +80,15 @@ fn run_logged(
     if config.mode == Mode::Production {
         forbid_memory_reads();
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
-        .map_err(|e| Failure::broken(format!("the service cannot be started: {e}")))?
-        .block_on(serve(config, clock, new_key, has_keys))
+        .map_err(|e| Failure::broken(format!("the service cannot be started: {e}")))?;
+    let outcome = runtime.block_on(serve(config, clock, new_key, has_keys));
+    // A thread that reads a file or asks a resolver may be stuck.
+    runtime.shutdown_timeout(FINAL_WRITE);
+    outcome
 }
 
 async fn serve(

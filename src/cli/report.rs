@@ -15,7 +15,7 @@ enum Level {
 }
 
 /// Width of the columns before what was found.
-const INDENT: usize = 21;
+const INDENT: usize = 22;
 
 struct Finding {
     level: Level,
@@ -96,7 +96,7 @@ impl Finding {
         let advice = self.advice.as_ref();
         let advice = advice.map_or(String::new(), |advice| format!(" -> {advice}"));
         let (level, check, found) = (self.level.as_ref(), self.check, &self.found);
-        let text = format!("{level:<4}  {check:<13}  {found}{advice}");
+        let text = format!("{level:<4}  {check:<14}  {found}{advice}");
         terminal::line(&text, INDENT, terminal::columns())
     }
 

@@ -382,7 +382,11 @@ impl Rotation {
             return Ok(0);
         }
         let before = self.policy.delete_before(now);
-        let keep = self.ring.snapshot().last_expired(now).map(|key| key.kid());
+        let keep = self
+            .ring
+            .snapshot()
+            .last_unpublished(now)
+            .map(|key| key.kid());
         if !self.store.can_prune_keys(before, keep).await? {
             return Ok(0);
         }

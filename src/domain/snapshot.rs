@@ -62,8 +62,8 @@ impl Snapshot {
     }
 
     /// The key that expired last.
-    pub fn last_expired(&self, now: UnixTime) -> Option<&Arc<OpenedKey>> {
-        lifecycle::last_expired(&self.times, now).and_then(|times| self.by_kid(times.kid))
+    pub fn last_unpublished(&self, now: UnixTime) -> Option<&Arc<OpenedKey>> {
+        lifecycle::last_unpublished(&self.times, now).and_then(|times| self.by_kid(times.kid))
     }
 
     /// The key of expired tokens, which is never published again, and the time by
@@ -74,7 +74,7 @@ impl Snapshot {
         now: UnixTime,
         earliest: UnixTime,
     ) -> Option<(&Arc<OpenedKey>, UnixTime)> {
-        let by = |at| self.last_expired(at).map(|key| (key, at));
+        let by = |at| self.last_unpublished(at).map(|key| (key, at));
         by(earliest).or_else(|| by(now))
     }
 

@@ -40,7 +40,8 @@ pub struct KeyTimes {
     /// Grows with each key that is created, whatever the clock says; 0 for the
     /// keys of the earlier server.
     pub serial: i64,
-    /// Start of publication; none for a key of the earlier server.
+    /// When it was made, by the clock of that time: it is published from its insertion on.
+    /// None for a key of the earlier server.
     pub created_at: Option<UnixTime>,
     /// First second in which it may sign; none for a key of the earlier server,
     /// which may sign at once. At or after `expires_at`: it never signs.
@@ -65,11 +66,11 @@ impl KeyTimes {
 
     /// Is the key in the key set at `now`?
     pub fn is_published_at(&self, now: UnixTime) -> bool {
-        !self.revoked && !self.withdrawn && !self.is_expired_at(now)
+        !self.revoked && !self.withdrawn && !self.is_past_exp(now)
     }
 
     /// Is its publication over at `now`, revoked or not?
-    pub fn is_expired_at(&self, now: UnixTime) -> bool {
+    pub fn is_past_exp(&self, now: UnixTime) -> bool {
         self.published_until() <= now
     }
 }

@@ -37,10 +37,10 @@ pub fn signer<'a>(keys: &'a [KeyTimes], policy: &Policy, now: UnixTime) -> Optio
 
 /// The key that expired last, among those that were loaded; a revoked or withdrawn one
 /// where none has expired, because the clock went back.
-pub fn last_expired(keys: &[KeyTimes], now: UnixTime) -> Option<&KeyTimes> {
+pub fn last_unpublished(keys: &[KeyTimes], now: UnixTime) -> Option<&KeyTimes> {
     keys.iter()
         .filter(|key| !key.is_published_at(now))
-        .max_by_key(|key| (key.is_expired_at(now), key.expires_at, key.kid))
+        .max_by_key(|key| (key.is_past_exp(now), key.expires_at, key.kid))
 }
 
 /// `iat` and `exp` of a token signed by `key` at `now`: never past the key's own end.
@@ -83,7 +83,7 @@ pub fn due_signing_key(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Opt
 /// serves `/auth?expired` on a new database, never signs a live token, and is
 /// published only should the clock go back.
 pub fn due_expired_key(keys: &[KeyTimes], now: UnixTime) -> Option<KeySpan> {
-    if keys.iter().any(|key| key.is_expired_at(now)) {
+    if keys.iter().any(|key| key.is_past_exp(now)) {
         return None;
     }
     let expires_at = now - EXPIRED_BY;
@@ -109,7 +109,7 @@ pub fn moved_back(
     now: UnixTime,
     behind_for: Duration,
 ) -> Vec<(Kid, KeySpan)> {
-    let unexpired = || keys.iter().filter(|key| !key.is_expired_at(now));
+    let unexpired = || keys.iter().filter(|key| !key.is_past_exp(now));
     let newest = unexpired().filter_map(|key| key.created_at).max();
     let Some(newest) = newest.filter(|&newest| now + policy.skew < newest) else {
         return Vec::new();

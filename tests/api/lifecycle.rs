@@ -144,7 +144,7 @@ fn a_key_of_the_earlier_server_may_sign_and_does_not_hold_up_the_next_for_years(
 fn a_key_made_expired_never_signs_even_when_the_clock_goes_back() {
     let p = policy();
     let expired = key(1, due_expired_key(&[], T0).unwrap());
-    assert_eq!(last_expired(&[expired], T0), Some(&expired));
+    assert_eq!(last_unpublished(&[expired], T0), Some(&expired));
     let before = T0 - secs(86_400);
     assert!(expired.is_published_at(before));
     assert_eq!(signer(&[expired], &p, before), None);
@@ -171,8 +171,8 @@ fn a_key_leaves_the_set_in_the_second_of_its_end_and_is_the_last_expired_then() 
     let key = ending_in(0);
     assert!(key.is_published_at(T0 - secs(1)));
     assert!(!key.is_published_at(T0));
-    assert_eq!(last_expired(&[key], T0 - secs(1)), None);
-    assert_eq!(last_expired(&[key], T0), Some(&key));
+    assert_eq!(last_unpublished(&[key], T0 - secs(1)), None);
+    assert_eq!(last_unpublished(&[key], T0), Some(&key));
     assert!(due_expired_key(&[key], T0 - secs(1)).is_some());
     assert_eq!(due_expired_key(&[key], T0), None);
 }
@@ -181,8 +181,8 @@ fn a_key_leaves_the_set_in_the_second_of_its_end_and_is_the_last_expired_then() 
 fn a_revoked_key_serves_as_expired_only_where_none_has_expired() {
     let ahead = revoked(signing(1, T0, 3600));
     let old = signing(2, T0 - secs(9000), 0);
-    assert_eq!(last_expired(&[ahead], T0), Some(&ahead));
-    assert_eq!(last_expired(&[ahead, old], T0), Some(&old));
+    assert_eq!(last_unpublished(&[ahead], T0), Some(&ahead));
+    assert_eq!(last_unpublished(&[ahead, old], T0), Some(&old));
     // Nor does it hold up the next key, or bridge the lead of one.
     let span = due_signing_key(&[ahead], &policy(), T0).unwrap();
     assert_eq!(span.signs_from, T0);

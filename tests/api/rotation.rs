@@ -368,7 +368,13 @@ async fn a_mistyped_time_of_one_key_does_not_stop_the_rotation() {
                 .await
                 .verifies_against(&app.key_set().await.json())
         );
-        assert!(app.state.keys.snapshot().last_expired(app.now()).is_some());
+        assert!(
+            app.state
+                .keys
+                .snapshot()
+                .last_unpublished(app.now())
+                .is_some()
+        );
     }
 }
 

@@ -18,8 +18,8 @@ use crate::store::{
 };
 pub use crate::store::{KeyEvent, KeyEventKind};
 
-/// Keys that operators may publish at once, adopted ones among them: verifiers and gateways stop reading
-/// large key sets, some at 50 KiB, some at 100 keys.
+/// Keys that operators may publish at once, adopted ones among them: verifiers and gateways
+/// stop reading large key sets, some at 50 KiB, some at 100 keys.
 pub const MAX_PUBLISHED: usize = 16;
 
 /// Operators' changes of the keys in one database.
@@ -78,8 +78,8 @@ pub enum RevokeError {
 }
 
 impl KeyOperations {
-    /// Status of all keys at `now`, ours in creation order and then adopted ones, and the rows that could not be
-    /// read. Opens each key, so it is slow.
+    /// Status of all keys at `now`, ours in creation order and then adopted ones, and the
+    /// rows that could not be read. Opens each key, so it is slow.
     pub async fn list(
         &self,
         now: UnixTime,
@@ -116,8 +116,8 @@ impl KeyOperations {
     }
 
     /// `keys rotate --now`, for an emergency: takes all keys out of the set, adopted ones
-    /// too, since whoever has `NOT_MY_KEY` could adopt one, and puts a new one in, which signs at once. Returns the new one and those that were
-    /// published.
+    /// too, since whoever has `NOT_MY_KEY` could adopt one, and puts a new one in, which
+    /// signs at once. Returns the new one and those that were published.
     pub async fn emergency_rotate(
         &self,
         reason: String,

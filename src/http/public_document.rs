@@ -98,8 +98,8 @@ pub(super) fn respond(document: &Document, request: &HeaderMap, caching: &Header
 
 /// `Cache-Control` of documents about keys. A replica that is cut off from the database,
 /// or fails to load what has changed there, counts `max-age` down from the last moment at
-/// which it knew them to be current, so that a key which was revoked meanwhile is kept no longer than by verifiers that have
-/// just fetched it. None when that time is over.
+/// which it knew them to be current, so that a key which was revoked meanwhile is kept no
+/// longer than by verifiers that have just fetched it. None when that time is over.
 pub(super) fn key_caching(state: &AppState) -> Option<Cow<'_, HeaderValue>> {
     let unconfirmed = state.readiness.unconfirmed_for();
     if unconfirmed < CUT_OFF {

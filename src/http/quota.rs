@@ -6,7 +6,8 @@
 //! [`Quota::admit`] decides, as the key extractor of `tower_governor`'s layer; the layer
 //! turns its refusal into the 429. The layer's own token bucket could not keep the promise
 //! of `rate_limit.rs` (of 10 a second with a burst of 10 it lets in an eleventh at once
-//! after ten spaced by 100 ms); it gets one key and a rate that no traffic reaches.
+//! after ten spaced by 100 ms); it gets one key and a rate that no traffic reaches. The
+//! crate stays since it is a requirement of the project.
 //!
 //! An extractor usually only reads the request. This one has a side effect: it
 //! writes each call into the log, or refuses it. That is right as long as the layer

@@ -227,7 +227,7 @@ fn ready(server: &Server, report: &mut Report) {
 }
 
 /// Signs in with an unused name: a refusal shows that accounts are looked up and
-/// passwords checked, and writes nothing to the database.
+/// passwords checked, and leaves no row but that of the quota on PostgreSQL.
 fn unknown_name(server: &Server, report: &mut Report) {
     const ADVICE: &str = "the service's log says why";
     let random = uuid::Uuid::new_v4().to_string();

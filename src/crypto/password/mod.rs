@@ -1,5 +1,6 @@
 //! Passwords: generated as UUIDv4, stored as Argon2id hashes (RFC 9106) in PHC
-//! strings; hashes of bcrypt, from other servers, are verified too. Hashing runs on its own threads, see [`PasswordHasher`].
+//! strings; hashes of bcrypt, from other servers, are verified too. Hashing runs on its own
+//! threads, see [`PasswordHasher`].
 
 mod compute;
 mod imported;

@@ -1,4 +1,5 @@
-//! The tables `users`, `disabled_accounts` and `enabled_accounts`, as operators see and change them.
+//! The tables `users`, `disabled_accounts` and `enabled_accounts`, as operators see and
+//! change them.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;

@@ -7,9 +7,9 @@ use tokio_postgres::types::Type;
 use super::connection::Database;
 use crate::store::{OpenError, StoreError};
 
-/// Finds one of `tables` or `functions` that belongs to a role which this one is no member of and which
-/// owns neither the database nor, as a superuser, everything; or a view in a table's place;
-/// or a trigger or rule on it.
+/// Finds one of `tables` or `functions` that belongs to a role which this one is no member
+/// of and which owns neither the database nor, as a superuser, everything; or a view in a
+/// table's place; or a trigger or rule on it.
 pub(super) async fn find(
     database: &Database,
     tables: &[&str],

@@ -119,7 +119,7 @@ impl SqliteStore {
             files.check()?;
             found
         });
-        self.ended_if_replaced(found.await)
+        self.end_if_replaced(found.await)
     }
 
     /// Runs `query` on this thread, which may block.
@@ -128,7 +128,7 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let found = self.readers.blocking_read(query);
-        self.ended_if_replaced(self.files.check().and(found))
+        self.end_if_replaced(self.files.check().and(found))
     }
 
     /// Ends the store when another program has planted a trigger or view while it was in
@@ -159,7 +159,7 @@ impl SqliteStore {
         self.write(move |conn| Ok(whole.begin_log(conn)?)).await
     }
 
-    fn ended_if_replaced<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn end_if_replaced<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(found, Err(StoreError::Replaced)) {
             self.writer.end();
         }

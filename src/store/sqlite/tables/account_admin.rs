@@ -1,4 +1,5 @@
-//! The tables `users`, `disabled_accounts` and `enabled_accounts`, as operators see and change them.
+//! The tables `users`, `disabled_accounts` and `enabled_accounts`, as operators see and
+//! change them.
 
 use std::sync::Arc;
 

@@ -102,7 +102,7 @@ impl SqliteStore {
         self.writer.close().await;
         // Another process that has the file open may need the reserve.
         let others = room::processes(self.files.main.inode).await;
-        if !others.is_some_and(|others| others > 0) {
+        if others.is_none_or(|others| others == 0) {
             room::remove_reserve(self.files.real_path());
         }
     }

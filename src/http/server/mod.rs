@@ -28,11 +28,12 @@ use permits::{Permits, SLACK};
 use request::ConnectionState;
 pub(super) use request::Evicted;
 
-/// Connections at once, as far as the limit of open files allows.
-const MAX_CONNECTIONS: usize = 1536;
+/// Connections at once, as far as the limit of open files allows. A flood of them takes up
+/// to 70 KiB each.
+const MAX_CONNECTIONS: usize = 1024;
 /// Requests at once whose bodies may be awaited: each may take 16 KiB of memory for
 /// its body, and as much again for what it came in.
-const MAX_BODIES: usize = 1024;
+const MAX_BODIES: usize = 512;
 /// Open files that are kept for the database, the log and the listeners.
 const RESERVED_FILES: u64 = 48;
 /// Time for requests that are under way when the service stops. Supervisors kill after

@@ -113,8 +113,8 @@ async fn a_pooler_may_demand_tls() {
     let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &url)];
     let (_, text) = run_with(&variables, &["doctor"]);
     for line in [
-        "ok    tls            the connection is encrypted",
-        "ok    pooler         one in transaction mode",
+        "ok    tls             the connection is encrypted",
+        "ok    pooler          one in transaction mode",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -298,11 +298,11 @@ async fn a_user_without_rights_is_told_what_to_grant() {
     sql("GRANT EXECUTE ON FUNCTION admit_call TO weak");
     let (_, text) = run_with(&variables, &["doctor"]);
     for line in [
-        "ok    server         PostgreSQL",
-        "ok    tls            the connection is not encrypted",
-        "fail  durability     fsync is off",
+        "ok    server          PostgreSQL",
+        "ok    tls             the connection is not encrypted",
+        "fail  durability      fsync is off",
         "warn  standbys",
-        "ok    pooler         each connection has a session of its own",
+        "ok    pooler          each connection has a session of its own",
         "ok    rights",
         "ok    database clock",
         "ok    schema",
@@ -312,7 +312,7 @@ async fn a_user_without_rights_is_told_what_to_grant() {
     let through = url(cluster.pgbouncer_port, &name);
     let variables = [("NOT_MY_KEY", key.as_str()), ("DATABASE_URL", &through)];
     let (_, text) = run_with(&variables, &["doctor"]);
-    let line = "ok    pooler         one in transaction mode";
+    let line = "ok    pooler          one in transaction mode";
     assert!(text.contains(line), "{text}");
 }
 

@@ -275,7 +275,7 @@ async fn replicas_share_accounts_keys_and_quotas() {
     assert!(etags.iter().all(|etag| *etag == etags[0]), "{etags:?}");
     let (code, text) = command(&key, cluster.port, &name, &["doctor"]);
     assert!(
-        text.contains("ok    server         PostgreSQL"),
+        text.contains("ok    server          PostgreSQL"),
         "{code} {text}"
     );
     let delete = ["users", "delete", "alice", "--with-audit", "--yes"];

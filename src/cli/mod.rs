@@ -13,7 +13,9 @@ mod keygen;
 pub mod keys;
 pub mod log;
 mod man;
+mod misuse;
 mod operator;
+mod output;
 mod report;
 mod restore;
 mod sandbox;
@@ -24,20 +26,17 @@ mod trial;
 pub mod users;
 mod verify;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{ConfigError, Name};
+use crate::config::ConfigError;
 use crate::domain::database::DatabaseError;
+use misuse::misuse;
+use output::{print, print_part, say};
 
 /// No core dumps.
 const NO_CORE: Rlimit = Rlimit {
@@ -54,8 +53,6 @@ Exit codes:
   0  done
   1  failed while it ran; something may have been changed
   2  refused; nothing was changed";
-/// Longest wait at the end of the process for a standard error that stalls.
-const FINAL_WRITE: Duration = Duration::from_secs(1);
 
 /// A small JWT issuer: publishes a JSON Web Key Set whose keys rotate by
 /// themselves, registers users and signs them in.
@@ -190,46 +187,6 @@ fn with_exit_codes(command: clap::Command) -> clap::Command {
     command.after_help(help)
 }
 
-/// One line that says what is wrong with the command line. Repeats names of
-/// options only: any other argument may be a password or a key.
-fn misuse(error: &clap::Error) -> String {
-    let (named, are) = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(arg)) => (arg.clone(), "is"),
-        Some(ContextValue::Strings(args)) if args.len() > 1 => (args.join(", "), "are"),
-        Some(ContextValue::Strings(args)) => (args.concat(), "is"),
-        _ => (String::new(), "is"),
-    };
-    let option = named.split(['=', ' ']).next().unwrap_or_default();
-    let source = std::error::Error::source(error);
-    let allowed = source.and_then(|source| source.downcast_ref::<operator::Allowed>());
-    let what = match (error.kind(), allowed) {
-        (_, Some(allowed)) => format!("{option} is {allowed}"),
-        (ErrorKind::MissingRequiredArgument, _) => format!("{named} {are} missing"),
-        (ErrorKind::InvalidSubcommand, _) => "unknown command".to_owned(),
-        (ErrorKind::UnknownArgument, _) if option.starts_with('-') => {
-            format!("unknown option {option}")
-        }
-        (ErrorKind::UnknownArgument, _) => "unexpected argument".to_owned(),
-        _ if option.starts_with(['-', '<']) => format!("invalid use of {option}"),
-        _ => "a command is missing".to_owned(),
-    };
-    let meant = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg]
-        .into_iter()
-        .find_map(|kind| match error.get(kind)? {
-            ContextValue::String(name) => Some(name.clone()),
-            // The best one comes last.
-            ContextValue::Strings(names) => names.last().cloned(),
-            _ => None,
-        });
-    match (meant, Name::nearest(option.trim_start_matches('-'))) {
-        (Some(meant), _) => format!("{what}: did you mean {meant}? See --help"),
-        (None, Some(name)) if error.kind() == ErrorKind::UnknownArgument => {
-            format!("{what}: {name} is set in the environment or in .env; see --help")
-        }
-        _ => format!("{what}; see --help"),
-    }
-}
-
 /// One line that says why a command failed, and its exit code.
 struct Failure {
     text: String,
@@ -271,54 +228,3 @@ fn runtime() -> Result<Runtime, Failure> {
     let built = Builder::new_current_thread().enable_all().build();
     built.map_err(|e| Failure::broken(e.to_string()))
 }
-
-/// Prints the output of a command. A closed pipe, as `head` leaves it, is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    print_part(text).map(drop)
-}
-
-/// Prints a part of the output; false when nobody reads it any more.
-fn print_part(text: &str) -> Result<bool, Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => Err(Failure::broken(format!(
-            "the output cannot be written: {e}"
-        ))),
-    }
-}
-
-/// Writes one line to standard error, which may be closed or stall for ever: the
-/// log's thread may hold its lock.
-fn say(text: &str) {
-    // Paths and what the database holds may have any characters.
-    let text = terminal::plain(&text.replace('\n', " "));
-    let line = format!("jwks-server: {text}\n");
-    let copy = line.clone();
-    let write = |line: &str| {
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    };
-    if !for_at_most(FINAL_WRITE, move || write(&copy)) {
-        write(&line);
-    }
-}
-
-/// Runs `work`, which may never end, on a thread of its own and waits for at most
-/// `limit`. False when no thread could be started.
-fn for_at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
-    // Ends with the work, also when that panics.
-    let (working, ended) = mpsc::channel::<()>();
-    let thread = thread::Builder::new().spawn(move || {
-        let _working = working;
-        work();
-    });
-    if thread.is_ok() {
-        let _ = ended.recv_timeout(limit);
-    }
-    thread.is_ok()
-}
-
-#[cfg(test)]
-#[path = "../../tests/unit/command_line.rs"]
-mod tests;

@@ -14,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{FINAL_WRITE, Failure, ServeArgs, for_at_most, init, log, say};
+use super::output::{FINAL_WRITE, for_at_most, say};
+use super::{Failure, ServeArgs, init, log};
 use crate::app::App;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, DemoUser, FILE, Mode, Settings, name};

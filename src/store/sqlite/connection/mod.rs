@@ -4,6 +4,7 @@
 pub(super) mod file;
 mod identity;
 mod last_checkpoint;
+mod processes;
 mod read_pool;
 pub(super) mod room;
 pub(super) mod wal_check;
@@ -101,7 +102,7 @@ impl SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
         // Another process that has the file open may need the reserve.
-        let others = room::processes(self.files.main.inode).await;
+        let others = processes::with_open(self.files.main.inode).await;
         if others.is_none_or(|others| others == 0) {
             room::remove_reserve(self.files.real_path());
         }

@@ -1,7 +1,6 @@
 //! Room on the disk: what is left of it, what the write-ahead log takes, and a
-//! reserve that an emergency may use when the disk is full. And who else uses the file.
+//! reserve that an emergency may use when the disk is full.
 
-use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,9 +17,6 @@ const LEAST_FREE: u64 = 64 * MIB;
 /// SQLite keeps the log at 4 MiB unless another program's read holds it.
 pub(in crate::store) const LARGE_WAL: u64 = 64 * MIB;
 const RESERVE: u64 = 4 * MIB;
-/// First byte of the lock of SQLite's readers, who hold it as long as they are connected
-/// to a database with a write-ahead log.
-const SHARED_FIRST: u64 = 0x4000_0002;
 
 /// Outcome of the latest check.
 #[derive(Debug, Default)]
@@ -50,12 +46,6 @@ impl SqliteStore {
     /// Size of the write-ahead log.
     pub fn wal_bytes(&self) -> u64 {
         self.room.wal_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Processes that have the database open, this one too; those of other containers
-    /// are not among them.
-    pub async fn processes(&self) -> Option<usize> {
-        processes(self.files.main.inode).await
     }
 
     /// Frees the reserve of the database at `path` when little is left on the disk.
@@ -92,31 +82,6 @@ impl Room {
             let _ = make_reserve(path);
         }
     }
-}
-
-/// Processes that have the database with this inode open.
-pub(super) async fn processes(inode: u64) -> Option<usize> {
-    let count = move || {
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        Some(readers(&locks, inode))
-    };
-    tokio::task::spawn_blocking(count).await.ok().flatten()
-}
-
-/// Processes that hold the lock which SQLite's readers hold on the file, by the lines of
-/// `/proc/locks`: number, POSIX, ADVISORY, READ, process, device:device:inode, first and
-/// last byte.
-fn readers(locks: &str, inode: u64) -> usize {
-    let reader = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let [_, "POSIX", _, _, process, file, first, _] = fields[..] else {
-            return None;
-        };
-        let is_ours = file.rsplit(':').next()?.parse() == Ok(inode);
-        (is_ours && first.parse() == Ok(SHARED_FIRST)).then(|| process.to_owned())
-    };
-    let processes: BTreeSet<_> = locks.lines().filter_map(reader).collect();
-    processes.len()
 }
 
 /// Notes the new state. True when that is `true` and was not before.

@@ -14,10 +14,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client_addr::Peer;
+use super::error::ApiError;
 use super::pages::{self, clock_time, duration, timeline, verifiers};
 use super::public_document::{ANY_ORIGIN, with_cors};
 use super::schedule::Schedule;
 use super::state::{AppState, SharedState};
+use super::unshared::{Unshared, UnsharedSlot};
 use super::{discovery, jwks, openapi, schedule};
 use crate::clock::UnixTime;
 use crate::domain::issuer;
@@ -34,17 +36,19 @@ pub(super) fn routes() -> Router<SharedState> {
 async fn home(
     State(state): State<SharedState>,
     Extension(peer): Extension<Peer>,
+    slot: Option<Extension<UnsharedSlot>>,
     uri: Uri,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, ApiError> {
     let common = [
         (header::VARY, HeaderValue::from_static("accept")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ANY_ORIGIN,
     ];
     if !prefers_html(&headers) {
-        return (common, Json(json!({ "routes": list(&state) }))).into_response();
+        return Ok((common, Json(json!({ "routes": list(&state) }))).into_response());
     }
+    let unshared = Unshared::acquire(slot)?;
     let now = state.clock.now();
     let schedule = Schedule::new(&state.keys.snapshot(), &state.policy, now);
     let origin = origin(&state, peer, &uri, &headers);
@@ -52,7 +56,7 @@ async fn home(
     let main = content(&state, &schedule, &origin, name, now);
     let title = format!("{name} · JWT issuer");
     let page = pages::page(&title, pages::refresh(&schedule, now), main);
-    (common, page).into_response()
+    Ok(unshared.send((common, page).into_response()).await)
 }
 
 /// A line of the list of routes.

@@ -2,26 +2,30 @@
 
 use std::sync::atomic::Ordering;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use strum::VariantArray as _;
 
+use super::error::ApiError;
 use super::state::{AppState, SharedState};
+use super::unshared::{Unshared, UnsharedSlot};
 use crate::clock::UnixTime;
 use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 
-pub(super) async fn metrics(State(state): State<SharedState>) -> Response {
+pub(super) async fn metrics(
+    State(state): State<SharedState>,
+    slot: Option<Extension<UnsharedSlot>>,
+) -> Result<Response, ApiError> {
+    let unshared = Unshared::acquire(slot)?;
     read_current(&state);
     let (content_type, text) = state.metrics.page();
-    (
-        [
-            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        ],
-        text,
-    )
-        .into_response()
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok(unshared.send((headers, text).into_response()).await)
 }
 
 /// Copies the values that other parts of the service keep into the metrics.

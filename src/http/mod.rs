@@ -25,6 +25,7 @@ mod schedule;
 pub mod server;
 mod service;
 pub mod state;
+mod unshared;
 
 use std::time::Duration;
 

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use maud::{Markup, html};
 use strum::VariantArray as _;
 
@@ -19,6 +19,7 @@ use super::pages::{self, clock_time, duration, timeline};
 use super::schedule::Schedule;
 use super::service::Service;
 use super::state::{AppState, SharedState};
+use super::unshared::{Unshared, UnsharedSlot};
 use crate::clock::UnixTime;
 use crate::metrics::SignInOutcome;
 
@@ -42,7 +43,11 @@ pub fn metrics_service(state: SharedState, is_local: bool) -> Service {
     routes.with_state(state).into()
 }
 
-async fn operators(State(state): State<SharedState>) -> Response {
+async fn operators(
+    State(state): State<SharedState>,
+    slot: Option<Extension<UnsharedSlot>>,
+) -> Result<Response, ApiError> {
+    let unshared = Unshared::acquire(slot)?;
     read_current(&state);
     let faults = state.readiness.faults().await;
     let openers = state.readiness.openers().await;
@@ -74,7 +79,8 @@ async fn operators(State(state): State<SharedState>) -> Response {
         _ => "Not ready · jwks-server",
     };
     let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    ([no_store], pages::page(title, REFRESH, body)).into_response()
+    let page = ([no_store], pages::page(title, REFRESH, body)).into_response();
+    Ok(unshared.send(page).await)
 }
 
 fn figures(

@@ -66,6 +66,13 @@ def closed_windows(server, count):
     return crowd(server, count, wire.settings(window=0) + streams, receive=4096)
 
 
+def unread_pages(server, count):
+    """Pages that are made for one request each, of whose windows all but a byte are closed."""
+    block = wire.block("GET", "/", ("accept", "text/html"), ("host", "x" * 120))
+    streams = b"".join(wire.head(n, block) for n in range(1, 16, 2))
+    return crowd(server, count, wire.settings(window=1) + streams, receive=4096)
+
+
 def endless_continuation(server, count):
     block = wire.block("GET", "/healthz") + b"\x40\x01a\x00"
     raw = wire.frame(wire.HEADERS, 0, 1, block) + wire.frame(wire.CONTINUATION, 0, 1, b"\xbe" * 1000) * 50
@@ -77,7 +84,7 @@ def idle_http2(server, count):
 
 
 FLOODS = [compressed_heads, half_bodies, chunks_of_one_byte, half_heads, half_streams, unread_answers, closed_windows,
-          endless_continuation, idle_http2]  # fmt: skip
+          unread_pages, endless_continuation, idle_http2]  # fmt: skip
 
 
 def run(report, is_long):

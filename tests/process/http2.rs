@@ -117,6 +117,53 @@ async fn answers_without_a_body_state_no_length() {
     }
 }
 
+/// Each page is made for its request, so many that nobody reads would fill the memory.
+#[tokio::test]
+async fn a_connection_has_one_page_on_its_way() {
+    let dir = used_folder("METRICS_ADDR=127.0.0.1:0");
+    let server = Server::start(dir.path(), &[]);
+    let metrics = crate::metrics::address(&server);
+    let html = ("accept", "text/html");
+    for (addr, requests) in [
+        (server.addr, [("/", ""), ("/", "")]),
+        (metrics, [("/", ""), ("/metrics", "")]),
+        // With a body it takes another way through the server.
+        (metrics, [("/metrics", "x"), ("/", "x")]),
+    ] {
+        let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let mut narrow = h2::client::Builder::new();
+        narrow.initial_window_size(1);
+        let (client, connection) = narrow.handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let sent = async |(path, body): (&str, &str)| {
+            ask(client.clone(), "GET", path, &[html], body.into()).await
+        };
+        let first = sent(requests[0]).await;
+        assert_eq!(first.status().as_u16(), 200);
+        let second = sent(requests[1]).await;
+        assert_eq!(second.status().as_u16(), 503, "{requests:?}");
+        assert_eq!(second.headers()["retry-after"], "2");
+        let length: usize = first.headers()["content-length"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let mut body = first.into_body();
+        let mut read = 0;
+        while let Some(part) = body.data().await {
+            let part = part.unwrap();
+            read += part.len();
+            body.flow_control().release_capacity(part.len()).unwrap();
+        }
+        assert_eq!(read, length);
+        assert_eq!(sent(requests[1]).await.status().as_u16(), 200);
+    }
+    let mut one_after_another = Connection::open(server.addr);
+    for _ in 0..3 {
+        assert_eq!(one_after_another.send("GET", "/", &[html], b"").status, 200);
+    }
+}
+
 #[tokio::test]
 async fn a_header_section_may_have_16_kib_and_100_fields() {
     let dir = used_folder("");

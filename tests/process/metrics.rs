@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::support::{Connection, DATABASE, PATIENCE, Server, command, files, folder, refusal};
 
 /// The address of a server's metrics.
-fn address(server: &Server) -> SocketAddr {
+pub fn address(server: &Server) -> SocketAddr {
     let line = server.wait_for_log("metrics are at http://");
     let (_, rest) = line.split_once("metrics are at http://").unwrap();
     rest.split_once("/metrics").unwrap().0.parse().unwrap()

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::client_addr::{ClientAddr, Peer, TrustedProxies};
 use super::service::Service;
+use super::unshared::UnsharedSlot;
 use crate::clock::Clock;
 use activity::Activity;
 use permits::{Permits, SLACK};
@@ -124,6 +125,7 @@ impl Server {
                 service: service.clone(),
                 peer,
                 activity,
+                unshared: UnsharedSlot::default(),
             };
             connections.spawn(async move {
                 // Released also when the connection panics.

@@ -24,6 +24,7 @@ use super::permits::Permit;
 use crate::http::client_addr::Peer;
 use crate::http::error::ApiError;
 use crate::http::service::Service;
+use crate::http::unshared::UnsharedSlot;
 
 /// Bytes of the target and the header fields of a request, see [`size`]. For HTTP/2,
 /// hyper has the same bound as RFC 9113 section 6.5.2 counts, with 32 more a field.
@@ -56,11 +57,13 @@ pub(super) struct ConnectionState {
     pub(super) service: Service,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
+    /// For HTTP/2.
+    pub(super) unshared: UnsharedSlot,
 }
 
 pub(super) async fn respond(
     shared: Arc<ConnectionState>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let ConnectionState {
         server,
@@ -72,6 +75,9 @@ pub(super) async fn respond(
     let is_http2 = request.version() == Version::HTTP_2;
     let has_body = !request.body().is_end_stream();
     let _under_way = activity.begin(is_http2, has_body);
+    if is_http2 {
+        request.extensions_mut().insert(shared.unshared.clone());
+    }
     let (mut response, is_usable) = if let Some(error) = refusal(&request) {
         (service.refuse(peer, &request, error), false)
     } else if !has_body {

@@ -1,0 +1,93 @@
+//! Large responses that are made for one request: the pages for people, and the metrics. A
+//! client of HTTP/2 may ask for several at once and read none of them, so that each stays
+//! in memory; a connection has one at a time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::ApiError;
+
+/// Bytes that HTTP/2 gets at once. It keeps them until the client takes them, and asks for
+/// more only then.
+const PIECE: usize = 1024;
+
+/// The one such response that a connection of HTTP/2 may have, among the extensions of its
+/// requests. Clones share it.
+#[derive(Clone)]
+pub(super) struct UnsharedSlot(Arc<Semaphore>);
+
+/// Permission to send one.
+pub(super) struct Unshared(Option<OwnedSemaphorePermit>);
+
+impl Default for UnsharedSlot {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Unshared {
+    /// A 503 while another one of the connection is not sent. Without a slot there is no
+    /// bound: a connection of HTTP/1.1 has one response at a time.
+    pub(super) fn acquire(slot: Option<Extension<UnsharedSlot>>) -> Result<Self, ApiError> {
+        let permit = slot.map(|Extension(slot)| slot.0.try_acquire_owned());
+        permit.transpose().map(Self).map_err(|_| {
+            ApiError::busy("another page is on its way on this connection: read it first")
+        })
+    }
+
+    /// Keeps the permit until the client has taken the response.
+    pub(super) async fn send(self, response: Response) -> Response {
+        let Self(Some(permit)) = self else {
+            return response;
+        };
+        let (head, body) = response.into_parts();
+        let Ok(whole) = body.collect().await else {
+            return ApiError::Internal.into_response();
+        };
+        let pieces = Pieces {
+            rest: whole.to_bytes(),
+            permit: Some(permit),
+        };
+        Response::from_parts(head, Body::new(pieces))
+    }
+}
+
+struct Pieces {
+    rest: Bytes,
+    /// Released with the last piece.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let length = self.rest.len().min(PIECE);
+        let piece = (length > 0).then(|| self.rest.split_to(length));
+        if self.rest.is_empty() {
+            self.permit = None;
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}

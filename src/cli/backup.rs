@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::operator::Output;
+use super::operator::{self, Output};
 use super::terminal::document;
 use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Settings};
+use crate::config::Config;
 use crate::domain::backup::{BackupError, back_up};
 
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ impl From<BackupError> for Failure {
 }
 
 pub(super) fn run(args: &BackupArgs, env_file: Option<&Path>) -> Result<(), Failure> {
-    let config = Config::from_settings(&Settings::load(env_file)?)?;
+    let config = Config::from_settings(&operator::settings(env_file)?)?;
     let (keys, now) = (&config.keys, SystemClock::new().now());
     let Some(file) = config.database.file() else {
         return Err(Failure::refused(

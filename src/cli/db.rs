@@ -6,11 +6,11 @@ use std::path::Path;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
-use super::operator::Output;
+use super::operator::{self, Output};
 use super::terminal::{document, plain};
 use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config};
 use crate::domain::copy::{self, Copied, CopyError};
 use crate::domain::database::Location;
 
@@ -47,7 +47,7 @@ pub(super) fn run(command: DbCommand, env_file: Option<&Path>) -> Result<(), Fai
         live_ok,
         output,
     } = command;
-    let settings = Settings::load(env_file)?;
+    let settings = operator::settings(env_file)?;
     let config = Config::from_settings(&settings)?;
     let to = config::database_at(&settings, "--to", &to)?;
     let from = &config.database;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::operator::Output;
+use super::operator::{self, Output};
 use super::terminal::{document, plain};
 use super::{Failure, fetch, print, service_settings};
-use crate::config::{self, Settings};
+use crate::config;
 
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
@@ -45,7 +45,7 @@ pub(super) fn run(args: Output, env_file: Option<&Path>) -> Result<(), Failure> 
 
 /// URL without a path of the service of these settings.
 fn base(env_file: Option<&Path>) -> Result<String, String> {
-    let mut settings = Settings::load(env_file).map_err(|e| e.to_string())?;
+    let mut settings = operator::settings(env_file).map_err(|e| e.to_string())?;
     let (host, port) = match config::address(&settings).map_err(|e| e.to_string())? {
         (_, 0) => service_settings::apply(&mut settings)
             .address

@@ -2,12 +2,14 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, say};
 use crate::clock::UnixTime;
+use crate::config::{self, ConfigError, Settings};
 use crate::text::is_plain;
 
 /// Bytes.
@@ -18,6 +20,15 @@ pub(super) struct Output {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// The settings. Says when other users may have written the file that they are in.
+pub(super) fn settings(env_file: Option<&Path>) -> Result<Settings, ConfigError> {
+    let settings = Settings::load(env_file)?;
+    if let Some(why) = config::open_to_others(&settings)? {
+        say(why);
+    }
+    Ok(settings)
 }
 
 /// What the value of an option must be, for a command line whose value is not that.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::operator::{Output, confirm};
+use super::operator::{self, Output, confirm};
 use super::terminal::{document, plain};
 use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Settings};
+use crate::config::Config;
 use crate::domain::backup::{RestoreError, restore};
 
 /// Asked before.
@@ -37,7 +37,7 @@ impl From<RestoreError> for Failure {
 
 pub(super) fn run(args: &RestoreArgs, env_file: Option<&Path>) -> Result<(), Failure> {
     confirm(WARNING, args.yes)?;
-    let config = Config::from_settings(&Settings::load(env_file)?)?;
+    let config = Config::from_settings(&operator::settings(env_file)?)?;
     let (keys, now) = (&config.keys, SystemClock::new().now());
     let Some(database) = config.database.file() else {
         return Err(Failure::refused(

@@ -2,6 +2,7 @@
 //! when it is not. The one reader of the environment, but for systemd's variables.
 //! CONTRIBUTING.md lists the files of a new setting.
 
+mod demo_user;
 mod dotenv;
 mod settings;
 mod times;
@@ -12,18 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::SecretString;
 use strum::EnumString;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
 use crate::crypto::fernet::{SealingKeys, is_guessable};
-use crate::crypto::password::{Costs, MAX_PASSWORD_LEN};
+use crate::crypto::password::Costs;
 use crate::domain::database::Location;
 use crate::domain::issuer::Issuer;
-use crate::domain::names::Username;
 use crate::domain::tokens::Audience;
 use crate::lifecycle::Policy;
+pub use demo_user::{DemoUser, demo_user};
 pub use dotenv::FILE;
 pub use settings::{Name, Settings, name};
 pub(crate) use values::redacted;
@@ -104,15 +104,6 @@ pub enum Mode {
     Production,
 }
 
-/// An account with a chosen password, for demonstrations.
-#[derive(Clone, Debug)]
-pub struct DemoUser {
-    pub username: Username,
-    pub password: SecretString,
-    /// Given on the command line, where every user of the machine can read it.
-    pub is_seen_by_all: bool,
-}
-
 /// One line that says what is wrong with the configuration, names the variable
 /// and says what is allowed. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -185,12 +176,8 @@ impl Config {
         let host = problems.note(values::host(settings));
         let port = problems.note(port(settings));
         let mode = problems.note(mode(settings, &mut warnings));
-        if let Some(why) = settings.open_to_others() {
-            match mode {
-                Some(Mode::Production) => problems.0.push(ConfigError::new(why)),
-                _ => warnings.push(why.to_owned()),
-            }
-        }
+        let open_to_others = problems.note(open_to_others(settings));
+        warnings.extend(open_to_others.flatten().map(str::to_owned));
         let database = problems.note(values::database(settings));
         let trusted_proxies = problems.note(values::networks(settings));
         if let Some(all) = trusted_proxies
@@ -209,7 +196,7 @@ impl Config {
         let register_rate = problems.note(values::rate(settings, name::REGISTER_RATE));
         let audit_retention = problems.note(values::audit_retention(settings));
         let metrics = problems.note(values::metrics(settings));
-        let demo_users = problems.note(demo_users(settings));
+        let demo_users = problems.note(demo_user::demo_users(settings));
         let log_filter = problems.note(values::log_filter(settings));
         let config = || {
             let (policy, jwks_max_age) = times?;
@@ -289,6 +276,15 @@ pub fn database_at(settings: &Settings, source: &str, url: &str) -> Result<Locat
     values::database_at(settings, source, url)
 }
 
+/// Why users other than its owner may have written a file of settings, which production
+/// refuses.
+pub fn open_to_others(settings: &Settings) -> Result<Option<&str>, ConfigError> {
+    match (settings.open_to_others(), mode(settings, &mut Vec::new())) {
+        (Some(why), Ok(Mode::Production)) => Err(ConfigError::new(why)),
+        (why, _) => Ok(why),
+    }
+}
+
 /// `AUDIENCE` alone.
 pub fn audience(settings: &Settings) -> Option<Audience> {
     settings.get(name::AUDIENCE).and_then(Audience::parse)
@@ -297,31 +293,6 @@ pub fn audience(settings: &Settings) -> Option<Audience> {
 /// `HOST` and `PORT` alone, valid whatever the other settings are.
 pub fn address(settings: &Settings) -> Result<(String, u16), ConfigError> {
     Ok((values::host(settings)?, port(settings)?))
-}
-
-/// Reads NAME:PASSWORD.
-pub fn demo_user(text: &str) -> Result<DemoUser, ConfigError> {
-    let (name, password) = text
-        .split_once(':')
-        .filter(|(_, password)| !password.is_empty())
-        .ok_or_else(|| ConfigError::new("it is not NAME:PASSWORD"))?;
-    if password.len() > MAX_PASSWORD_LEN {
-        return Err(ConfigError::new(format!(
-            "the password is longer than {MAX_PASSWORD_LEN} bytes, which no sign-in accepts"
-        )));
-    }
-    Ok(DemoUser {
-        username: Username::parse(name).map_err(|e| ConfigError::new(e.to_string()))?,
-        password: password.to_owned().into(),
-        is_seen_by_all: false,
-    })
-}
-
-fn demo_users(settings: &Settings) -> Result<Vec<DemoUser>, ConfigError> {
-    let list = settings.get(name::DEMO_USER).unwrap_or_default();
-    list.split_whitespace()
-        .map(|entry| demo_user(entry).map_err(|e| ConfigError::new(format!("DEMO_USER: {e}"))))
-        .collect()
 }
 
 fn port(settings: &Settings) -> Result<u16, ConfigError> {

@@ -176,6 +176,26 @@ fn a_dotenv_that_others_may_write_is_warned_of_and_refused_in_production() {
     assert!(log.contains("may write to .env (mode 666)"), "{log}");
     let said = refusal(command(dir.path()).env("APP_ENV", "production"), &[]);
     assert!(said.contains("may write to .env (mode 666)"), "{said}");
+    // The others might have chosen whose key set a token is verified against.
+    for args in [
+        &["keys", "list"][..],
+        &["users", "list"],
+        &["audit", "list"],
+        &["backup", "copy"],
+        &["health"],
+        &["verify", "e30.e30.e30"],
+    ] {
+        let mut warned = command(dir.path());
+        let warned = text(warned.args(args).output().unwrap().stderr);
+        assert!(warned.contains("may write to .env (mode 666)"), "{warned}");
+        let mut refused = command(dir.path());
+        let refused = refused.args(args).env("APP_ENV", "production");
+        let refused = refused.output().unwrap();
+        assert_ne!(refused.status.code(), Some(0), "{args:?}");
+        let said = text(refused.stderr);
+        assert!(said.ends_with("chmod 600 .env\n"), "{said}");
+        assert_eq!(text(refused.stdout), "", "{args:?}");
+    }
     fs::remove_file(&file).unwrap();
     assert!(
         Command::new("mkfifo")

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::operator::{Output, address, confirm, page_size, parse_time, row_id};
+use super::operator::{self, Output, address, confirm, page_size, parse_time, row_id};
 use super::{Failure, print, print_part, runtime};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config};
 use crate::domain::account_admin::AccountError;
 use crate::domain::audit::{self, AuditError, KeepFileError, Pruned};
 use crate::domain::database::{self, Location, SignInFilter};
@@ -88,7 +88,7 @@ impl From<AuditError> for Failure {
 
 pub(super) fn run(command: AuditCommand, env_file: Option<&Path>) -> Result<(), Failure> {
     let now = SystemClock::new().now();
-    let config = Config::from_settings(&Settings::load(env_file)?)?;
+    let config = Config::from_settings(&operator::settings(env_file)?)?;
     let at = &config.database;
     match command {
         AuditCommand::List {

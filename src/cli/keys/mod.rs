@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::operator::{Output, checked_reason, confirm, number, parse_end};
+use super::operator::{self, Output, checked_reason, confirm, number, parse_end};
 use super::verify::{bounded, fetch_set};
 use super::{Failure, fetch, print, runtime, say, service_settings};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Settings};
+use crate::config::Config;
 use crate::domain::adopted_keys::{self, PublicJwk};
 use crate::domain::database;
 use crate::domain::key_admin::{KeyOperations, RevokeError};
@@ -96,7 +96,7 @@ pub(super) fn run(command: KeysCommand, env_file: Option<&Path>) -> Result<(), F
         KeysCommand::Adopt { source, .. } => Some(key_set(source)?),
         _ => None,
     };
-    let mut settings = Settings::load(env_file)?;
+    let mut settings = operator::settings(env_file)?;
     for difference in service_settings::apply(&mut settings).differences {
         say(&difference);
     }

@@ -11,10 +11,10 @@ use clap::{Args, Subcommand};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::operator::{Output, checked_reason, confirm, page_size, row_id};
+use super::operator::{self, Output, checked_reason, confirm, page_size, row_id};
 use super::{Failure, print, runtime, say, service_settings};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Settings};
+use crate::config::Config;
 use crate::domain::account_admin::{
     AccountError, AccountFilter, AccountOperations, check_password,
 };
@@ -139,7 +139,7 @@ pub(super) fn run(command: UsersCommand, env_file: Option<&Path>) -> Result<(), 
     if let UsersCommand::Delete { yes, .. } = command {
         confirm(WARNING, yes)?;
     }
-    let mut settings = Settings::load(env_file)?;
+    let mut settings = operator::settings(env_file)?;
     for difference in service_settings::apply(&mut settings).differences {
         say(&difference);
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use crate::cli::{Failure, fetch};
+use crate::cli::{Failure, fetch, operator};
 use crate::config::{self, Settings, name};
 use crate::domain::verification::KeySet;
 
@@ -101,7 +101,7 @@ impl Sources {
             ),
             SetSource::Url(url) => (url.clone(), fetch_set(url), None),
             SetSource::Local => {
-                let settings = Settings::load(self.env_file.as_deref())?;
+                let settings = operator::settings(self.env_file.as_deref())?;
                 let url = local_url(&settings)?;
                 let text = fetch_set(&url);
                 (url, text, Some(settings))

@@ -2,6 +2,7 @@
 //! slow or closed reader neither delays nor stops the service. Lines that do not
 //! fit into the queue are dropped, and a later line has their number.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use tracing_subscriber::{Layer as _, fmt};
 use super::terminal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, Config, ConfigError, Mode};
+use crate::text::{is_plain, plain};
 
 /// Capacity of the queue, bytes.
 pub const MAX_QUEUED: usize = 4 * 1024 * 1024;
@@ -28,10 +30,15 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
         Some(filter) => filter.clone(),
         None => default_filter(config.mode),
     };
-    let (lines, guard) = queue(io::stderr(), config.mode == Mode::Production);
+    let has_colors = io::stderr().is_terminal() && config::allows_colors();
+    let form = match config.mode {
+        Mode::Production => Form::Json,
+        Mode::Development => Form::Text { has_colors },
+    };
+    let (lines, guard) = queue(io::stderr(), form);
     let lines = fmt::layer()
         .with_writer(move || lines.clone())
-        .with_ansi(std::io::stderr().is_terminal() && config::allows_colors())
+        .with_ansi(has_colors)
         // They would go to standard error, which is what has failed.
         .log_internal_errors(false);
     let lines = match config.mode {
@@ -62,8 +69,55 @@ fn default_filter(mode: Mode) -> Targets {
     }
 }
 
+/// Form of the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Json,
+    Text { has_colors: bool },
+}
+
+impl Form {
+    /// The line with every character escaped that a terminal obeys, but for its end and the
+    /// colours: values may come from strangers, and begin what looks like a line of its own.
+    fn safe(self, line: &str) -> Cow<'_, str> {
+        let Self::Text { has_colors } = self else {
+            return terminal::escaped(line);
+        };
+        let text = line.strip_suffix('\n').unwrap_or(line);
+        if text.chars().all(is_plain) {
+            return line.into();
+        }
+        let mut parts = text.split('\x1b');
+        let mut safe = parts.next().map(plain).unwrap_or_default();
+        for part in parts {
+            let color = if has_colors { color_len(part) } else { 0 };
+            let (color, rest) = part.split_at(color);
+            safe += if color.is_empty() { "\\u{1b}" } else { "\x1b" };
+            safe += color;
+            safe += &plain(rest);
+        }
+        safe += &line[text.len()..];
+        safe.into()
+    }
+}
+
+/// Bytes of what sets a colour (ECMA-48, SGR) behind its escape character; 0 where it is
+/// something else.
+fn color_len(part: &str) -> usize {
+    let Some(numbers) = part.strip_prefix('[') else {
+        return 0;
+    };
+    let count = numbers
+        .bytes()
+        .take_while(|b| b.is_ascii_digit() || *b == b';');
+    match count.count() {
+        count if numbers[count..].starts_with('m') => count + 2,
+        _ => 0,
+    }
+}
+
 /// Start of the queue, and a guard of the thread at its end, which writes to `out`.
-pub fn queue(out: impl Write + Send + 'static, is_json: bool) -> (QueuedLines, WorkerGuard) {
+pub fn queue(out: impl Write + Send + 'static, form: Form) -> (QueuedLines, WorkerGuard) {
     let queued = Arc::new(AtomicUsize::new(0));
     let end = CountedWriter {
         out,
@@ -75,7 +129,7 @@ pub fn queue(out: impl Write + Send + 'static, is_json: bool) -> (QueuedLines, W
         queue,
         queued,
         dropped: Arc::default(),
-        is_json,
+        form,
     };
     (start, guard)
 }
@@ -88,7 +142,7 @@ pub struct QueuedLines {
     pub queued: Arc<AtomicUsize>,
     /// Lines that did not fit, and that no line has told of.
     dropped: Arc<AtomicU64>,
-    is_json: bool,
+    form: Form,
 }
 
 impl QueuedLines {
@@ -110,7 +164,7 @@ impl QueuedLines {
         let lines = self.dropped.swap(0, Ordering::Relaxed);
         let message = "lines of the log were dropped, as they were read too slowly";
         let timestamp = SystemClock::new().now().rfc3339();
-        let line = if self.is_json {
+        let line = if self.form == Form::Json {
             let fields = serde_json::json!({
                 "timestamp": timestamp, "level": "WARN", "message": message, "lines": lines,
             });
@@ -133,12 +187,7 @@ struct CountedWriter<W> {
 impl Write for QueuedLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        // In lines of text, tracing-subscriber and `Debug` have escaped what they show.
-        let safe = if self.is_json {
-            terminal::escaped(&text)
-        } else {
-            text.as_ref().into()
-        };
+        let safe = self.form.safe(&text);
         self.tell_of_dropped()?;
         if !self.push(safe.as_bytes())? {
             self.dropped.fetch_add(1, Ordering::Relaxed);

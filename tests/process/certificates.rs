@@ -237,5 +237,5 @@ fn a_redirection_from_elsewhere_sends_no_request_to_this_machine() {
     assert_eq!(asked.load(Ordering::Relaxed), 0, "{lines:#?}");
     let last = lines.last().unwrap();
     assert!(last.starts_with("fail  http"), "{lines:#?}");
-    assert!(last.contains("it redirects to this machine"), "{lines:#?}");
+    assert!(last.contains("it leads to this machine"), "{lines:#?}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::fetch;
+use crate::cli::fetch::Client;
 use crate::cli::report::Report;
 use crate::domain::verification::KeySet;
 
@@ -18,20 +18,23 @@ pub(super) struct Found {
 }
 
 /// The key set that `url` is, or that the documents of the issuer `url` name.
-pub(super) fn key_set(url: &str, report: &mut Report) -> Found {
+pub(super) fn key_set(client: &Client, url: &str, report: &mut Report) -> Found {
     let itself = || Found {
         key_set: Some(url.to_owned()),
         issuer: None,
     };
     // A key set is one: no issuer answers with it at its own URL.
-    if fetch::get(url).is_ok_and(|reply| KeySet::parse(&reply.body).is_ok()) {
+    if client
+        .get(url)
+        .is_ok_and(|reply| KeySet::parse(&reply.body).is_ok())
+    {
         return itself();
     }
     let base = url.trim_end_matches('/');
     let places = [format!("{base}{OPENID}"), inserted(base)];
     let documents: Vec<_> = places
         .into_iter()
-        .filter_map(|place| Some((document(&place)?, place)))
+        .filter_map(|place| Some((document(client, &place)?, place)))
         .collect();
     let Some((first, place)) = documents.first() else {
         return itself();
@@ -52,7 +55,7 @@ pub(super) fn key_set(url: &str, report: &mut Report) -> Found {
     }
     let key_set = match first["jwks_uri"].as_str() {
         // A stranger's document must not send requests to services of this machine.
-        Some(uri) if fetch::reaches_this_machine(uri) && !fetch::reaches_this_machine(url) => {
+        Some(uri) if !client.may_ask(uri) => {
             let text = format!("{place} has a jwks_uri on the machine of whoever reads it");
             report.fail(
                 CHECK,
@@ -81,8 +84,8 @@ fn inserted(base: &str) -> String {
     format!("{}{OAUTH}{}", &base[..path], &base[path..])
 }
 
-fn document(url: &str) -> Option<Value> {
-    let reply = fetch::get(url).ok().filter(|reply| reply.status == 200)?;
+fn document(client: &Client, url: &str) -> Option<Value> {
+    let reply = client.get(url).ok().filter(|reply| reply.status == 200)?;
     let document: Value = serde_json::from_slice(&reply.body).ok()?;
     document.is_object().then_some(document)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use std::time::Duration;
 
-use crate::cli::fetch::{self, Reply};
+use crate::cli::fetch::{Client, Reply};
 use crate::cli::report::Report;
 
 const CHECK: &str = "http";
@@ -12,10 +12,10 @@ const CHECK: &str = "http";
 const GOOD_AGE: std::ops::RangeInclusive<u64> = 30..=24 * 60 * 60;
 
 /// The answer with the key set, if there is one.
-pub(super) fn check(url: &str, report: &mut Report) -> Option<Reply> {
+pub(super) fn check(client: &Client, url: &str, report: &mut Report) -> Option<Reply> {
     let origin = [("Origin", "https://check.example")];
-    let reply = match fetch::ask("GET", url, &origin, None) {
-        Ok(reply) => redirected(url, reply, report)?,
+    let reply = match client.ask("GET", url, &origin, None) {
+        Ok(reply) => redirected(client, url, reply, report)?,
         Err(why) => {
             let advice = "check the URL, the name, the network, and the certificate";
             report.fail(CHECK, format!("{url}: {why}"), advice);
@@ -29,13 +29,13 @@ pub(super) fn check(url: &str, report: &mut Report) -> Option<Reply> {
     }
     report.ok(CHECK, format!("{url} answers"));
     kind(&reply, report);
-    caching(url, &reply, report);
-    head(url, &reply, report);
-    addresses(url, report);
+    caching(client, url, &reply, report);
+    head(client, url, &reply, report);
+    addresses(client, url, report);
     Some(reply)
 }
 
-fn redirected(url: &str, reply: Reply, report: &mut Report) -> Option<Reply> {
+fn redirected(client: &Client, url: &str, reply: Reply, report: &mut Report) -> Option<Reply> {
     if !(300..400).contains(&reply.status) {
         return Some(reply);
     }
@@ -47,7 +47,7 @@ fn redirected(url: &str, reply: Reply, report: &mut Report) -> Option<Reply> {
         return None;
     }
     report.warn(CHECK, text, advice);
-    match fetch::get(url) {
+    match client.get(url) {
         Ok(reply) => Some(reply),
         Err(why) => {
             report.fail(CHECK, format!("{url}: {why}"), advice);
@@ -85,7 +85,7 @@ pub(super) fn max_age(caching: &str) -> Option<Duration> {
     Some(Duration::from_secs(age.parse().ok()?))
 }
 
-fn caching(url: &str, reply: &Reply, report: &mut Report) {
+fn caching(client: &Client, url: &str, reply: &Reply, report: &mut Report) {
     const CHECK: &str = "caching";
     let caching = reply.header("cache-control");
     match max_age(caching) {
@@ -110,7 +110,7 @@ fn caching(url: &str, reply: &Reply, report: &mut Report) {
         return;
     }
     // Weak tags do, as they are compared for If-None-Match (RFC 9110 section 13.1.2).
-    match fetch::ask("GET", url, &[("If-None-Match", etag)], None) {
+    match client.ask("GET", url, &[("If-None-Match", etag)], None) {
         Ok(again) if again.status == 304 && again.body.is_empty() => {
             report.ok(CHECK, "If-None-Match gets 304");
         }
@@ -128,24 +128,24 @@ fn caching(url: &str, reply: &Reply, report: &mut Report) {
     }
 }
 
-fn head(url: &str, reply: &Reply, report: &mut Report) {
+fn head(client: &Client, url: &str, reply: &Reply, report: &mut Report) {
     let advice = "answer HEAD as GET, without the body";
-    match fetch::ask("HEAD", url, &[], None) {
+    match client.ask("HEAD", url, &[], None) {
         Ok(head) if head.status == reply.status => report.ok("HEAD", "answered as GET"),
         Ok(head) => report.warn("HEAD", format!("status {}", head.status), advice),
         Err(why) => report.warn("HEAD", why, advice),
     }
 }
 
-fn addresses(url: &str, report: &mut Report) {
+fn addresses(client: &Client, url: &str, report: &mut Report) {
     const CHECK: &str = "addresses";
-    let addresses = match fetch::addresses(url) {
+    let addresses = match client.addresses(url) {
         Ok(addresses) => addresses,
         Err(why) => return report.warn(CHECK, why, "check the name"),
     };
     let mut sets = BTreeSet::new();
     for addr in &addresses {
-        match fetch::ask("GET", url, &[], Some(*addr)) {
+        match client.ask("GET", url, &[], Some(*addr)) {
             Ok(reply) if reply.status == 200 => drop(sets.insert(reply.body)),
             Ok(reply) => report.warn(
                 CHECK,

@@ -16,6 +16,7 @@ use clap::Args;
 use super::report::Report;
 use super::{Failure, fetch, print};
 use crate::trial::key_set;
+use fetch::Client;
 use token::Tokens;
 
 /// Longest watch, and longest time between two looks.
@@ -59,15 +60,16 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
     let mut tokens = Tokens::new(args.token.as_deref(), args.token_command.as_deref())?;
     let mut report = Report::default();
-    let found = discovery::key_set(&args.url, &mut report);
+    let client = Client::for_url(&args.url);
+    let found = discovery::key_set(&client, &args.url, &mut report);
     let urls = found.key_set.iter().chain(&found.issuer);
     let mut servers: Vec<_> = urls.map(String::as_str).collect();
     servers.dedup_by_key(|url| fetch::authority(url));
     for url in servers {
-        tls::check(url, &mut report);
+        tls::check(&client, url, &mut report);
     }
     if let Some(url) = &found.key_set
-        && let Some(reply) = http::check(url, &mut report)
+        && let Some(reply) = http::check(&client, url, &mut report)
     {
         report.extend(key_set::findings(&reply.body));
         token::check(&mut tokens, &reply.body, found.issuer, &mut report);
@@ -78,7 +80,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
                 every: args.every,
                 max_age,
             };
-            time::watch(url, &plan, &mut tokens, &mut report);
+            time::watch(&client, url, &plan, &mut tokens, &mut report);
         }
     }
     print(&report.render(args.json))?;

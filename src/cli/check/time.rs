@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::token::{Tokens, kid_and_exp};
 use super::watch::Watch;
-use crate::cli::fetch;
+use crate::cli::fetch::Client;
 use crate::cli::report::Report;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::verification::KeySet;
@@ -19,12 +19,18 @@ pub(super) struct Plan {
     pub(super) max_age: Duration,
 }
 
-pub(super) fn watch(url: &str, plan: &Plan, tokens: &mut Tokens, report: &mut Report) {
+pub(super) fn watch(
+    client: &Client,
+    url: &str,
+    plan: &Plan,
+    tokens: &mut Tokens,
+    report: &mut Report,
+) {
     let mut watch = Watch::new(plan.max_age, plan.every);
     let is_shown = std::io::stderr().is_terminal();
     let since = Instant::now();
     loop {
-        look(url, &mut watch);
+        look(client, url, &mut watch);
         if tokens.are_fresh() {
             token(tokens, &mut watch);
         }
@@ -44,11 +50,11 @@ pub(super) fn watch(url: &str, plan: &Plan, tokens: &mut Tokens, report: &mut Re
     report.extend(watch.findings());
 }
 
-fn look(url: &str, watch: &mut Watch) {
-    let addresses = fetch::addresses(url).unwrap_or_default();
+fn look(client: &Client, url: &str, watch: &mut Watch) {
+    let addresses = client.addresses(url).unwrap_or_default();
     let mut sets = Vec::new();
     for addr in addresses {
-        let reply = fetch::ask("GET", url, &[], Some(addr));
+        let reply = client.ask("GET", url, &[], Some(addr));
         let set = reply.ok().filter(|reply| reply.status == 200);
         match set.and_then(|reply| KeySet::parse(&reply.body).ok()) {
             Some(set) => sets.push(set.kids().map(str::to_owned).collect::<BTreeSet<_>>()),

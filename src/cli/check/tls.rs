@@ -13,7 +13,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-use crate::cli::fetch;
+use crate::cli::fetch::{self, Client};
 use crate::cli::report::Report;
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 
@@ -43,7 +43,7 @@ enum ChainError {
     Handshake(String),
 }
 
-pub(super) fn check(url: &str, report: &mut Report) {
+pub(super) fn check(client: &Client, url: &str, report: &mut Report) {
     let Some(name) = fetch::tls_name(url) else {
         return;
     };
@@ -52,7 +52,7 @@ pub(super) fn check(url: &str, report: &mut Report) {
         Err(why) => return report.warn(CHECK, why, "look after this machine's certificates"),
     };
     let mut chains = BTreeMap::<_, Vec<_>>::new();
-    for addr in fetch::addresses(url).unwrap_or_default() {
+    for addr in client.addresses(url).unwrap_or_default() {
         let found = chain(addr, &name, &config);
         chains.entry(found).or_default().push(addr.ip().to_string());
     }

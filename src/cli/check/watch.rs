@@ -9,6 +9,10 @@ use crate::trial::key_set::{Finding, Findings};
 
 /// Keys that are remembered; a set with more is not watched further.
 const MAX_KEYS: usize = 1000;
+/// Bytes; keys with longer kids are not watched.
+const MAX_KID: usize = 1024;
+/// Later ones are left out.
+const MAX_FINDINGS: usize = 1000;
 const EARLY: &str =
     "publish a key for at least max-age before its first token (KEY_LEAD in this service)";
 const LATE: &str = "keep a key in the set until its last token has expired, unless it was stolen";
@@ -79,7 +83,7 @@ impl Watch {
         };
         self.most_differed = self.most_differed.max(self.differed);
         let came = (self.looks > 1).then_some(now);
-        for kid in kids {
+        for kid in kids.iter().filter(|kid| kid.len() <= MAX_KID) {
             if self.keys.len() < MAX_KEYS || self.keys.contains_key(kid) {
                 let new = || Seen {
                     came,
@@ -90,15 +94,19 @@ impl Watch {
                 self.keys.entry(kid.clone()).or_insert_with(new).is_there = true;
             }
         }
+        let mut gone = Vec::new();
         for (kid, seen) in &mut self.keys {
             if seen.is_there && !kids.contains(kid) {
                 seen.is_there = false;
                 if let Some(until) = seen.needed_until.filter(|&until| now < until) {
                     let left = now.until(until).as_secs();
                     let why = format!("key {kid:?} left {left} s before its tokens expired");
-                    self.findings.push(("watch", Finding::Fail(why, LATE)));
+                    gone.push(why);
                 }
             }
+        }
+        for why in gone {
+            self.fail(why, LATE);
         }
     }
 
@@ -107,10 +115,11 @@ impl Watch {
         let Some(seen) = self.keys.get_mut(kid).filter(|seen| seen.is_there) else {
             if self.keys.len() < MAX_KEYS {
                 let why = format!("a token names key {kid:?}, which is not in the set");
-                self.fail_once(why);
+                self.fail(why, EARLY);
             }
             return;
         };
+        let mut early = None;
         if let (false, Some(came)) = (seen.has_signed, seen.came) {
             let age = came.until(now);
             if age + self.every < self.max_age {
@@ -118,17 +127,21 @@ impl Watch {
                 let why = format!(
                     "key {kid:?} signed {age} s after it came; caches hold the set for {max_age} s"
                 );
-                self.findings.push(("watch", Finding::Fail(why, EARLY)));
+                early = Some(why);
             }
         }
         seen.has_signed = true;
         seen.needed_until = seen.needed_until.max(Some(expires));
+        if let Some(why) = early {
+            self.fail(why, EARLY);
+        }
     }
 
-    fn fail_once(&mut self, why: String) {
+    /// Says each thing once.
+    fn fail(&mut self, why: String, advice: &'static str) {
         let is_same = |(_, it): &(_, Finding)| matches!(it, Finding::Fail(text, _) if *text == why);
-        if !self.findings.iter().any(is_same) {
-            self.findings.push(("watch", Finding::Fail(why, EARLY)));
+        if self.findings.len() < MAX_FINDINGS && !self.findings.iter().any(is_same) {
+            self.findings.push(("watch", Finding::Fail(why, advice)));
         }
     }
 

@@ -1,7 +1,9 @@
 //! HTTP requests of commands: bounded in time and size, and never redirected to
-//! another scheme, nor from elsewhere to this machine.
+//! another scheme, nor led from elsewhere to this machine (`side.rs`).
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+mod side;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,8 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Error};
 
-use crate::domain::issuer;
+pub(super) use side::is_on_this_machine;
+use side::{Side, Sided, is_here, resolved};
 
 /// Bytes; a response with a larger body is refused.
 pub(super) const MAX_BODY: u64 = 1024 * 1024;
@@ -41,14 +44,83 @@ impl Reply {
     }
 }
 
+/// Sends requests for what one URL names, and for what is found there.
+pub(super) struct Client {
+    /// The URL is not on this machine, so nothing may lead here.
+    stays_elsewhere: bool,
+}
+
+impl Client {
+    pub(super) fn for_url(url: &str) -> Self {
+        Self {
+            stays_elsewhere: Side::of(url) == Side::Elsewhere,
+        }
+    }
+
+    /// False for a URL on this machine that a stranger's document has.
+    pub(super) fn may_ask(&self, url: &str) -> bool {
+        let leads_here = || resolved(url).is_ok_and(|mut all| all.any(|addr| is_here(&addr)));
+        !(self.stays_elsewhere && (is_on_this_machine(url) || leads_here()))
+    }
+
+    fn side(&self, url: &str) -> Side {
+        match self.stays_elsewhere {
+            true => Side::Elsewhere,
+            false => Side::of(url),
+        }
+    }
+
+    fn agent(&self, url: &str, redirects: u32) -> Result<Agent, String> {
+        let config = config(url, TIMEOUT, redirects)?.build();
+        let resolver = Sided(self.side(url), DefaultResolver::default());
+        let connector = DefaultConnector::default();
+        Ok(Agent::with_parts(config, connector, resolver))
+    }
+
+    /// Fetches `url`. The error says what went wrong, without the URL.
+    pub(super) fn get(&self, url: &str) -> Result<Reply, String> {
+        read(self.agent(url, MAX_REDIRECTS)?.get(url).call())
+    }
+
+    /// Sends a request that follows no redirection, perhaps to one address of the name.
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        addr: Option<SocketAddr>,
+    ) -> Result<Reply, String> {
+        let agent = match addr {
+            None => self.agent(url, 0)?,
+            // A proxy would look the name up by itself.
+            Some(addr) => Agent::with_parts(
+                config(url, TIMEOUT, 0)?.proxy(None).build(),
+                DefaultConnector::default(),
+                Pinned(addr),
+            ),
+        };
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).map_err(|e| e.to_string())?;
+        read(agent.run(request))
+    }
+
+    /// Addresses of the name in `url` that may be asked.
+    pub(super) fn addresses(&self, url: &str) -> Result<Vec<SocketAddr>, String> {
+        let side = self.side(url);
+        let found = resolved(url)?.filter(|addr| side.has(addr));
+        let mut found: Vec<_> = found.take(MAX_ADDRESSES).collect();
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+}
+
 /// Fetches `url`. The error says what went wrong, without the URL.
 pub(super) fn get(url: &str) -> Result<Reply, String> {
-    let config = config(url, TIMEOUT, MAX_REDIRECTS)?.build();
-    let agent = match reaches_this_machine(url) {
-        true => config.into(),
-        false => Agent::with_parts(config, DefaultConnector::default(), Elsewhere::default()),
-    };
-    read(agent.get(url).call())
+    Client::for_url(url).get(url)
 }
 
 /// Fetches `url`, without following a redirection.
@@ -62,47 +134,6 @@ pub(super) fn post(url: &str, json: &str) -> Result<Reply, String> {
     let agent: Agent = config(url, TIMEOUT, MAX_REDIRECTS)?.build().into();
     let request = agent.post(url).header("Content-Type", "application/json");
     read(request.send(json))
-}
-
-/// Sends a request that follows no redirection, perhaps to one address of the name.
-pub(super) fn ask(
-    method: &str,
-    url: &str,
-    headers: &[(&str, &str)],
-    addr: Option<SocketAddr>,
-) -> Result<Reply, String> {
-    let config = config(url, TIMEOUT, 0)?;
-    let agent: Agent = match addr {
-        None => config.build().into(),
-        // A proxy would look the name up by itself.
-        Some(addr) => Agent::with_parts(
-            config.proxy(None).build(),
-            DefaultConnector::default(),
-            Pinned(addr),
-        ),
-    };
-    let mut request = Request::builder().method(method).uri(url);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(()).map_err(|e| e.to_string())?;
-    read(agent.run(request))
-}
-
-/// Addresses of the name in `url`.
-pub(super) fn addresses(url: &str) -> Result<Vec<SocketAddr>, String> {
-    let mut found: Vec<_> = resolved(url)?.take(MAX_ADDRESSES).collect();
-    found.sort();
-    found.dedup();
-    Ok(found)
-}
-
-fn resolved(url: &str) -> Result<impl Iterator<Item = SocketAddr> + use<>, String> {
-    let uri: Uri = url.parse().map_err(|_| "it is not a URL".to_owned())?;
-    let named = uri.scheme().zip(uri.authority());
-    let name = named.and_then(|(scheme, at)| DefaultResolver::host_and_port(scheme, at));
-    let name = name.ok_or("it has no host")?;
-    name.to_socket_addrs().map_err(|e| e.to_string())
 }
 
 /// The name that the certificate of an https URL is for.
@@ -130,26 +161,6 @@ impl Resolver for Pinned {
     }
 }
 
-/// Finds no address of this machine: a stranger's redirection must not send requests
-/// to its services.
-#[derive(Debug, Default)]
-struct Elsewhere(DefaultResolver);
-
-impl Resolver for Elsewhere {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        let found = self.0.resolve(uri, config, timeout)?;
-        match found.iter().any(is_here) {
-            true => Err(Error::Other("it redirects to this machine".into())),
-            false => Ok(found),
-        }
-    }
-}
-
 /// The URL of `path` at a service that listens on `host`, from the same machine.
 pub(super) fn local_url(host: &str, port: u16, path: &str) -> String {
     let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
@@ -171,22 +182,6 @@ pub(super) fn agent_without_redirects(url: &str, timeout: Duration) -> Result<Ag
         .output_buffer_size(MAX_HEADERS)
         .max_idle_connections(0);
     Ok(config.build().into())
-}
-
-/// True when the name in `url` says so; it is not looked up.
-pub(super) fn is_on_this_machine(url: &str) -> bool {
-    issuer::host(authority(url).1).is_some_and(issuer::is_loopback)
-}
-
-/// True when the name in `url` says so, or has an address that leads here.
-pub(super) fn reaches_this_machine(url: &str) -> bool {
-    is_on_this_machine(url) || resolved(url).is_ok_and(|mut found| found.any(|addr| is_here(&addr)))
-}
-
-fn is_here(addr: &SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
-    // Linux connects the unspecified address to this machine.
-    ip.is_loopback() || ip.is_unspecified()
 }
 
 fn config(

@@ -267,7 +267,7 @@ fn parsed<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Page> {
 }
 
 /// Answer to a request that a page of another site may have sent.
-fn refusal(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Page> {
+fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<Page> {
     let value = |name| headers.get(name).map(|it| it.to_str().unwrap_or_default());
     let is_loopback = |it: &str| issuer::host(it).is_some_and(issuer::is_loopback);
     // DNS rebinding: a page's own name may resolve to this address.
@@ -275,10 +275,7 @@ fn refusal(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Page> {
     if !host.or_else(|| value(&HOST)).is_none_or(is_loopback) {
         return Some(refused(421, "Host must be a loopback address or localhost"));
     }
-    // Documents are for every page.
-    if [Method::GET, Method::HEAD].contains(method) {
-        return None;
-    }
+    // A GET may make a realm, and use up a fault.
     let is_allowed = match value(&ORIGIN) {
         Some(origin) => {
             let authority = origin.split_once("://").map(|(_, authority)| authority);
@@ -286,7 +283,7 @@ fn refusal(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Page> {
         }
         None => value(&SEC_FETCH_SITE).is_none_or(|it| ["same-origin", "none"].contains(&it)),
     };
-    let why = "a page of another site may not change a realm";
+    let why = "a page of another site may not use a realm";
     (!is_allowed).then(|| refused(403, why))
 }
 
@@ -298,7 +295,7 @@ async fn any(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Some(refusal) = refusal(&method, &uri, &headers) {
+    if let Some(refusal) = refusal(&uri, &headers) {
         return answer(refusal).await;
     }
     let known = headers.get(IF_NONE_MATCH).cloned();

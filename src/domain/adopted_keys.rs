@@ -21,10 +21,12 @@ use crate::store::{AdoptedRow, NewAdoptedKey};
 pub const MAX_ADOPTED: usize = 8;
 /// Bytes.
 const MAX_KID: usize = 512;
-/// Members that are published as they are; others are left out.
-const MEMBERS: [&str; 12] = [
-    "alg", "crv", "e", "key_ops", "kid", "kty", "n", "use", "x", "x5t", "x5t#S256", "y",
-];
+/// Bytes of a key in the set; one of RSA with 16,384 bits has 3,000. Eight such keys leave a
+/// set that all verifiers read: some stop at 50 KiB.
+const MAX_MEMBERS: usize = 4096;
+/// Members that are published as they are, beside those of the key's type; others are left
+/// out.
+const MEMBERS: [&str; 7] = ["alg", "key_ops", "kid", "kty", "use", "x5t", "x5t#S256"];
 
 type Members = Map<String, Value>;
 
@@ -65,7 +67,8 @@ pub fn parse(text: &[u8]) -> Result<Vec<PublicJwk>, UnfitSet> {
     let keys = entries.into_iter().map(|entry| match entry {
         Value::Object(members) => {
             let name = text_of(&members, "kid").map_or("a key without kid".to_owned(), named);
-            PublicJwk::new(members).map_err(|why| UnfitSet::Key(name, why))
+            let key = PublicJwk::new(members).and_then(PublicJwk::publishable);
+            key.map_err(|why| UnfitSet::Key(name, why))
         }
         _ => Err(UnfitSet::NotASet),
     });
@@ -96,12 +99,40 @@ impl PublicJwk {
         }
         check_usage(&members)?;
         let thumbprint = thumbprint(&members)?;
-        members.retain(|name, _| MEMBERS.contains(&&**name));
+        let of_type: &[&str] = match text_of(&members, "kty") {
+            Some("RSA") => &["e", "n"],
+            Some("EC") => &["crv", "x", "y"],
+            _ => &["crv", "x"],
+        };
+        members.retain(|name, _| MEMBERS.contains(&&**name) || of_type.contains(&&**name));
         Ok(Self {
             kid,
             thumbprint,
             members,
         })
+    }
+
+    /// Refuses what verifiers may stumble over: hashes of certificates (RFC 7517 sections 4.8
+    /// and 4.9) and `key_ops` of other types, and large keys.
+    fn publishable(self) -> Result<Self, String> {
+        for (name, size) in [("x5t", 20), ("x5t#S256", 32)] {
+            let decoded = |it: &Value| URL_SAFE_NO_PAD.decode(it.as_str()?).ok();
+            let is_hash = |it: &Value| decoded(it).is_some_and(|hash| hash.len() == size);
+            if !self.members.get(name).is_none_or(is_hash) {
+                return Err(format!("its {name} must be base64url of {size} bytes"));
+            }
+        }
+        let operations = self.members.get("key_ops").and_then(Value::as_array);
+        if operations.is_some_and(|all| !all.iter().all(Value::is_string)) {
+            return Err("its key_ops must be strings".to_owned());
+        }
+        let written = serde_json::to_vec(&self.members).map_err(|e| e.to_string())?;
+        match written.len() {
+            0..=MAX_MEMBERS => Ok(self),
+            size => Err(format!(
+                "its public members have {size} bytes, and at most {MAX_MEMBERS} are published: verifiers stop reading large key sets"
+            )),
+        }
     }
 
     pub fn kid(&self) -> &str {

@@ -146,6 +146,25 @@ fn what_another_program_planted_in_the_schema_is_refused_by_name() {
             "CREATE VIEW look AS SELECT * FROM users",
             "the view \"look\"",
         ),
+        // SQLite runs these two like any other.
+        (
+            "PRAGMA writable_schema = 1;
+             INSERT INTO sqlite_schema VALUES ('TRIGGER', 'steal', 'auth_logs', 0,
+                 'CREATE TRIGGER steal AFTER INSERT ON auth_logs BEGIN DELETE FROM users; END')",
+            "the trigger \"steal\"",
+        ),
+        (
+            "PRAGMA writable_schema = 1;
+             INSERT INTO sqlite_schema VALUES (CAST('trigger' AS BLOB), 'steal', 'auth_logs', 0,
+                 'CREATE TRIGGER steal AFTER INSERT ON auth_logs BEGIN DELETE FROM users; END')",
+            "the trigger \"steal\"",
+        ),
+        // The check of the service's own tables would not see this one.
+        (
+            "PRAGMA writable_schema = 1;
+             UPDATE sqlite_schema SET tbl_name = CAST(tbl_name AS BLOB) WHERE name = 'withdrawn_keys'",
+            "the table \"withdrawn_keys\"",
+        ),
         (
             "CREATE UNIQUE INDEX one ON withdrawn_keys ((1))",
             "its table withdrawn_keys, or an index of it, is not",

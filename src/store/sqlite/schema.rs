@@ -184,16 +184,22 @@ pub(super) fn check(conn: &Connection) -> Result<(), OpenError> {
 }
 
 /// A trigger or view that another program planted: a trigger would run with each of
-/// our writes.
+/// our writes. Or an entry in no form that SQLite writes: it reads `TRIGGER`, a BLOB, and
+/// text up to its first NUL as well, which the other queries here would not find.
 pub(super) fn planted(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
-    conn.query_row(
-        "SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view') LIMIT 1",
-        [],
-        |row| {
-            let (kind, name) = (row.get(0)?, row.get(1)?);
-            Ok(OpenError::Planted { kind, name })
-        },
-    )
+    let sql = "SELECT CAST(type AS TEXT), CAST(name AS TEXT) FROM sqlite_schema
+         WHERE type IS NOT 'table' AND type IS NOT 'index'
+             OR typeof(name) <> 'text' OR typeof(tbl_name) <> 'text'
+             OR instr(name, char(0)) OR instr(tbl_name, char(0))
+             OR typeof(sql) NOT IN ('text', 'null')
+         LIMIT 1";
+    let text = |value: Option<String>| value.unwrap_or_default();
+    conn.query_row(sql, [], |row| {
+        Ok(OpenError::Planted {
+            kind: text(row.get(0)?).to_ascii_lowercase(),
+            name: text(row.get(1)?),
+        })
+    })
     .optional()
 }
 

@@ -54,7 +54,7 @@ trait Job: Send {
     /// True once the caller has gone away.
     fn is_abandoned(&self) -> bool;
     /// Runs the statements. On an error they are rolled back, those of others are not.
-    fn run(&mut self, tx: &Connection) -> Result<(), ()>;
+    fn run(&mut self, tx: &Connection) -> Result<(), StoreError>;
     /// Answers the caller: with the step's own result when its transaction was
     /// committed, with `failure` when it was not.
     fn complete(self: Box<Self>, failure: Option<&StoreError>);
@@ -143,9 +143,12 @@ where
         self.answer.is_closed()
     }
 
-    fn run(&mut self, tx: &Connection) -> Result<(), ()> {
-        let result = self.step.take().ok_or(())?(tx);
-        let outcome = result.as_ref().map(drop).map_err(drop);
+    fn run(&mut self, tx: &Connection) -> Result<(), StoreError> {
+        let Some(step) = self.step.take() else {
+            return Err(StoreError::Unavailable("the step has run".to_owned()));
+        };
+        let result = step(tx);
+        let outcome = result.as_ref().map(drop).map_err(StoreError::clone);
         self.result = Some(result);
         outcome
     }
@@ -247,7 +250,7 @@ fn commit_batch(
         ..unavailable(e)
     })?;
     for (job, _) in batch {
-        run_one(&mut tx, job.as_mut()).map_err(unavailable)?;
+        run_one(&mut tx, job.as_mut()).map_err(fail)?;
     }
     tx.commit().map_err(unavailable)?;
     files.check().map_err(fail)
@@ -262,13 +265,15 @@ fn begin<'a>(conn: &'a mut Connection, batch: &[Queued]) -> rusqlite::Result<Tra
     conn.transaction()
 }
 
-fn run_one(tx: &mut Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<()> {
-    let own = tx.savepoint()?;
+/// An error is one of the whole transaction.
+fn run_one(tx: &mut Transaction<'_>, job: &mut dyn Job) -> Result<(), StoreError> {
+    let unavailable = |e: rusqlite::Error| StoreError::Unavailable(e.to_string());
+    let own = tx.savepoint().map_err(unavailable)?;
     match job.run(&own) {
-        Ok(()) => own.commit(),
-        // Some errors (a full disk, an I/O error) have rolled the whole
-        // transaction back already; then this fails, and so does the batch.
-        Err(()) => own.finish(),
+        Ok(()) => own.commit().map_err(unavailable),
+        // Some errors (a full disk, an I/O error) have rolled the whole transaction back
+        // already; then this fails too, and says nothing of the cause.
+        Err(why) => own.finish().map_err(|_| why),
     }
 }
 

@@ -45,6 +45,7 @@ fn nothing_but_a_key_is_needed() {
     assert_eq!(config.accounts.auth_rate.get(), 10);
     assert_eq!(config.accounts.register_rate.get(), 10);
     assert!(config.network.trusted_proxies.is_empty() && config.accounts.demo_users.is_empty());
+    assert_eq!(config.accounts.audit_retention, None);
     assert!(config.warnings.is_empty());
 }
 
@@ -91,6 +92,7 @@ fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
         "ARGON2_MEMORY_KIB=19455 is not a whole number from 19456 to 262144",
         "KEY_LIFETIME=3600 is not a time with a unit, such as 90s, 10m, 1h or 7d",
         "KEY_LIFETIME=1s is out of range: 1m to 365days",
+        "AUDIT_RETENTION=23h is out of range: 1day to 36500days",
         "TOKEN_LIFETIME=1500ms is not in whole seconds",
         "METRICS_ADDR=9100 is not an address and a port, such as 127.0.0.1:9100 or [::1]:9100",
         "RUST_LOG=warning is not understood: it is a level such as info, or a list such as info,jwks_server=debug",

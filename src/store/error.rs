@@ -12,7 +12,7 @@ pub enum StoreError {
     /// lock, a full or read-only disk, a damaged file, or the store is closed.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// The service ends; the log has said so once.
+    /// The service ends; the log has said so once. On PostgreSQL: its tables or functions.
     #[error("the database file was deleted, moved or replaced while in use")]
     Replaced,
     #[error("a row with this unique value exists already")]

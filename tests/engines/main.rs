@@ -14,6 +14,7 @@ mod commit;
 mod connect;
 mod copy;
 mod engine;
+mod intruders;
 mod keys;
 #[path = "../shared/left_out.rs"]
 mod left_out;
@@ -55,7 +56,7 @@ contracts! {
     accounts::of_many_accounts_all_or_none_are_added
     accounts::the_last_word_on_an_account_is_kept_with_its_reason
     accounts::a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing
-    accounts::a_new_hash_replaces_the_one_that_was_checked_only
+    accounts::a_sign_in_by_a_hash_that_was_replaced_meanwhile_leaves_nothing
     accounts::each_of_many_sign_ins_at_once_leaves_its_row
     accounts::of_many_that_take_a_name_at_once_one_gets_it
     accounts::sign_ins_are_pruned_by_id_time_and_address

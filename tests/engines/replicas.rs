@@ -72,6 +72,11 @@ impl Replica {
         assert!(self.process.wait().unwrap().success());
     }
 
+    /// Waits until it ends by itself.
+    pub fn exit_code(mut self) -> i32 {
+        self.process.wait().unwrap().code().unwrap()
+    }
+
     /// Status, header section and body.
     async fn ask(&self, request: &str) -> (u16, String, String) {
         Self::ask_at(self.port, request).await

@@ -1,14 +1,20 @@
 //! What the latest poll has found: is the replica cut off, and is its clock right?
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::store::{CUT_OFF, StoreError};
 
+/// Object identifiers of the tables and functions; `None` for one that is not there.
+pub(super) type Objects = Vec<Option<i64>>;
+
 /// What the latest good poll has found.
 pub(super) struct Health {
     pub(super) latest: Mutex<Option<Poll>>,
+    /// As the first poll has found them.
+    pub(super) objects: OnceLock<Objects>,
     clock_tolerance: Duration,
 }
 
@@ -24,6 +30,7 @@ impl Health {
     pub(super) fn new(clock_tolerance: Duration) -> Self {
         Self {
             latest: Mutex::default(),
+            objects: OnceLock::new(),
             clock_tolerance,
         }
     }

@@ -1,6 +1,6 @@
-//! Tables and functions that somebody else may have made: as roles may share a database,
-//! one could make them before the first start, and then read the hashes and change what is
-//! written.
+//! Tables and functions that somebody else may have made, or could make: as roles may share a
+//! database, one could make them before the first start, and then read the hashes and change
+//! what is written; or later, in a schema where PostgreSQL looks before it comes to ours.
 
 use tokio_postgres::types::Type;
 
@@ -54,4 +54,53 @@ pub(super) async fn find(
         }
     }
     Ok(None)
+}
+
+/// Finds a role that may make tables or functions which PostgreSQL would take for this
+/// service's: in a schema of the search path (a function there counts in whichever it is), or
+/// in a new schema, unless the path begins with the one of the tables. Not those that this
+/// role is a member of or the other way round, the owners of the database and of the tables'
+/// schema, and superusers.
+pub(super) async fn find_intruder(database: &Database) -> Result<Option<OpenError>, StoreError> {
+    let sql = "WITH home AS (
+             SELECT n.oid, n.nspname, n.nspowner FROM pg_namespace n
+             WHERE n.oid = coalesce(
+                 (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('users')),
+                 (SELECT oid FROM pg_namespace WHERE nspname = current_schema())))
+         SELECT r.rolname::text AS role, n.nspname::text AS schema
+         FROM pg_roles r
+             JOIN pg_database d ON d.datname = current_database()
+             CROSS JOIN home h
+             LEFT JOIN pg_namespace n ON n.nspname = ANY (current_schemas(FALSE))
+                 AND has_schema_privilege(r.oid, n.oid, 'CREATE')
+                 AND NOT (n.oid = h.oid AND pg_has_role(r.oid, h.nspowner, 'MEMBER'))
+         WHERE r.rolcanlogin AND NOT r.rolsuper
+             AND NOT pg_has_role(r.oid, 'MEMBER')
+             AND NOT pg_has_role(r.oid, (SELECT oid FROM pg_roles WHERE rolname = current_user), 'MEMBER')
+             AND NOT pg_has_role(r.oid, d.datdba, 'MEMBER')
+             AND has_database_privilege(r.oid, d.oid, 'CONNECT')
+             AND (n.oid IS NOT NULL OR has_database_privilege(r.oid, d.oid, 'CREATE')
+                 AND btrim(split_part(current_setting('search_path'), ',', 1), ' \"') <> h.nspname)
+         ORDER BY r.rolname, n.nspname LIMIT 1";
+    let rows = database.rows(sql, &[]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let (role, schema): (String, Option<String>) = (row.try_get("role")?, row.try_get("schema")?);
+    let (place, advice) = match schema {
+        Some(schema) => (
+            format!("in the schema {schema}"),
+            "revoke CREATE on the schema from that role and from PUBLIC",
+        ),
+        None => (
+            "in a new schema that is looked into first".to_owned(),
+            "revoke CREATE on the database from that role and from PUBLIC, or set search_path to the schema of the tables for the user of DATABASE_URL",
+        ),
+    };
+    Ok(Some(OpenError::Server(
+        format!(
+            "the role {role} may make tables and functions {place}, which PostgreSQL would take for this service's"
+        ),
+        advice,
+    )))
 }

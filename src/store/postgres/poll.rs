@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
 use super::PostgresStore;
 use super::connection::{Database, NOW, only, time};
-use super::health::Poll;
+use super::health::{Objects, Poll};
+use super::schema::{CALLED, written};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::store::StoreError;
 
@@ -52,15 +54,32 @@ impl PostgresStore {
     }
 }
 
-/// Polls once; returns the version.
+/// Polls once; returns the version. [`StoreError::Replaced`] when the names of the tables and
+/// functions stand for others than at the first poll: another role may have put its own in
+/// front of them.
 pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
     let began = Instant::now();
     let sql = format!(
-        "SELECT version, {NOW}, current_setting('transaction_read_only') = 'on' AS read_only
+        "SELECT version, {NOW}, current_setting('transaction_read_only') = 'on' AS read_only,
+             ARRAY(SELECT to_regclass(t)::oid::bigint FROM unnest($1) AS t)
+                 || ARRAY(SELECT to_regprocedure(f)::oid::bigint FROM unnest($2) AS f) AS objects
          FROM key_version"
     );
-    let rows = database.poll_rows(&sql, &[]).await?;
+    let params = &[
+        (&written() as _, Type::TEXT_ARRAY),
+        (&CALLED.as_slice() as _, Type::TEXT_ARRAY),
+    ];
+    let rows = database.poll_rows(&sql, params).await?;
     let row = only(&rows)?;
+    let objects: Objects = row.try_get("objects")?;
+    let known = database.health.objects.get_or_init(|| objects.clone());
+    // One that is gone is no other one; statements say so.
+    let is_other = |(known, now): (&Option<i64>, &Option<i64>)| {
+        known.zip(*now).is_some_and(|(known, now)| known != now)
+    };
+    if known.iter().zip(&objects).any(is_other) {
+        return Err(StoreError::Replaced);
+    }
     let is_read_only: bool = row.try_get("read_only")?;
     if is_read_only {
         return Err(StoreError::Unavailable("it is read-only".to_owned()));
@@ -75,6 +94,7 @@ pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
     Ok(version)
 }
 
+/// Stops the store when its tables were replaced.
 pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
     let mut failing = false;
     while stop
@@ -85,6 +105,13 @@ pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
         let polled = tokio::time::timeout(TIMEOUT, once(&database)).await;
         let why = match polled {
             Ok(Ok(_)) => None,
+            Ok(Err(StoreError::Replaced)) => {
+                tracing::error!(
+                    "tables or functions of the service in the database were replaced, or others put in front of them, so the service stops; doctor says more"
+                );
+                *database.health.latest.lock() = None;
+                return stop.cancel();
+            }
             Ok(Err(e)) => Some(e.to_string()),
             Err(_) => Some(format!("it has not answered within {TIMEOUT:?}")),
         };

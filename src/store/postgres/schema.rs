@@ -23,14 +23,14 @@ const MORE_IN_ITS_LOG: &str = "the log of PostgreSQL says more";
 const OF_REPLICAS: [&str; 3] = ["key_version", "commits", "calls"];
 
 /// Tables that a server writes to.
-fn written() -> Vec<&'static str> {
+pub(super) fn written() -> Vec<&'static str> {
     [&TABLES[..], &OF_REPLICAS].concat()
 }
 
 /// Functions that a server calls.
-const CALLED: [&str; 2] = [
+pub(super) const CALLED: [&str; 2] = [
     "admit_call(text, uuid, integer)",
-    "record_sign_ins(uuid, bigint[], text[], text[], bigint[])",
+    "record_sign_ins(uuid, bigint[], text[], text[], text[], bigint[])",
 ];
 
 /// Tables for which the user lacks one of `rights`, in a statement's words, and functions
@@ -141,6 +141,10 @@ pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError>
     let names = [&written()[..], &["schema_migrations"]].concat();
     let found_planted = planted::find(database, &names, &CALLED).await;
     if let Some(why) = found_planted.map_err(engine)? {
+        return Ok(SchemaState::Unusable(why));
+    }
+    let intruder = planted::find_intruder(database).await;
+    if let Some(why) = intruder.map_err(engine)? {
         return Ok(SchemaState::Unusable(why));
     }
     let has = match found {

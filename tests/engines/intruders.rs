@@ -1,0 +1,84 @@
+//! Roles that share a database with the service, and could put tables in front of its own.
+
+use std::sync::Arc;
+
+use crate::cluster::Cluster;
+use crate::replicas::{Replica, run_with, sealing_key};
+
+/// The database of a service whose role is `issuer`, beside the role `tenant`.
+struct Shared {
+    cluster: Arc<Cluster>,
+    name: String,
+    url: String,
+    sealing_key: String,
+}
+
+impl Shared {
+    fn sql(&self, sql: &str) {
+        self.cluster.sql(&self.name, sql);
+    }
+
+    fn doctor(&self) -> String {
+        let variables = [
+            ("NOT_MY_KEY", self.sealing_key.as_str()),
+            ("DATABASE_URL", &self.url),
+        ];
+        run_with(&variables, &["doctor"]).1
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_could_put_tables_in_front_is_refused_and_doing_so_ends_a_replica() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let name = cluster.create_database();
+    let shared = Shared {
+        url: format!("postgres://issuer@127.0.0.1:{}/{name}", cluster.port),
+        cluster,
+        name,
+        sealing_key: sealing_key(),
+    };
+    let database = &shared.name;
+    shared.sql("CREATE ROLE issuer LOGIN; CREATE ROLE tenant LOGIN; GRANT CREATE ON SCHEMA public TO issuer");
+    let replica = Replica::start_at(&shared.sealing_key, &shared.url);
+    replica.until("/readyz", 200).await;
+    assert!(shared.doctor().contains("ok    schema"));
+
+    shared.sql(&format!("GRANT CREATE ON DATABASE {database} TO tenant"));
+    let variables = [
+        ("NOT_MY_KEY", shared.sealing_key.as_str()),
+        ("DATABASE_URL", &shared.url),
+    ];
+    let (code, said) = run_with(&variables, &["serve"]);
+    let by = "the role tenant may make tables and functions in a new schema";
+    assert!(code == 2 && said.contains(by), "{said}");
+    assert!(shared.doctor().contains(by));
+    // The path that begins with the schema of the tables leaves no room before it.
+    let path = format!("ALTER ROLE issuer IN DATABASE {database} SET search_path");
+    shared.sql(&format!("{path} = public"));
+    assert!(shared.doctor().contains("ok    schema"));
+    shared.sql(&format!(
+        "{path} TO DEFAULT; REVOKE CREATE ON DATABASE {database} FROM tenant"
+    ));
+    assert!(shared.doctor().contains("ok    schema"));
+    shared.sql("GRANT CREATE ON SCHEMA public TO tenant");
+    let by = "the role tenant may make tables and functions in the schema public";
+    assert!(shared.doctor().contains(by));
+    // One that the service may act as is no stranger, nor is one that may act as it.
+    for trusted in ["tenant TO issuer", "issuer TO tenant"] {
+        shared.sql(&format!("GRANT {trusted}"));
+        assert!(shared.doctor().contains("ok    schema"), "{trusted}");
+        shared.sql(&format!("REVOKE {}", trusted.replace("TO", "FROM")));
+        assert!(shared.doctor().contains(by), "{trusted}");
+    }
+    shared.sql("REVOKE CREATE ON SCHEMA public FROM tenant");
+
+    // What a grant while it runs may lead to.
+    replica.until("/readyz", 200).await;
+    shared.sql(
+        "CREATE SCHEMA issuer AUTHORIZATION tenant; GRANT USAGE ON SCHEMA issuer TO issuer;
+         CREATE TABLE issuer.users (LIKE public.users); GRANT ALL ON issuer.users TO issuer",
+    );
+    assert_eq!(replica.exit_code(), 1);
+}

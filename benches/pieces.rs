@@ -215,6 +215,7 @@ fn commits(c: &mut Criterion) {
                         bench.store.record_sign_in(SignInRecord {
                             account,
                             username: "alice".to_owned(),
+                            password_hash: "-".to_owned(),
                             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
                             at: bench.clock.now(),
                             new_hash: None,

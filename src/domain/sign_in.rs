@@ -10,7 +10,11 @@ use super::tokens::{IssuedToken, TokenIssuer, TokenKind};
 use crate::client_key::ClientKey;
 use crate::clock::Clock;
 use crate::crypto::password::{MAX_PASSWORD_LEN, PasswordCheck, PasswordHasher};
-use crate::store::{AccountRow, Recorded, SignInRecord, Store};
+use crate::store::{AccountRow, Recorded, SignInRecord, Store, StoreError};
+
+/// Passwords are checked again when the account has changed meanwhile: once, or twice when a
+/// hash that another sign-in replaced is reset as well.
+const TRIES: usize = 3;
 
 /// A name and a password to sign in with. The name may be anything: earlier
 /// servers have stored names that sign-up refuses today.
@@ -61,15 +65,19 @@ impl SignIn {
         client: IpAddr,
         clock: &dyn Clock,
     ) -> Result<String, SignInError> {
-        let (account, new_hash) = self.verify(credentials, client).await?;
-        let issued = self
-            .tokens
-            .issue(kind, account.username.clone(), clock)
-            .await?;
-        let user_id = account.id;
-        self.record(account, new_hash, client, &issued).await?;
-        tracing::info!(%client, %user_id, "signed in");
-        Ok(issued.token)
+        for _ in 0..TRIES {
+            let (account, new_hash) = self.verify(credentials.clone(), client).await?;
+            let issued = self
+                .tokens
+                .issue(kind, account.username.clone(), clock)
+                .await?;
+            let user_id = account.id;
+            if self.record(account, new_hash, client, &issued).await? == Recorded::Written {
+                tracing::info!(%client, %user_id, "signed in");
+                return Ok(issued.token);
+            }
+        }
+        Err(StoreError::Unavailable("the account changes all the time".to_owned()).into())
     }
 
     /// The account, and a hash that should replace its outdated one.
@@ -98,14 +106,13 @@ impl SignIn {
         }
     }
 
-    /// [`SignInError::BadCredentials`] when the account was deleted or disabled since.
     async fn record(
         &self,
         account: AccountRow,
         new_hash: Option<String>,
         client: IpAddr,
         issued: &IssuedToken,
-    ) -> Result<(), SignInError> {
+    ) -> Result<Recorded, StoreError> {
         let key = &issued.key;
         // An expired token is no use of its key, but that may not be published
         // again, or the token would be good after the clock was set back.
@@ -116,23 +123,21 @@ impl SignIn {
         let record = SignInRecord {
             account: account.id,
             username: account.username,
+            password_hash: account.password_hash,
             client,
             at: issued.at,
-            new_hash: new_hash.map(|new| (account.password_hash, new)),
+            new_hash,
             first_use: first_use.then(|| key.kid()),
             withdraw: withdraw.then(|| [key.kid(), key.thumbprint()]),
         };
-        match self.store.record_sign_in(record).await? {
-            Recorded::Written => {}
-            Recorded::AccountGone => return Err(SignInError::BadCredentials),
-        }
-        if first_use {
+        let recorded = self.store.record_sign_in(record).await?;
+        if first_use && recorded == Recorded::Written {
             key.set_used();
         }
-        if withdraw {
+        if withdraw && recorded == Recorded::Written {
             self.tokens.withdraw(key);
         }
-        Ok(())
+        Ok(recorded)
     }
 }
 

@@ -75,8 +75,8 @@ steps! {
     /// the indexes of those. They must differ among themselves.
     /// With `only_check` nothing is added.
     insert_accounts(accounts: Vec<NewAccountRow>, now: UnixTime, only_check: bool) -> Vec<usize>;
-    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash
-    /// unless that has changed meanwhile.
+    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash, unless
+    /// the account has changed meanwhile.
     record_sign_in(record: SignInRecord) -> Recorded;
     /// The next `limit` sign-ins in the order of their ids, after the one with the id
     /// `past`.

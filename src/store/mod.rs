@@ -128,10 +128,12 @@ pub struct SignInRecord {
     pub account: AccountId,
     /// The account's name as stored.
     pub username: String,
+    /// The hash that the password was checked against.
+    pub password_hash: String,
     pub client: IpAddr,
     pub at: UnixTime,
-    /// (old, new): replaces an outdated hash.
-    pub new_hash: Option<(String, String)>,
+    /// Replaces an outdated hash.
+    pub new_hash: Option<String>,
     /// Key of the token, if it may be the first that the key has signed.
     pub first_use: Option<Kid>,
     /// Kid and thumbprint of the key of an expired token, unless it is withdrawn already.
@@ -142,8 +144,9 @@ pub struct SignInRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
     Written,
-    /// Nothing was written: the account was deleted or disabled since it was read.
-    AccountGone,
+    /// Nothing was written: the account was deleted or disabled, or its hash replaced, since
+    /// it was read.
+    AccountChanged,
 }
 
 /// Outcome of asking for a call under a quota.

@@ -173,11 +173,17 @@ async fn an_outdated_hash_in_a_blob_is_replaced_too() {
     );
 }
 
-/// Another program deletes it, or a backup in which its number is another's is
-/// restored.
+/// An operator resets it or another program deletes it, or a backup in which its number is
+/// another's is restored.
 #[tokio::test]
-async fn an_account_that_goes_away_while_its_password_is_checked_is_not_signed_in() {
-    for change in ["DELETE FROM users", "UPDATE users SET username = 'bob'"] {
+async fn an_account_that_changes_while_its_password_is_checked_is_not_signed_in() {
+    let other = hash("other password", Costs::DEFAULT).await;
+    let reset = format!("UPDATE users SET password_hash = '{other}'");
+    for change in [
+        "DELETE FROM users",
+        "UPDATE users SET username = 'bob'",
+        &reset,
+    ] {
         let mut app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
         let password = app.register("alice").await;
         let (state, work) = (app.state.clone(), app.state.accounts.computed_cost());
@@ -215,6 +221,34 @@ async fn an_outdated_hash_is_replaced_after_a_good_sign_in_only() {
     assert_eq!(stored_hash(&app), new);
     let reply = app.sign_in("/auth", "alice", "wrong").await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn sign_ins_that_have_checked_one_outdated_hash_are_all_good() {
+    let mut app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
+    insert(&app, "alice", &hash("password", OTHER_COSTS).await);
+    let sign_in = |address: &'static str| {
+        let (state, body) = (
+            app.state.clone(),
+            r#"{"username": "alice", "password": "password"}"#,
+        );
+        tokio::spawn(async move {
+            send_to(&state, address, "POST", "/auth", &[JSON], body.to_owned()).await
+        })
+    };
+    let sign_ins = [sign_in("192.0.2.1"), sign_in("192.0.2.2")];
+    // Each is verified, has a new hash, and waits for the first key.
+    let both = 2 * (20_000 * 3 + 19_456 * 2);
+    while app.state.accounts.computed_cost() < both {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    app.rotate().await;
+    for reply in sign_ins {
+        assert_eq!(reply.await.unwrap().status, StatusCode::OK);
+    }
+    assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["2"]);
+    // The second one was checked once more, by the hash of the first.
+    assert_eq!(app.state.accounts.computed_cost(), both + 19_456 * 2);
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ pub fn sign_in(account: &AccountRow) -> SignInRecord {
     SignInRecord {
         account: account.id,
         username: account.username.clone(),
+        password_hash: account.password_hash.clone(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         at: NOW,
         new_hash: None,
@@ -52,6 +53,7 @@ pub async fn an_account_is_found_by_its_exact_name_first(engine: &Engine) {
     assert_eq!(find("Alice", "alice").await.unwrap(), "Alice");
     assert_eq!(find("ALICE", "alice").await.unwrap(), "alice");
     assert_eq!(find("ALICE", "ALICE").await, None);
+    assert_eq!(find("a\0b", "a\0b").await, None);
     let shown = database::account(&engine.location(), "alice")
         .unwrap()
         .unwrap();
@@ -138,11 +140,11 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
     .await;
     assert_eq!(
         store.record_sign_in(sign_in(&kept)).await.unwrap(),
-        Recorded::AccountGone
+        Recorded::AccountChanged
     );
     assert_eq!(
         store.record_sign_in(sign_in(&gone)).await.unwrap(),
-        Recorded::AccountGone
+        Recorded::AccountChanged
     );
     assert!(engine.sign_ins().await.is_empty());
     let found = store.account_by_name("kept".into(), "kept".into()).await;
@@ -152,7 +154,7 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
     let mixed = [&other, &kept, &other, &gone, &other].map(sign_in);
     let written = join_all(mixed.map(|record| store.record_sign_in(record))).await;
     let written: Vec<_> = written.into_iter().map(Result::unwrap).collect();
-    let (done, gone) = (Recorded::Written, Recorded::AccountGone);
+    let (done, gone) = (Recorded::Written, Recorded::AccountChanged);
     assert_eq!(written, [done, gone, done, gone, done]);
     assert_eq!(engine.sign_ins().await.len(), 3);
     let with_sign_ins = AccountChange::Delete {
@@ -186,11 +188,12 @@ pub async fn a_sign_in_of_a_disabled_or_deleted_account_leaves_nothing(engine: &
     assert_eq!(engine.sign_ins().await[0].account, None);
 }
 
-pub async fn a_new_hash_replaces_the_one_that_was_checked_only(engine: &Engine) {
+pub async fn a_sign_in_by_a_hash_that_was_replaced_meanwhile_leaves_nothing(engine: &Engine) {
     let alice = engine.account("alice").await;
     let store = engine.store().await;
     let with_hash = |old: &str| SignInRecord {
-        new_hash: Some((old.to_owned(), "new".to_owned())),
+        password_hash: old.to_owned(),
+        new_hash: Some("new".to_owned()),
         ..sign_in(&alice)
     };
     let hash = async || {
@@ -199,14 +202,23 @@ pub async fn a_new_hash_replaces_the_one_that_was_checked_only(engine: &Engine) 
     };
     assert_eq!(
         store.record_sign_in(with_hash("other")).await.unwrap(),
-        Recorded::Written
+        Recorded::AccountChanged
     );
     assert_eq!(hash().await, "hash");
+    assert!(engine.sign_ins().await.is_empty());
     assert_eq!(
         store.record_sign_in(with_hash("hash")).await.unwrap(),
         Recorded::Written
     );
     assert_eq!(hash().await, "new");
+    // Also beside others in one transaction, and where nothing but the sign-in is written.
+    let other = engine.account("other").await;
+    let mixed = [&other, &alice, &other].map(sign_in);
+    let written = join_all(mixed.map(|record| store.record_sign_in(record))).await;
+    let written: Vec<_> = written.into_iter().map(Result::unwrap).collect();
+    let (done, changed) = (Recorded::Written, Recorded::AccountChanged);
+    assert_eq!(written, [done, changed, done]);
+    assert_eq!(engine.sign_ins().await.len(), 3);
 }
 
 pub async fn each_of_many_sign_ins_at_once_leaves_its_row(engine: &Engine) {

@@ -27,8 +27,8 @@ pub(super) struct Queued {
 }
 
 impl PostgresStore {
-    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's
-    /// hash unless that has changed meanwhile.
+    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash, unless
+    /// the account has changed meanwhile.
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<Recorded, StoreError> {
         self.database.health.check()?;
         let closed = || StoreError::Unavailable("it is closed".to_owned());
@@ -67,7 +67,7 @@ pub(super) async fn run(
         for (index, queued) in batch.drain(..).enumerate() {
             let answer = match &outcome {
                 Ok(written) if written.get(index) == Some(&true) => Ok(Recorded::Written),
-                Ok(_) => Ok(Recorded::AccountGone),
+                Ok(_) => Ok(Recorded::AccountChanged),
                 Err(e) => Err(e.clone()),
             };
             let _ = queued.answer.send(answer);
@@ -76,7 +76,7 @@ pub(super) async fn run(
 }
 
 /// Which records were written. In most cases all, with one statement; when it fails since an
-/// account was deleted or disabled, the others are written.
+/// account was changed, the others are written.
 async fn commit(database: &Database, records: &[&SignInRecord]) -> Result<Vec<bool>, StoreError> {
     let began = Instant::now();
     let columns = Columns::of(records);
@@ -98,12 +98,13 @@ async fn commit(database: &Database, records: &[&SignInRecord]) -> Result<Vec<bo
     work.finish(outcome, records.len()).await
 }
 
-const RECORD: &str = "SELECT record_sign_ins($1, $2, $3, $4, $5) AS written";
+const RECORD: &str = "SELECT record_sign_ins($1, $2, $3, $4, $5, $6) AS written";
 
 /// Records, as the arrays that PostgreSQL gets.
 struct Columns<'a> {
     ids: Vec<i64>,
     names: Vec<&'a str>,
+    hashes: Vec<&'a str>,
     clients: Vec<String>,
     times: Vec<i64>,
 }
@@ -114,16 +115,18 @@ impl<'a> Columns<'a> {
         Self {
             ids: records.clone().map(|r| r.account.as_i64()).collect(),
             names: records.clone().map(|r| r.username.as_str()).collect(),
+            hashes: records.clone().map(|r| r.password_hash.as_str()).collect(),
             clients: records.clone().map(|r| r.client.to_string()).collect(),
             times: records.map(|r| r.at.as_secs()).collect(),
         }
     }
 
-    fn params<'b>(&'b self, commit: &'b Option<Uuid>) -> [(&'b (dyn ToSql + Sync), Type); 5] {
+    fn params<'b>(&'b self, commit: &'b Option<Uuid>) -> [(&'b (dyn ToSql + Sync), Type); 6] {
         [
             (commit, Type::UUID),
             (&self.ids, Type::INT8_ARRAY),
             (&self.names, Type::TEXT_ARRAY),
+            (&self.hashes, Type::TEXT_ARRAY),
             (&self.clients, Type::TEXT_ARRAY),
             (&self.times, Type::INT8_ARRAY),
         ]
@@ -150,14 +153,10 @@ async fn write(
         .zip(&written)
         .filter(|(_, written)| **written)
     {
-        if let Some((old, new)) = &record.new_hash {
-            let sql = "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3";
+        if let Some(new_hash) = &record.new_hash {
+            let sql = "UPDATE users SET password_hash = $1 WHERE id = $2";
             let id = record.account.as_i64();
-            let params = &[
-                (new as _, Type::TEXT),
-                (&id as _, Type::INT8),
-                (old as _, Type::TEXT),
-            ];
+            let params = &[(new_hash as _, Type::TEXT), (&id as _, Type::INT8)];
             work.rows(sql, params).await?;
         }
         first_use.extend(record.first_use.map(|kid| (kid, record.at)));

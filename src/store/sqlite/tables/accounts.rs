@@ -108,19 +108,17 @@ fn write_sign_in(conn: &Connection, record: &SignInRecord) -> Result<Recorded, S
             "INSERT OR ABORT INTO auth_logs (request_ip, request_timestamp, user_id)
              SELECT ?, datetime(?, 'unixepoch'), id
              FROM users WHERE id = ? AND CAST(username AS TEXT) = ?
-                 AND id NOT IN (SELECT user_id FROM disabled_accounts)",
+                 AND CAST(password_hash AS TEXT) = ? AND id NOT IN (SELECT user_id FROM disabled_accounts)",
         )?
-        .execute(params![client, at, id, record.username])?;
+        .execute(params![client, at, id, record.username, record.password_hash])?;
     if logged == 0 {
-        return Ok(Recorded::AccountGone);
+        return Ok(Recorded::AccountChanged);
     }
     conn.prepare_cached("UPDATE users SET last_login = datetime(?, 'unixepoch') WHERE id = ?")?
         .execute(params![at, id])?;
-    if let Some((old, new)) = &record.new_hash {
-        conn.prepare_cached(
-            "UPDATE users SET password_hash = ? WHERE id = ? AND CAST(password_hash AS TEXT) = ?",
-        )?
-        .execute(params![new, id, old])?;
+    if let Some(new_hash) = &record.new_hash {
+        conn.prepare_cached("UPDATE users SET password_hash = ? WHERE id = ?")?
+            .execute(params![new_hash, id])?;
     }
     if let Some(kid) = record.first_use {
         key_events::insert(conn, kid, KeyEventKind::FirstSigned, record.at, None)?;

@@ -66,7 +66,15 @@ fn the_servers_certificate_is_verified_in_full() {
         ),
         (
             at("localhost", ""),
-            &[("PGSSLROOTCERT", "/dev/null")],
+            &[("PGSSLROOTCERT", "/dev/zero")],
+            "PGSSLROOTCERT /dev/zero: it is not a regular file of at most 4194304 bytes",
+        ),
+        (
+            at("localhost", ""),
+            &[(
+                "PGSSLROOTCERT",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE"),
+            )],
             "no certificate",
         ),
     ] {
@@ -243,7 +251,8 @@ async fn tables_that_another_role_has_made_or_put_a_trigger_on_are_refused() {
     says("its table keys has a trigger or rule");
     sql(
         "DROP RULE noted ON keys; REVOKE mallory FROM service; ALTER TABLE users OWNER TO postgres;
-         ALTER FUNCTION record_sign_ins OWNER TO mallory",
+         ALTER FUNCTION record_sign_ins(uuid, bigint[], text[], text[], text[], bigint[])
+             OWNER TO mallory",
     );
     says("its function record_sign_ins belongs to the role mallory");
 }

@@ -15,6 +15,10 @@ impl PostgresStore {
         prepared: String,
     ) -> Result<Option<AccountRow>, StoreError> {
         self.database.health.check()?;
+        // Text of PostgreSQL has no NUL, so no account is named so.
+        if exact.contains('\0') {
+            return Ok(None);
+        }
         let rows = self
             .rows(
                 "SELECT id, username, password_hash,

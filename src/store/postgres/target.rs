@@ -1,7 +1,8 @@
 //! `DATABASE_URL` of PostgreSQL: hosts, user and TLS, as libpq reads them.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use deadpool_postgres::{ConfigConnectImpl, Manager, ManagerConfig, RecyclingMethod};
+use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -25,6 +27,9 @@ use super::hosts::{InTurn, limit};
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A clock that is further off than half of the default `CLOCK_SKEW` is wrong.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
+
+/// Largest file of passwords or certificates, bytes.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// Settings beside the URL, by libpq's names.
 #[derive(Default)]
@@ -237,8 +242,9 @@ fn take_tls(url: &str) -> Result<(String, Option<String>, Option<PathBuf>), Stri
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {
     let failed = |e: &dyn fmt::Display| format!("PGSSLROOTCERT {}: {e}", path.display());
+    let contents = read(path).map_err(|e| failed(&e))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))? {
+    for certificate in CertificateDer::pem_slice_iter(&contents) {
         let certificate = certificate.map_err(|e| failed(&e))?;
         roots.add(certificate).map_err(|e| failed(&e))?;
     }
@@ -264,11 +270,25 @@ fn shown(host: &Host) -> String {
     }
 }
 
+/// The contents of a regular file of at most [`MAX_FILE`] bytes; a pipe is not waited for.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() > MAX_FILE {
+        let why = format!("it is not a regular file of at most {MAX_FILE} bytes");
+        return Err(io::Error::other(why));
+    }
+    let mut contents = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut contents)?;
+    Ok(contents)
+}
+
 /// The password that a file in the form of libpq's .pgpass has for the hosts.
 fn password_of(config: &Config, path: &Path) -> Result<Option<String>, String> {
     let failed =
         |why: &dyn fmt::Display| format!("the file of passwords {}: {why}", path.display());
-    let text = fs::read_to_string(path).map_err(|e| failed(&e))?;
+    let text = String::from_utf8(read(path).map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
     let ports = config.get_ports();
     let hosts = config.get_hosts().iter().enumerate();
     let mut found = hosts.map(|(index, host)| {

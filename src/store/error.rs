@@ -13,7 +13,7 @@ pub enum StoreError {
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// The service ends; the log has said so once. On PostgreSQL: its tables or functions.
-    #[error("the database file was deleted, moved or replaced while in use")]
+    #[error("the database was deleted, moved or replaced while in use")]
     Replaced,
     #[error("a row with this unique value exists already")]
     AlreadyExists,

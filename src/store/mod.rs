@@ -23,7 +23,7 @@ pub use copy::{Copied, CopyCallbacks, CopyError};
 pub use engine::{Location, Store, copy};
 pub use error::{BadRow, OpenError, StoreError};
 pub use key_row::{KeyRow, NewKey};
-pub use postgres::{PgEnvironment, PostgresStore, ServerState, Target};
+pub use postgres::{Intruder, PgEnvironment, PostgresStore, ServerState, Target};
 pub use sqlite::SqliteStore;
 
 /// Without an answer of PostgreSQL for this long a replica is cut off.

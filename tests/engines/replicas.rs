@@ -73,8 +73,15 @@ impl Replica {
     }
 
     /// Waits until it ends by itself.
-    pub fn exit_code(mut self) -> i32 {
-        self.process.wait().unwrap().code().unwrap()
+    pub async fn exit_code(mut self) -> i32 {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code().unwrap();
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "it goes on");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Status, header section and body.

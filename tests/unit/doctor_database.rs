@@ -1,6 +1,7 @@
 //! What `doctor` says of a server of PostgreSQL. A module of `src/cli/doctor/database.rs`.
 
 use super::*;
+use crate::store::Intruder;
 
 /// The report on one line, of a server that is well but for `change`.
 fn said(change: impl FnOnce(&mut ServerState)) -> String {
@@ -12,6 +13,7 @@ fn said(change: impl FnOnce(&mut ServerState)) -> String {
         fsync: true,
         lacking_rights: String::new(),
         lacks_create: false,
+        intruder: None,
         shares_sessions: true,
         now: SystemClock::new().now(),
     };
@@ -36,6 +38,7 @@ fn doctor_names_each_property_of_a_server() {
         "ok standbys synchronous standbys: FIRST 1 (two)",
         "ok pooler one in transaction mode is in between",
         "ok rights this user may read and write all tables",
+        "ok other roles none may make tables or functions",
         "ok database clock it differs by",
     ] {
         assert!(well.contains(part), "{part}: {well}");
@@ -46,12 +49,21 @@ fn doctor_names_each_property_of_a_server() {
 #[test]
 fn doctor_says_what_is_wrong_with_a_server() {
     type Change = fn(&mut ServerState);
-    let wrong: [(Change, &str); 7] = [
+    let wrong: [(Change, &str); 8] = [
         (
             |it| it.uses_tls = false,
             "ok tls the connection is not encrypted",
         ),
         (|it| it.fsync = false, "fail durability fsync is off"),
+        (
+            |it| {
+                it.intruder = Some(Intruder {
+                    what: "the role tenant may".to_owned(),
+                    advice: "revoke it",
+                });
+            },
+            "fail other roles the role tenant may -> revoke it",
+        ),
         (
             |it| it.synchronous_standbys.clear(),
             "warn standbys there is no synchronous standby",

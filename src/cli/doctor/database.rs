@@ -71,6 +71,13 @@ fn server(state: &ServerState, clock_tolerance: Option<Duration>, report: &mut R
     };
     report.ok("pooler", pooler);
     rights(state, report);
+    match &state.intruder {
+        None => report.ok(
+            "other roles",
+            "none may make tables or functions that would be taken for this service's",
+        ),
+        Some(found) => report.fail("other roles", &*found.what, found.advice),
+    }
     if let Some(tolerance) = clock_tolerance {
         clock(state.now, tolerance, report);
     }

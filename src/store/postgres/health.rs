@@ -1,6 +1,7 @@
 //! What the latest poll has found: is the replica cut off, and is its clock right?
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ pub(super) struct Health {
     pub(super) latest: Mutex<Option<Poll>>,
     /// As the first poll has found them.
     pub(super) objects: OnceLock<Objects>,
+    /// They were found to be others, once.
+    pub(super) replaced: AtomicBool,
     clock_tolerance: Duration,
 }
 
@@ -31,6 +34,7 @@ impl Health {
         Self {
             latest: Mutex::default(),
             objects: OnceLock::new(),
+            replaced: AtomicBool::new(false),
             clock_tolerance,
         }
     }

@@ -7,7 +7,9 @@ use tokio::runtime::Builder;
 use tokio_postgres::Row;
 
 use super::connection::{Database, NOW, only};
-use super::{Target, account_admin, audit, key_events, keys, schema, service_settings};
+use super::{
+    Intruder, Target, account_admin, audit, key_events, keys, planted, schema, service_settings,
+};
 use crate::clock::UnixTime;
 use crate::store::{
     AccountDetails, AccountFilter, Inspection, KeyEvent, KeyRows, OpenError, SchemaState,
@@ -55,6 +57,7 @@ pub struct ServerState {
     pub lacking_rights: String,
     /// The next start makes tables, and this user may not.
     pub lacks_create: bool,
+    pub intruder: Option<Intruder>,
     /// A pooler gives each transaction any session.
     pub shares_sessions: bool,
     /// Seconds since 1970.
@@ -107,6 +110,7 @@ impl super::PostgresStore {
                     fsync: row.try_get("fsync")?,
                     lacking_rights: schema::lacking(database, &rights).await?,
                     lacks_create: lacks_create?,
+                    intruder: planted::find_intruder(database).await?,
                     shares_sessions: shares_sessions(database).await?,
                     now: UnixTime::from_secs(row.try_get("now")?),
                 })

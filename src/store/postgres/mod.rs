@@ -35,6 +35,7 @@ use crate::metrics::Commits;
 use crate::store::{OpenError, StoreError};
 use connection::Database;
 pub use inspect::ServerState;
+pub use planted::Intruder;
 use session::Params;
 use sign_ins::Queued;
 pub use target::{PgEnvironment, Target};
@@ -54,6 +55,9 @@ impl PostgresStore {
         let database = Arc::new(Database::connect(target)?);
         schema::migrate(&database).await?;
         schema::check_rights(&database).await?;
+        if let Ok(Some(found)) = planted::find_intruder(&database).await {
+            tracing::warn!("{}: {}", found.what, found.advice);
+        }
         poll::once(&database).await.map_err(schema::engine)?;
         let stop = CancellationToken::new();
         let (sign_ins, queue) = mpsc::channel(sign_ins::QUEUE);

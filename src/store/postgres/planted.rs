@@ -16,13 +16,13 @@ pub(super) async fn find(
     functions: &[&str],
 ) -> Result<Option<OpenError>, StoreError> {
     let sql = "WITH found (name, owner, is_rewritten) AS (
-             SELECT 'table ' || c.relname, c.relowner, c.relkind NOT IN ('r', 'p')
+             SELECT 'table ' || c.relname::text, c.relowner, c.relkind NOT IN ('r', 'p')
                  OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)
                  OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid)
-             FROM unnest($1) AS name JOIN pg_class c ON c.oid = to_regclass(name)
+             FROM pg_catalog.unnest($1) AS name JOIN pg_class c ON c.oid = to_regclass(name)
              UNION ALL
-             SELECT 'function ' || p.proname, p.proowner, FALSE
-             FROM unnest($2) AS name JOIN pg_proc p ON p.oid = to_regprocedure(name))
+             SELECT 'function ' || p.proname::text, p.proowner, FALSE
+             FROM pg_catalog.unnest($2) AS name JOIN pg_proc p ON p.oid = to_regprocedure(name))
          SELECT f.name, pg_get_userbyid(f.owner)::text AS owner, f.is_rewritten,
              pg_has_role(f.owner, 'MEMBER') OR d.datdba = f.owner OR r.rolsuper AS is_owned
          FROM found f JOIN pg_database d ON d.datname = current_database()
@@ -56,31 +56,42 @@ pub(super) async fn find(
     Ok(None)
 }
 
-/// Finds a role that may make tables or functions which PostgreSQL would take for this
-/// service's: in a schema of the search path (a function there counts in whichever it is), or
-/// in a new schema, unless the path begins with the one of the tables. Not those that this
-/// role is a member of or the other way round, the owners of the database and of the tables'
-/// schema, and superusers.
-pub(super) async fn find_intruder(database: &Database) -> Result<Option<OpenError>, StoreError> {
+/// A role that may make what PostgreSQL would take for this service's.
+#[derive(Debug)]
+pub struct Intruder {
+    pub what: String,
+    pub advice: &'static str,
+}
+
+/// Finds a role that may make tables or functions in a schema of the search path (a function
+/// counts in whichever it is), or in a new schema, unless the path begins with the one of the
+/// tables. Not those of which this role is a member or the other way round, the owners of the
+/// database and of the tables' schema, and superusers.
+pub(super) async fn find_intruder(database: &Database) -> Result<Option<Intruder>, StoreError> {
     let sql = "WITH home AS (
              SELECT n.oid, n.nspname, n.nspowner FROM pg_namespace n
              WHERE n.oid = coalesce(
                  (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('users')),
-                 (SELECT oid FROM pg_namespace WHERE nspname = current_schema())))
+                 (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))),
+         path AS (SELECT replace(btrim(split_part(current_setting('search_path'), ',', 1), ' \"'),
+             '$user', current_user) AS first)
          SELECT r.rolname::text AS role, n.nspname::text AS schema
          FROM pg_roles r
+             JOIN pg_roles me ON me.rolname = current_user
              JOIN pg_database d ON d.datname = current_database()
              CROSS JOIN home h
+             CROSS JOIN path p
              LEFT JOIN pg_namespace n ON n.nspname = ANY (current_schemas(FALSE))
                  AND has_schema_privilege(r.oid, n.oid, 'CREATE')
-                 AND NOT (n.oid = h.oid AND pg_has_role(r.oid, h.nspowner, 'MEMBER'))
-         WHERE r.rolcanlogin AND NOT r.rolsuper
-             AND NOT pg_has_role(r.oid, 'MEMBER')
-             AND NOT pg_has_role(r.oid, (SELECT oid FROM pg_roles WHERE rolname = current_user), 'MEMBER')
+         WHERE r.rolcanlogin AND NOT r.rolsuper AND r.oid <> me.oid
+             -- A superuser counts as a member of all.
+             AND (me.rolsuper OR NOT pg_has_role(r.oid, 'MEMBER'))
+             AND NOT pg_has_role(r.oid, me.oid, 'MEMBER')
              AND NOT pg_has_role(r.oid, d.datdba, 'MEMBER')
+             AND NOT pg_has_role(r.oid, h.nspowner, 'MEMBER')
              AND has_database_privilege(r.oid, d.oid, 'CONNECT')
-             AND (n.oid IS NOT NULL OR has_database_privilege(r.oid, d.oid, 'CREATE')
-                 AND btrim(split_part(current_setting('search_path'), ',', 1), ' \"') <> h.nspname)
+             AND (n.oid IS NOT NULL
+                 OR has_database_privilege(r.oid, d.oid, 'CREATE') AND p.first <> h.nspname)
          ORDER BY r.rolname, n.nspname LIMIT 1";
     let rows = database.rows(sql, &[]).await?;
     let Some(row) = rows.first() else {
@@ -89,18 +100,18 @@ pub(super) async fn find_intruder(database: &Database) -> Result<Option<OpenErro
     let (role, schema): (String, Option<String>) = (row.try_get("role")?, row.try_get("schema")?);
     let (place, advice) = match schema {
         Some(schema) => (
-            format!("in the schema {schema}"),
-            "revoke CREATE on the schema from that role and from PUBLIC",
+            format!("the schema {schema}"),
+            "revoke CREATE on that schema from the role and from PUBLIC",
         ),
         None => (
-            "in a new schema that is looked into first".to_owned(),
-            "revoke CREATE on the database from that role and from PUBLIC, or set search_path to the schema of the tables for the user of DATABASE_URL",
+            "a new schema that comes first".to_owned(),
+            "revoke CREATE on the database from the role and from PUBLIC, or set search_path to the schema of the tables for the user of DATABASE_URL",
         ),
     };
-    Ok(Some(OpenError::Server(
-        format!(
-            "the role {role} may make tables and functions {place}, which PostgreSQL would take for this service's"
+    Ok(Some(Intruder {
+        what: format!(
+            "the role {role} may make tables and functions in {place}, which PostgreSQL would take for this service's"
         ),
         advice,
-    )))
+    }))
 }

@@ -2,9 +2,9 @@
 //! database's clock. One that gets no answer counts as cut off.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
 use super::PostgresStore;
@@ -59,27 +59,13 @@ impl PostgresStore {
 /// front of them.
 pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
     let began = Instant::now();
+    check_objects(database).await?;
     let sql = format!(
-        "SELECT version, {NOW}, current_setting('transaction_read_only') = 'on' AS read_only,
-             ARRAY(SELECT to_regclass(t)::oid::bigint FROM unnest($1) AS t)
-                 || ARRAY(SELECT to_regprocedure(f)::oid::bigint FROM unnest($2) AS f) AS objects
+        "SELECT version, {NOW}, current_setting('transaction_read_only') = 'on' AS read_only
          FROM key_version"
     );
-    let params = &[
-        (&written() as _, Type::TEXT_ARRAY),
-        (&CALLED.as_slice() as _, Type::TEXT_ARRAY),
-    ];
-    let rows = database.poll_rows(&sql, params).await?;
+    let rows = database.poll_rows(&sql, &[]).await?;
     let row = only(&rows)?;
-    let objects: Objects = row.try_get("objects")?;
-    let known = database.health.objects.get_or_init(|| objects.clone());
-    // One that is gone is no other one; statements say so.
-    let is_other = |(known, now): (&Option<i64>, &Option<i64>)| {
-        known.zip(*now).is_some_and(|(known, now)| known != now)
-    };
-    if known.iter().zip(&objects).any(is_other) {
-        return Err(StoreError::Replaced);
-    }
     let is_read_only: bool = row.try_get("read_only")?;
     if is_read_only {
         return Err(StoreError::Unavailable("it is read-only".to_owned()));
@@ -92,6 +78,30 @@ pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
         ahead,
     });
     Ok(version)
+}
+
+/// In a statement of its own: one that names a table would read another's.
+async fn check_objects(database: &Database) -> Result<(), StoreError> {
+    let tables = written().into_iter();
+    let tables = tables.map(|name| format!("to_regclass('{name}')::oid::bigint"));
+    let functions = CALLED.iter();
+    let functions = functions.map(|name| format!("to_regprocedure('{name}')::oid::bigint"));
+    let objects: Vec<_> = tables.chain(functions).collect();
+    let sql = format!("SELECT ARRAY[{}] AS objects", objects.join(", "));
+    let rows = database.poll_rows(&sql, &[]).await?;
+    let objects: Objects = only(&rows)?.try_get("objects")?;
+    let known = database.health.objects.get_or_init(|| objects.clone());
+    // One that is gone is no other one; statements say so.
+    let is_other = |(known, now): (&Option<i64>, &Option<i64>)| {
+        known.zip(*now).is_some_and(|(known, now)| known != now)
+    };
+    if known.iter().zip(&objects).any(is_other) {
+        database.health.replaced.store(true, Ordering::Relaxed);
+    }
+    match database.health.replaced.load(Ordering::Relaxed) {
+        true => Err(StoreError::Replaced),
+        false => Ok(()),
+    }
 }
 
 /// Stops the store when its tables were replaced.
@@ -107,7 +117,7 @@ pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
             Ok(Ok(_)) => None,
             Ok(Err(StoreError::Replaced)) => {
                 tracing::error!(
-                    "tables or functions of the service in the database were replaced, or others put in front of them, so the service stops; doctor says more"
+                    "tables or functions of the service in the database were replaced, or others put in front of them, so the service stops: start it again; that is refused where they are another role's"
                 );
                 *database.health.latest.lock() = None;
                 return stop.cancel();

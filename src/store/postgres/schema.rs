@@ -61,6 +61,12 @@ pub(super) async fn check_user(database: &Database, state: &SchemaState) -> Resu
         let text = "the user may not make the tables of its schema";
         return Err(OpenError::Server(text.to_owned(), GRANT_CREATE));
     }
+    // Later it is a warning: a role that was added does not bar an emergency.
+    if let SchemaState::Older { has: 0, .. } = state
+        && let Some(found) = planted::find_intruder(database).await.map_err(engine)?
+    {
+        return Err(OpenError::Server(found.what, found.advice));
+    }
     check_rights(database).await
 }
 
@@ -141,10 +147,6 @@ pub(super) async fn state(database: &Database) -> Result<SchemaState, OpenError>
     let names = [&written()[..], &["schema_migrations"]].concat();
     let found_planted = planted::find(database, &names, &CALLED).await;
     if let Some(why) = found_planted.map_err(engine)? {
-        return Ok(SchemaState::Unusable(why));
-    }
-    let intruder = planted::find_intruder(database).await;
-    if let Some(why) = intruder.map_err(engine)? {
         return Ok(SchemaState::Unusable(why));
     }
     let has = match found {

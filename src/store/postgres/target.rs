@@ -270,17 +270,15 @@ fn shown(host: &Host) -> String {
     }
 }
 
-/// The contents of a regular file of at most [`MAX_FILE`] bytes; a pipe is not waited for.
+/// The contents of a file of at most [`MAX_FILE`] bytes; a pipe is not waited for.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.len() > MAX_FILE {
-        let why = format!("it is not a regular file of at most {MAX_FILE} bytes");
-        return Err(io::Error::other(why));
-    }
     let mut contents = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut contents)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut contents)?;
+    if contents.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("it is over {MAX_FILE} bytes")));
+    }
     Ok(contents)
 }
 

@@ -14,7 +14,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client_addr::Peer;
-use super::error::ApiError;
 use super::pages::{self, clock_time, duration, timeline, verifiers};
 use super::public_document::{ANY_ORIGIN, with_cors};
 use super::schedule::Schedule;
@@ -39,24 +38,29 @@ async fn home(
     slot: Option<Extension<UnsharedSlot>>,
     uri: Uri,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Response {
     let common = [
         (header::VARY, HeaderValue::from_static("accept")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ANY_ORIGIN,
     ];
     if !prefers_html(&headers) {
-        return Ok((common, Json(json!({ "routes": list(&state) }))).into_response());
+        return (common, Json(json!({ "routes": list(&state) }))).into_response();
     }
-    let unshared = Unshared::acquire(slot)?;
+    let origin = origin(&state, peer, &uri, &headers);
+    // Nothing of them is kept while it waits.
+    drop((headers, uri));
+    let unshared = match Unshared::acquire(slot).await {
+        Ok(unshared) => unshared,
+        Err(busy) => return ([ANY_ORIGIN], busy).into_response(),
+    };
     let now = state.clock.now();
     let schedule = Schedule::new(&state.keys.snapshot(), &state.policy, now);
-    let origin = origin(&state, peer, &uri, &headers);
     let name = state.issuer.as_ref().map_or(&*origin, |it| it.as_str());
     let main = content(&state, &schedule, &origin, name, now);
     let title = format!("{name} · JWT issuer");
     let page = pages::page(&title, pages::refresh(&schedule, now), main);
-    Ok(unshared.send((common, page).into_response()).await)
+    unshared.send((common, page).into_response()).await
 }
 
 /// A line of the list of routes.

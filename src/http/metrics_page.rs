@@ -18,7 +18,7 @@ pub(super) async fn metrics(
     State(state): State<SharedState>,
     slot: Option<Extension<UnsharedSlot>>,
 ) -> Result<Response, ApiError> {
-    let unshared = Unshared::acquire(slot)?;
+    let unshared = Unshared::acquire(slot).await?;
     read_current(&state);
     let (content_type, text) = state.metrics.page();
     let headers = [

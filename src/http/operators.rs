@@ -47,7 +47,7 @@ async fn operators(
     State(state): State<SharedState>,
     slot: Option<Extension<UnsharedSlot>>,
 ) -> Result<Response, ApiError> {
-    let unshared = Unshared::acquire(slot)?;
+    let unshared = Unshared::acquire(slot).await?;
     read_current(&state);
     let faults = state.readiness.faults().await;
     let openers = state.readiness.openers().await;

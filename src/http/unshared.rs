@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -13,12 +14,16 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::error::ApiError;
 
-/// Bytes that HTTP/2 gets at once. It keeps them until the client takes them, and asks for
-/// more only then.
+/// Bytes that HTTP/2 gets at once. It keeps a few of these, and asks for more when the client
+/// has taken them.
 const PIECE: usize = 1024;
+
+/// Longest wait for the response before.
+const WAIT: Duration = Duration::from_secs(2);
 
 /// The one such response that a connection of HTTP/2 may have, among the extensions of its
 /// requests. Clones share it.
@@ -35,13 +40,18 @@ impl Default for UnsharedSlot {
 }
 
 impl Unshared {
-    /// A 503 while another one of the connection is not sent. Without a slot there is no
-    /// bound: a connection of HTTP/1.1 has one response at a time.
-    pub(super) fn acquire(slot: Option<Extension<UnsharedSlot>>) -> Result<Self, ApiError> {
-        let permit = slot.map(|Extension(slot)| slot.0.try_acquire_owned());
-        permit.transpose().map(Self).map_err(|_| {
-            ApiError::busy("another page is on its way on this connection: read it first")
-        })
+    /// Waits while another one of the connection is not sent, for a moment; then it is a 503.
+    /// Without a slot there is no bound: a connection of HTTP/1.1 has one response at a time.
+    pub(super) async fn acquire(slot: Option<Extension<UnsharedSlot>>) -> Result<Self, ApiError> {
+        let Some(Extension(UnsharedSlot(slot))) = slot else {
+            return Ok(Self(None));
+        };
+        match timeout(WAIT, slot.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Self(Some(permit))),
+            _ => Err(ApiError::busy(
+                "another page is on its way on this connection: read it first",
+            )),
+        }
     }
 
     /// Keeps the permit until the client has taken the response.
@@ -76,7 +86,8 @@ impl hyper::body::Body for Pieces {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let length = self.rest.len().min(PIECE);
-        let piece = (length > 0).then(|| self.rest.split_to(length));
+        // Copied, or each piece would keep the whole.
+        let piece = (length > 0).then(|| Bytes::copy_from_slice(&self.rest.split_to(length)));
         if self.rest.is_empty() {
             self.permit = None;
         }

@@ -76,8 +76,8 @@ async fn each_route_and_status_of_the_contract_is_described_and_no_other() {
         expected.insert(format!("OPTIONS {path}"), options.to_owned());
     }
     for (method, statuses) in [
-        ("GET", "200 405"),
-        ("HEAD", "200 405"),
+        ("GET", "200 405 503"),
+        ("HEAD", "200 405 503"),
         ("OPTIONS", "204 405"),
     ] {
         expected.insert(format!("{method} /"), statuses.to_owned());

@@ -66,11 +66,20 @@ def closed_windows(server, count):
     return crowd(server, count, wire.settings(window=0) + streams, receive=4096)
 
 
-def unread_pages(server, count):
-    """Pages that are made for one request each, of whose windows all but a byte are closed."""
+def pages(server, count, window):
+    """Pages that are made for one request each."""
     block = wire.block("GET", "/", ("accept", "text/html"), ("host", "x" * 120))
     streams = b"".join(wire.head(n, block) for n in range(1, 16, 2))
-    return crowd(server, count, wire.settings(window=1) + streams, receive=4096)
+    update = wire.frame(wire.WINDOW_UPDATE, 0, 0, b"\0\x10\0\0")
+    return crowd(server, count, wire.settings(window=window) + update + streams, receive=4096)
+
+
+def pages_in_closed_windows(server, count):
+    return pages(server, count, 1)
+
+
+def unread_pages(server, count):
+    return pages(server, count, 1024 * 1024)
 
 
 def endless_continuation(server, count):
@@ -84,7 +93,7 @@ def idle_http2(server, count):
 
 
 FLOODS = [compressed_heads, half_bodies, chunks_of_one_byte, half_heads, half_streams, unread_answers, closed_windows,
-          unread_pages, endless_continuation, idle_http2]  # fmt: skip
+          pages_in_closed_windows, unread_pages, endless_continuation, idle_http2]  # fmt: skip
 
 
 def run(report, is_long):

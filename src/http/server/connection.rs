@@ -24,6 +24,9 @@ const MAX_STREAMS: u32 = 8;
 const STREAM_WINDOW: u32 = 16 * 1024;
 /// HTTP/2: the same for all bodies of a connection. RFC 9113 allows no less.
 const CONNECTION_WINDOW: u32 = 65_535;
+/// HTTP/2: bytes of a response that wait to be sent, before more are asked for. A response of
+/// one piece is taken whole.
+const SEND_BUFFER: usize = 4 * 1024;
 /// HTTP/2: how often a connection is pinged, and the time for its answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +51,7 @@ pub(super) fn protocol_settings() -> auto::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(MAX_HEADER_SECTION).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     http

@@ -125,7 +125,7 @@ impl Server {
                 service: service.clone(),
                 peer,
                 activity,
-                unshared: UnsharedSlot::default(),
+                unshared: client.is_some().then(UnsharedSlot::default),
             };
             connections.spawn(async move {
                 // Released also when the connection panics.

@@ -57,8 +57,9 @@ pub(super) struct ConnectionState {
     pub(super) service: Service,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
-    /// For HTTP/2.
-    pub(super) unshared: UnsharedSlot,
+    /// For HTTP/2. A trusted proxy, which may have the requests of many clients on one
+    /// connection, reads what it asks for, so it has none.
+    pub(super) unshared: Option<UnsharedSlot>,
 }
 
 pub(super) async fn respond(
@@ -75,8 +76,8 @@ pub(super) async fn respond(
     let is_http2 = request.version() == Version::HTTP_2;
     let has_body = !request.body().is_end_stream();
     let _under_way = activity.begin(is_http2, has_body);
-    if is_http2 {
-        request.extensions_mut().insert(shared.unshared.clone());
+    if let (true, Some(slot)) = (is_http2, &shared.unshared) {
+        request.extensions_mut().insert(slot.clone());
     }
     let (mut response, is_usable) = if let Some(error) = refusal(&request) {
         (service.refuse(peer, &request, error), false)

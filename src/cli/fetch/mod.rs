@@ -72,7 +72,11 @@ impl Client {
 
     fn agent(&self, url: &str, redirects: u32) -> Result<Agent, String> {
         let config = config(url, TIMEOUT, redirects)?.build();
-        let resolver = Sided(self.side(url), DefaultResolver::default());
+        let resolver = Sided {
+            side: self.side(url),
+            url: url.to_owned(),
+            resolver: DefaultResolver::default(),
+        };
         let connector = DefaultConnector::default();
         Ok(Agent::with_parts(config, connector, resolver))
     }

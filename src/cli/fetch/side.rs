@@ -1,11 +1,12 @@
 //! Which machine requests may reach: a stranger's document or redirection must not send them
 //! to services of the machine that the command runs on, nor a name whose addresses change
-//! from one look to the next.
+//! from one look to the next. A proxy looks names up by itself, and on its own machine.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::http::uri::Authority;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Error, Proxy};
@@ -20,18 +21,23 @@ pub(super) enum Side {
     NamedHere,
     /// On this machine, by all addresses of its name.
     Here,
-    /// Elsewhere, also when one of its addresses leads here.
+    /// Elsewhere, also when one of its addresses leads here, which is not asked then.
     Elsewhere,
 }
 
 impl Side {
     pub(super) fn of(url: &str) -> Self {
-        if is_on_this_machine(url) {
-            return Self::NamedHere;
+        match is_on_this_machine(url) {
+            true => Self::NamedHere,
+            false => Self::by(resolved(url).into_iter().flatten()),
         }
-        match resolved(url).map(Iterator::collect::<Vec<_>>) {
-            Ok(found) if !found.is_empty() && found.iter().all(is_here) => Self::Here,
-            _ => Self::Elsewhere,
+    }
+
+    fn by(found: impl Iterator<Item = SocketAddr>) -> Self {
+        let mut found = found.peekable();
+        match found.peek().is_some() && found.all(|addr| is_here(&addr)) {
+            true => Self::Here,
+            false => Self::Elsewhere,
         }
     }
 
@@ -40,9 +46,14 @@ impl Side {
     }
 }
 
-/// Finds addresses of one side only.
+/// Finds addresses of one side only. A host that is here may redirect elsewhere.
 #[derive(Debug)]
-pub(super) struct Sided(pub(super) Side, pub(super) DefaultResolver);
+pub(super) struct Sided {
+    pub(super) side: Side,
+    /// The URL that the side is of.
+    pub(super) url: String,
+    pub(super) resolver: DefaultResolver,
+}
 
 impl Resolver for Sided {
     fn resolve(
@@ -51,15 +62,20 @@ impl Resolver for Sided {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
-        let found = self.1.resolve(uri, config, timeout)?;
+        let found = self.resolver.resolve(uri, config, timeout)?;
         // The user's own choice, on whichever machine.
         let is_proxy = config.proxy().is_some_and(|proxy| is_at(proxy, uri));
-        match is_proxy || found.iter().all(|addr| self.0.has(addr)) {
-            true => Ok(found),
-            false if self.0 == Side::Elsewhere => {
-                Err(Error::Other("it leads to this machine".into()))
-            }
-            false => Err(Error::Other("it leads away from this machine".into())),
+        let is_other = uri.authority().map(Authority::as_str) != Some(authority(&self.url).1);
+        if is_proxy || (is_other && self.side != Side::Elsewhere) {
+            return Ok(found);
+        }
+        let mut kept = self.empty();
+        let of_side = found.iter().filter(|addr| self.side.has(addr));
+        of_side.for_each(|addr| kept.push(*addr));
+        match (kept.is_empty(), self.side) {
+            (false, _) => Ok(kept),
+            (true, Side::Elsewhere) => Err(Error::Other("it leads to this machine".into())),
+            (true, _) => Err(Error::Other("it leads away from this machine".into())),
         }
     }
 }
@@ -86,3 +102,7 @@ pub(super) fn is_here(addr: &SocketAddr) -> bool {
     // Linux connects the unspecified address to this machine.
     ip.is_loopback() || ip.is_unspecified()
 }
+
+#[cfg(test)]
+#[path = "../../../tests/unit/fetch_side.rs"]
+mod tests;

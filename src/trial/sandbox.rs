@@ -281,7 +281,8 @@ fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<Page> {
             let authority = origin.split_once("://").map(|(_, authority)| authority);
             authority.is_some_and(is_loopback)
         }
-        None => value(&SEC_FETCH_SITE).is_none_or(|it| ["same-origin", "none"].contains(&it)),
+        None => value(&SEC_FETCH_SITE)
+            .is_none_or(|it| ["same-origin", "same-site", "none"].contains(&it)),
     };
     let why = "a page of another site may not use a realm";
     (!is_allowed).then(|| refused(403, why))

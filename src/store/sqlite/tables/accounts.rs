@@ -74,8 +74,8 @@ impl SqliteStore {
         .await
     }
 
-    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's
-    /// hash unless that has changed meanwhile.
+    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash, unless
+    /// the account has changed meanwhile.
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<Recorded, StoreError> {
         self.write(move |conn| write_sign_in(conn, &record)).await
     }

@@ -187,13 +187,14 @@ pub(super) fn check(conn: &Connection) -> Result<(), OpenError> {
 /// our writes. Or an entry in no form that SQLite writes: it reads `TRIGGER`, a BLOB, and
 /// text up to its first NUL as well, which the other queries here would not find.
 pub(super) fn planted(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
-    let sql = "SELECT CAST(type AS TEXT), CAST(name AS TEXT) FROM sqlite_schema
+    let sql = "SELECT CAST(type AS BLOB), CAST(name AS BLOB) FROM sqlite_schema
          WHERE type IS NOT 'table' AND type IS NOT 'index'
              OR typeof(name) <> 'text' OR typeof(tbl_name) <> 'text'
              OR instr(name, char(0)) OR instr(tbl_name, char(0))
              OR typeof(sql) NOT IN ('text', 'null')
          LIMIT 1";
-    let text = |value: Option<String>| value.unwrap_or_default();
+    let text =
+        |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
     conn.query_row(sql, [], |row| {
         Ok(OpenError::Planted {
             kind: text(row.get(0)?).to_ascii_lowercase(),

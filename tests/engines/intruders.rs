@@ -101,7 +101,7 @@ async fn a_role_that_could_put_tables_in_front_is_refused_and_doing_so_ends_a_re
     shared.sql(
         "CREATE SCHEMA issuer AUTHORIZATION tenant; GRANT USAGE ON SCHEMA issuer TO issuer;
          CREATE TABLE issuer.users (LIKE public.users); GRANT ALL ON issuer.users TO issuer;
-         CREATE VIEW issuer.key_version AS SELECT pg_sleep(60)",
+         CREATE VIEW issuer.key_version AS SELECT pg_sleep(60)::text AS slept",
     );
     assert_eq!(replica.exit_code().await, 1);
 }

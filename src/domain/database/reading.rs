@@ -102,7 +102,7 @@ pub fn replaced_files(at: &Location) -> Vec<PathBuf> {
     }
 }
 
-/// May bytes of deleted rows be left, since an earlier [`erase_deleted`] has failed?
+/// May bytes of deleted rows be left, since an earlier [`erase_deleted`](super::erase_deleted) has failed?
 pub fn is_unerased(at: &Location) -> Result<bool, DatabaseError> {
     match at {
         Location::Sqlite(path) => {

@@ -41,7 +41,8 @@ impl Default for UnsharedSlot {
 
 impl Unshared {
     /// Waits while another one of the connection is not sent, for a moment; then it is a 503.
-    /// Without a slot there is no bound: a connection of HTTP/1.1 has one response at a time.
+    /// Without a slot there is no bound: a connection of HTTP/1.1 has one response at a time,
+    /// and a trusted proxy of HTTP/2 has none either.
     pub(super) async fn acquire(slot: Option<Extension<UnsharedSlot>>) -> Result<Self, ApiError> {
         let Some(Extension(UnsharedSlot(slot))) = slot else {
             return Ok(Self(None));
@@ -54,7 +55,7 @@ impl Unshared {
         }
     }
 
-    /// Keeps the permit until the client has taken the response.
+    /// Keeps the permit until the last piece of the response is handed over.
     pub(super) async fn send(self, response: Response) -> Response {
         let Self(Some(permit)) = self else {
             return response;

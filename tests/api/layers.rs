@@ -109,7 +109,8 @@ fn files() -> BTreeMap<String, Vec<String>> {
     let read = |path: &str| {
         let module = path[4..path.len() - 3].replace('/', "::");
         let text = fs::read_to_string(path).unwrap();
-        (module.replace("::mod", ""), paths(&text))
+        let module = module.strip_suffix("::mod").unwrap_or(&module).to_owned();
+        (module, paths(&text))
     };
     str::from_utf8(&found).unwrap().lines().map(read).collect()
 }

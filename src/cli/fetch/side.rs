@@ -1,6 +1,7 @@
 //! Which machine requests may reach: a stranger's document or redirection must not send them
-//! to services of the machine that the command runs on, nor a name whose addresses change
-//! from one look to the next. A proxy looks names up by itself, and on its own machine.
+//! to services on the loopback of the machine that the command runs on, nor a name whose
+//! addresses change from one look to the next. Other addresses of this machine are not known,
+//! and a proxy looks names up by itself.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 

@@ -116,6 +116,16 @@ def sign_ins(table, tmp):
         table.add("sign-ins", what, figure, detail=f"{min(values):.2f} to {max(values):.2f}")
 
 
+def objects(server):
+    """The first statement of a poll: the service puts it together from the names of its tables and functions."""
+    name = "format('to_regclass(%L)::oid::bigint', tablename)"
+    tables = server.sql(f"SELECT string_agg({name}, ', ') FROM pg_tables WHERE schemaname = 'public'")
+    name = "format('to_regprocedure(%L)::oid::bigint', oid::regprocedure)"
+    called = "pronamespace = 'public'::regnamespace"
+    functions = server.sql(f"SELECT string_agg({name}, ', ') FROM pg_proc WHERE {called}")
+    return f"SELECT ARRAY[{tables}, {functions}] AS objects;\n"
+
+
 def hundred(table, tmp):
     """Sessions that send the statements of a hundred replicas: polls, and then all at once the transaction in which a
     replica adds a key that is due, or finds that one was added."""
@@ -123,13 +133,14 @@ def hundred(table, tmp):
         with servers.service(run.folder(tmp, "schema"), DATABASE_URL=url([server.port])):
             server.wait_for("SELECT count(*) > 1 FROM keys", "t")
         counters, waits = Counters(server), Waits(server)
-        polls = Sessions(server, tmp, "polls", statement("poll", "SELECT version, "), "-T", QUIET, "-R", 2 * REPLICAS)
+        poll = objects(server) + statement("poll", "SELECT version, ")
+        polls = Sessions(server, tmp, "polls", poll, "-T", QUIET, "-R", 2 * REPLICAS)
         polls.end()
         used, _, _, seconds = counters.since()
         rate, middle, slowest = polls.figures(seconds=QUIET)
         table.add("hundred", "polls/s", f"{rate:.0f}", detail=f"median {middle:.1f} ms, slowest {slowest:.0f} ms")
         table.add("hundred", "CPU of PostgreSQL for them", f"{used / seconds * 100:.0f} %", detail="of one core")
-        polls = Sessions(server, tmp, "polls", statement("poll", "SELECT version, "), "-T", 10, "-R", 2 * REPLICAS)
+        polls = Sessions(server, tmp, "polls", poll, "-T", 10, "-R", 2 * REPLICAS)
         time.sleep(2)
         before, began = cpu_seconds(server), time.monotonic()
         server.sql("DELETE FROM commits")

@@ -5,6 +5,12 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::replicas::{Replica, run_with, sealing_key};
 
+const PLANTED: &str = "
+    CREATE FUNCTION planted(oid, regclass) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''called''; END';
+    CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = planted);
+    CREATE FUNCTION public.unnest(text[]) RETURNS SETOF text LANGUAGE plpgsql AS 'BEGIN RAISE ''called''; END';
+    CREATE FUNCTION public.replace(text, text, name) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''called''; END'";
+
 /// The database of a service whose role is `issuer`, beside the role `tenant`.
 struct Shared {
     cluster: Arc<Cluster>,
@@ -53,6 +59,11 @@ async fn a_role_that_could_put_tables_in_front_is_refused_and_doing_so_ends_a_re
     shared.sql(&format!("GRANT {may_create} TO tenant"));
     let (code, said) = run_with(&variables, &["serve"]);
     assert!(code == 2 && said.contains(in_new), "{said}");
+    // What it may have made that fits the check better than PostgreSQL's own is not called.
+    shared.sql(PLANTED);
+    let (code, said) = run_with(&variables, &["serve"]);
+    assert!(code == 2 && said.contains(in_new), "{said}");
+    shared.sql("DROP FUNCTION planted, public.unnest, public.replace CASCADE");
     shared.sql(&format!("REVOKE {may_create} FROM tenant"));
     let replica = Replica::start_at(&shared.sealing_key, &shared.url);
     replica.until("/readyz", 200).await;
@@ -101,7 +112,8 @@ async fn a_role_that_could_put_tables_in_front_is_refused_and_doing_so_ends_a_re
     shared.sql(
         "CREATE SCHEMA issuer AUTHORIZATION tenant; GRANT USAGE ON SCHEMA issuer TO issuer;
          CREATE TABLE issuer.users (LIKE public.users); GRANT ALL ON issuer.users TO issuer;
-         CREATE VIEW issuer.key_version AS SELECT pg_sleep(60)::text AS slept",
+         CREATE VIEW issuer.key_version AS SELECT pg_sleep(60)::text AS slept;
+         GRANT SELECT ON issuer.key_version TO issuer",
     );
     assert_eq!(replica.exit_code().await, 1);
 }

@@ -32,7 +32,7 @@ use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Commits;
-use crate::store::{OpenError, StoreError};
+use crate::store::{OpenError, SchemaState, StoreError};
 use connection::Database;
 pub use inspect::ServerState;
 pub use planted::Intruder;
@@ -55,10 +55,16 @@ impl PostgresStore {
         let database = Arc::new(Database::connect(target)?);
         schema::migrate(&database).await?;
         schema::check_rights(&database).await?;
-        if let Ok(Some(found)) = planted::find_intruder(&database).await {
-            tracing::warn!("{}: {}", found.what, found.advice);
+        match planted::find_intruder(&database).await {
+            Ok(None) => {}
+            Ok(Some(found)) => tracing::warn!("{}: {}", found.what, found.advice),
+            Err(e) => tracing::warn!("other roles were not looked at: {e}"),
         }
         poll::once(&database).await.map_err(schema::engine)?;
+        // What was put in front of the tables before the poll has noted them.
+        if let SchemaState::Unusable(why) = schema::state(&database).await? {
+            return Err(why);
+        }
         let stop = CancellationToken::new();
         let (sign_ins, queue) = mpsc::channel(sign_ins::QUEUE);
         let mut tasks = JoinSet::new();

@@ -1,6 +1,8 @@
 //! Tables and functions that somebody else may have made, or could make: as roles may share a
 //! database, one could make them before the first start, and then read the hashes and change
-//! what is written; or later, in a schema where PostgreSQL looks before it comes to ours.
+//! what is written; or later, in a schema where PostgreSQL looks before it comes to ours. The
+//! statements here call functions and operators by their exact types, of which others cannot
+//! make a better match.
 
 use tokio_postgres::types::Type;
 
@@ -19,10 +21,10 @@ pub(super) async fn find(
              SELECT 'table ' || c.relname::text, c.relowner, c.relkind NOT IN ('r', 'p')
                  OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)
                  OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid)
-             FROM pg_catalog.unnest($1) AS name JOIN pg_class c ON c.oid = to_regclass(name)
+             FROM pg_catalog.unnest($1) AS name JOIN pg_class c ON c.oid = to_regclass(name)::oid
              UNION ALL
              SELECT 'function ' || p.proname::text, p.proowner, FALSE
-             FROM pg_catalog.unnest($2) AS name JOIN pg_proc p ON p.oid = to_regprocedure(name))
+             FROM pg_catalog.unnest($2) AS name JOIN pg_proc p ON p.oid = to_regprocedure(name)::oid)
          SELECT f.name, pg_get_userbyid(f.owner)::text AS owner, f.is_rewritten,
              pg_has_role(f.owner, 'MEMBER') OR d.datdba = f.owner OR r.rolsuper AS is_owned
          FROM found f JOIN pg_database d ON d.datname = current_database()
@@ -66,15 +68,16 @@ pub struct Intruder {
 /// Finds a role that may make tables or functions in a schema of the search path (a function
 /// counts in whichever it is), or in a new schema, unless the path begins with the one of the
 /// tables. Not those of which this role is a member or the other way round, the owners of the
-/// database and of the tables' schema, and superusers.
+/// database and of the tables' schema, and superusers. Roles that could become such a one, by
+/// SET ROLE or CREATEROLE, are not found.
 pub(super) async fn find_intruder(database: &Database) -> Result<Option<Intruder>, StoreError> {
     let sql = "WITH home AS (
              SELECT n.oid, n.nspname, n.nspowner FROM pg_namespace n
              WHERE n.oid = coalesce(
-                 (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('users')),
+                 (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('users')::oid),
                  (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))),
          path AS (SELECT replace(btrim(split_part(current_setting('search_path'), ',', 1), ' \"'),
-             '$user', current_user) AS first)
+             '$user', current_user::text) AS first)
          SELECT r.rolname::text AS role, n.nspname::text AS schema
          FROM pg_roles r
              JOIN pg_roles me ON me.rolname = current_user

@@ -80,7 +80,8 @@ pub(super) async fn once(database: &Database) -> Result<i64, StoreError> {
     Ok(version)
 }
 
-/// In a statement of its own: one that names a table would read another's.
+/// In a statement of its own, which names no table, and by functions of exact types: others
+/// would be read and called else.
 async fn check_objects(database: &Database) -> Result<(), StoreError> {
     let tables = written().into_iter();
     let tables = tables.map(|name| format!("to_regclass('{name}')::oid::bigint"));

@@ -39,11 +39,11 @@ pub(super) async fn lacking(database: &Database, rights: &[&str]) -> Result<Stri
     let rows = database
         .rows(
             "SELECT coalesce(string_agg(DISTINCT name, ', '), '') AS names FROM (
-                 SELECT t AS name FROM unnest($1) AS t, unnest($2) AS r
-                 WHERE to_regclass(t) IS NOT NULL AND NOT has_table_privilege(to_regclass(t), r)
-                 UNION SELECT split_part(f, '(', 1) FROM unnest($3) AS f
+                 SELECT t AS name FROM pg_catalog.unnest($1) AS t, pg_catalog.unnest($2) AS r
+                 WHERE to_regclass(t) IS NOT NULL AND NOT has_table_privilege(to_regclass(t)::oid, r)
+                 UNION SELECT split_part(f, '(', 1) FROM pg_catalog.unnest($3) AS f
                  WHERE to_regprocedure(f) IS NOT NULL
-                     AND NOT has_function_privilege(to_regprocedure(f), 'EXECUTE')
+                     AND NOT has_function_privilege(to_regprocedure(f)::oid, 'EXECUTE')
              ) lacking",
             &[
                 (&written(), Type::TEXT_ARRAY),
@@ -79,7 +79,8 @@ pub(super) async fn lacks_create(
         return Ok(false);
     }
     // Without USAGE on any schema of the path there is no current one.
-    let sql = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), FALSE) AS may";
+    let sql =
+        "SELECT coalesce(has_schema_privilege(current_schema()::text, 'CREATE'), FALSE) AS may";
     let may: bool = only(&database.rows(sql, &[]).await?)?.try_get("may")?;
     Ok(!may)
 }

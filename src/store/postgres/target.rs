@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -270,10 +270,13 @@ fn shown(host: &Host) -> String {
     }
 }
 
-/// The contents of a file of at most [`MAX_FILE`] bytes; a pipe is not waited for.
+/// The contents of a file of at most [`MAX_FILE`] bytes, which is no pipe.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a pipe"));
+    }
     let mut contents = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut contents)?;
     if contents.len() as u64 > MAX_FILE {

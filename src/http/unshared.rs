@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use super::error::ApiError;
 
 /// Bytes that HTTP/2 gets at once. It keeps a few of these, and asks for more when the client
-/// has taken them.
-const PIECE: usize = 1024;
+/// has taken them. Pieces of less than 1,024 bytes it gathers in its own buffer.
+const PIECE: usize = 1000;
 
 /// Longest wait for the response before.
 const WAIT: Duration = Duration::from_secs(2);

@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Error};
 
 pub(super) use side::is_on_this_machine;
-use side::{Side, Sided, is_here, resolved};
+use side::{Side, Sided, resolved};
 
 /// Bytes; a response with a larger body is refused.
 pub(super) const MAX_BODY: u64 = 1024 * 1024;
@@ -59,8 +59,7 @@ impl Client {
 
     /// False for a URL on this machine that a stranger's document has.
     pub(super) fn may_ask(&self, url: &str) -> bool {
-        let leads_here = || resolved(url).is_ok_and(|mut all| all.any(|addr| is_here(&addr)));
-        !(self.stays_elsewhere && (is_on_this_machine(url) || leads_here()))
+        !self.stays_elsewhere || Side::of(url) == Side::Elsewhere
     }
 
     fn side(&self, url: &str) -> Side {

@@ -98,7 +98,7 @@ pub(super) fn resolved(url: &str) -> Result<impl Iterator<Item = SocketAddr> + u
     name.to_socket_addrs().map_err(|e| e.to_string())
 }
 
-pub(super) fn is_here(addr: &SocketAddr) -> bool {
+fn is_here(addr: &SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     // Linux connects the unspecified address to this machine.
     ip.is_loopback() || ip.is_unspecified()

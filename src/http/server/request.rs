@@ -57,8 +57,8 @@ pub(super) struct ConnectionState {
     pub(super) service: Service,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
-    /// For HTTP/2. A trusted proxy, which may have the requests of many clients on one
-    /// connection, reads what it asks for, so it has none.
+    /// For HTTP/2. A trusted proxy has none: it may have the requests of many clients on one
+    /// connection, and is taken to read what it asks for.
     pub(super) unshared: Option<UnsharedSlot>,
 }
 

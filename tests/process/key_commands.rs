@@ -207,6 +207,18 @@ fn a_dotenv_that_others_may_write_is_warned_of_and_refused_in_production() {
     assert!(refusal(&mut command(dir.path()), &[]).contains("not a regular file"));
 }
 
+/// SQLite rolls the whole transaction back then, as on a full disk.
+#[test]
+fn a_table_that_is_full_is_said_to_be() {
+    let dir = used_folder("");
+    let last =
+        "INSERT INTO key_events (id, kid, event, at) VALUES (9223372036854775807, 5, 'created', 1)";
+    sql(dir.path()).execute_batch(last).unwrap();
+    let rotated = output(dir.path(), &["keys", "rotate"]);
+    let said = text(rotated.stderr);
+    assert!(said.contains("database or disk is full"), "{said}");
+}
+
 #[test]
 fn doctor_knows_that_a_wrong_sealing_key_bars_the_start() {
     let dir = used_folder("");

@@ -1,5 +1,8 @@
 //! Which addresses commands may ask. A module of `src/cli/fetch/side.rs`.
 
+use ureq::Agent;
+use ureq::unversioned::transport::DefaultConnector;
+
 use super::*;
 
 fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -52,4 +55,34 @@ fn a_name_says_by_itself_that_it_is_here() {
     }
     // Nothing is known of it, so it may not lead here.
     assert_eq!(Side::of("https:///"), Side::Elsewhere);
+}
+
+#[test]
+fn a_request_is_not_sent_to_the_other_side() {
+    let said = |side, of: &str, to: &str| {
+        let sided = Sided {
+            side,
+            url: of.to_owned(),
+            resolver: DefaultResolver::default(),
+        };
+        let agent = Agent::with_parts(Config::default(), DefaultConnector::default(), sided);
+        agent.get(to).call().unwrap_err().to_string()
+    };
+    // Nobody listens on port 1.
+    let (here, there) = ("http://127.0.0.1:1/", "http://192.0.2.1:1/");
+    for (of, to) in [(there, here), (here, here)] {
+        let why = said(Side::Elsewhere, of, to);
+        assert!(why.contains("it leads to this machine"), "{why}");
+    }
+    let why = said(Side::Here, there, there);
+    assert!(why.contains("it leads away from this machine"), "{why}");
+    // It redirects to another host.
+    for (side, of) in [
+        (Side::Here, there),
+        (Side::Here, here),
+        (Side::NamedHere, here),
+    ] {
+        let why = said(side, of, here);
+        assert!(why.contains("refused"), "{why}");
+    }
 }

@@ -185,3 +185,7 @@ impl Watch {
         self.findings
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/unit/check_watch.rs"]
+mod tests;

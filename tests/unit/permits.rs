@@ -2,7 +2,12 @@
 
 use super::*;
 
+/// Even ones are unused.
 impl Holder for u64 {
+    fn is_unused(&self) -> bool {
+        self.is_multiple_of(2)
+    }
+
     fn rank(&self) -> (u8, u64) {
         (0, *self)
     }
@@ -48,4 +53,21 @@ async fn the_longest_idle_of_the_client_that_holds_most_gives_way() {
     drop(all);
     assert!(held(&permits).is_empty());
     assert_eq!(permits.0.holders.lock().leaving, 0);
+}
+
+#[tokio::test]
+async fn of_a_crowd_of_unused_ones_one_gives_way() {
+    for (held_before, held_after) in [
+        ([1, 20, 22, 24], [1, 22, 24, 26]),
+        // Half of the permits are no crowd.
+        ([1, 3, 20, 22], [3, 20, 22, 26]),
+    ] {
+        let permits = Permits::new(4);
+        let mut all = Vec::new();
+        for (n, rank) in (1..).zip(held_before.into_iter().chain([26])) {
+            let client = Some(ClientKey::of([127, 0, 0, n].into()));
+            all.push(permits.acquire(client, rank).await);
+        }
+        assert_eq!(held(&permits), held_after);
+    }
 }

@@ -120,6 +120,10 @@ impl Activity {
 /// Evicted first is who has sent no request in a tenth of a second, so that a crowd of
 /// silent ones evicts itself; then who has none under way; of those the longest idle.
 impl Holder for Arc<Activity> {
+    fn is_unused(&self) -> bool {
+        !self.has_begun()
+    }
+
     fn rank(&self) -> (u8, u64) {
         let since = self.since.load(Ordering::Relaxed);
         let is_silent = !self.has_begun() && millis().saturating_sub(since) > SILENT;

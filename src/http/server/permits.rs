@@ -1,6 +1,7 @@
 //! Permits: bounds on connections, and on the requests whose bodies are awaited. When
 //! none is free, one of the client that holds most is taken away for a newcomer, so that
-//! one address cannot shut others out; among many clients that hold few, any one.
+//! one address cannot shut others out; among many clients that hold few, any one. A crowd
+//! of connections without a request takes them from itself.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,8 @@ pub(super) const SLACK: usize = 32;
 
 /// A connection or a request that holds a permit.
 pub(super) trait Holder {
+    /// No request has begun on it.
+    fn is_unused(&self) -> bool;
     /// The least is evicted first; of equals the oldest.
     fn rank(&self) -> (u8, u64);
     fn evict(self);
@@ -25,6 +28,10 @@ pub(super) trait Holder {
 
 /// A body, whose receiver learns that it is evicted.
 impl Holder for oneshot::Sender<()> {
+    fn is_unused(&self) -> bool {
+        false
+    }
+
     fn rank(&self) -> (u8, u64) {
         (0, 0)
     }
@@ -107,11 +114,19 @@ impl<T: Holder> Holders<T> {
 
     /// The least holder of the client that holds most, or of all when no client holds
     /// more than one in [`SLACK`]. Connections of proxies count as of a client each.
+    /// When more than half are unused these come first: however fast a crowd connects
+    /// and sends nothing, it cannot take the other half.
     fn first_to_go(&self) -> Option<(Option<ClientKey>, u64)> {
         let many = self.limit / SLACK;
+        let holders = self.by_client.values().flat_map(BTreeMap::values);
+        let unused = holders.filter(|holder| holder.is_unused()).count();
+        let is_crowd = unused > self.limit / 2;
         let least = self.by_client.iter().filter_map(|(client, held)| {
             let weight = client.map_or(1, |_| held.len()).max(many);
-            let ranks = held.iter().map(|(id, holder)| (holder.rank(), *id));
+            let ranks = held.iter().map(|(id, holder)| {
+                let is_spared = is_crowd && !holder.is_unused();
+                ((is_spared, holder.rank()), *id)
+            });
             Some((Reverse(weight), ranks.min()?, *client))
         });
         let (_, (_, id), client) = least.min_by_key(|&(weight, rank, _)| (weight, rank))?;

@@ -10,7 +10,8 @@ use super::{Failure, terminal};
 /// Longest wait at the end of the process for a standard error that stalls.
 pub(super) const FINAL_WRITE: Duration = Duration::from_secs(1);
 
-/// Prints the output of a command. A closed pipe, as `head` leaves it, is no failure.
+/// Prints the output of a command as it is: who prints what the database holds has it
+/// through [`terminal::plain`] first. A closed pipe, as `head` leaves it, is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     print_part(text).map(drop)
 }

@@ -59,7 +59,7 @@ pub(super) fn run(args: ServeArgs, env_file: Option<&Path>) -> Result<(), Failur
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let sealing_keys = &config.keys.sealing_keys;
-    let has_keys = database::check_sealing_keys(&config.database, sealing_keys, clock.now())?;
+    let has_keys = database::check_keys(&config.database, sealing_keys, clock.now())?;
     let log = log::start(&config)?;
     let outcome = run_logged(config, clock, new_key, has_keys);
     // Writes the queued lines. With a full queue the guard prints a warning on

@@ -21,10 +21,7 @@ impl SharedQuota {
         rate: usize,
     ) -> Result<Admission, ServiceError> {
         let admitted = self.store.admit_call(quota, client, rate).await;
-        Ok(admitted.map_err(|e| match e {
-            // Whatever the reason, the call was not counted; later it may be.
-            StoreError::Refused(why) => StoreError::Unavailable(why),
-            other => other,
-        })?)
+        // Whatever the reason, the call was not counted; later it may be.
+        Ok(admitted.map_err(StoreError::or_later)?)
     }
 }

@@ -99,7 +99,9 @@ impl From<StoreError> for CopyError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::BadRow(row) => Self::Row(row),
-            StoreError::Unavailable(why) | StoreError::Refused(why) => Self::Failed(why),
+            StoreError::Unavailable(why)
+            | StoreError::Refused(why)
+            | StoreError::NotPermitted(why) => Self::Failed(why),
             other => Self::Failed(other.to_string()),
         }
     }

@@ -249,7 +249,7 @@ impl Store {
     pub fn unreachable_for(&self) -> Duration {
         match self {
             Self::Sqlite(_) => Duration::ZERO,
-            Self::Postgres(store) => store.polled_before(),
+            Self::Postgres(store) => store.time_since_poll(),
         }
     }
 

@@ -21,11 +21,27 @@ pub enum StoreError {
     BadRow(#[from] BadRow),
     #[error("the database refused a statement: {0}")]
     Refused(String),
+    #[error("the database does not permit it: {0}")]
+    NotPermitted(String),
+    /// A function of PostgreSQL lacks a row that it needs.
+    #[error("a row was changed or deleted meanwhile")]
+    NoData,
     /// The answer to a COMMIT was lost, and nobody could say more.
     #[error("the outcome of a transaction is unknown: {0}")]
     Unknown(String),
     #[error("key {0:?} was revoked and is never published again")]
     Revoked(String),
+}
+
+impl StoreError {
+    /// For a step that is tried again by whoever asked for it: what the database refuses
+    /// now, such as for want of a right, it may take then.
+    pub fn or_later(self) -> Self {
+        match self {
+            Self::Refused(why) | Self::NotPermitted(why) => Self::Unavailable(why),
+            other => other,
+        }
+    }
 }
 
 /// A row that another program filled with a value of the wrong type.

@@ -37,7 +37,7 @@ pub enum DatabaseError {
 
 /// Refuses a database none of whose published keys opens with `sealing_keys`, and one on
 /// PostgreSQL whose user lacks rights. True when it has keys.
-pub fn check_sealing_keys(
+pub fn check_keys(
     at: &Location,
     sealing_keys: &SealingKeys,
     now: UnixTime,

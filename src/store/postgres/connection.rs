@@ -171,10 +171,7 @@ impl Database {
     async fn look_up(&self, id: Uuid, error: StoreError) -> Result<(), StoreError> {
         match self.was_committed(id).await? {
             true => Ok(()),
-            false => Err(match error {
-                StoreError::Refused(why) => StoreError::Unavailable(why),
-                other => other,
-            }),
+            false => Err(error.or_later()),
         }
     }
 
@@ -182,7 +179,10 @@ impl Database {
     pub(super) fn count<T>(&self, outcome: &Result<T, StoreError>, writes: usize, began: Instant) {
         let is_kept = !matches!(
             outcome,
-            Err(StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Refused(_))
+            Err(StoreError::Unavailable(_)
+                | StoreError::Unknown(_)
+                | StoreError::Refused(_)
+                | StoreError::NotPermitted(_))
         );
         self.commits.ended(is_kept, writes, began.elapsed());
     }
@@ -226,11 +226,8 @@ fn pool(target: &Target, size: usize) -> Result<Pool, OpenError> {
 
 async fn connect(pool: &Pool, target: &Arc<Target>) -> Result<Connection, StoreError> {
     let object = pool.get().await.map_err(|e| match e {
-        PoolError::Backend(e) => match e.into() {
-            // Nothing was asked yet: rights and passwords can be put right.
-            StoreError::Refused(why) => StoreError::Unavailable(why),
-            other => other,
-        },
+        // Nothing was asked yet: rights and passwords can be put right.
+        PoolError::Backend(e) => StoreError::from(e).or_later(),
         PoolError::Timeout(TimeoutType::Wait) => {
             StoreError::Unavailable("all connections are in use".to_owned())
         }

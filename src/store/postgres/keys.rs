@@ -8,7 +8,7 @@ use super::adopted_keys;
 use super::connection::{Database, NOW, Transaction, only, time};
 use super::key_events::{self, insert as event};
 use crate::clock::UnixTime;
-use crate::lifecycle::Kid;
+use crate::lifecycle::{KeySpan, Kid};
 use crate::store::key_row::{Columns, IN_ORDER, SELECT_KEY, SELECT_KEY_OF_EARLIER_SCHEMA};
 use crate::store::{
     KEPT_EVENTS, KeyChange, KeyEventKind, KeyRow, KeyRows, KeySelection, NewKey, StoreError,
@@ -210,46 +210,11 @@ async fn apply(
     change: &KeyChange,
     now: UnixTime,
 ) -> Result<(), StoreError> {
-    let at = now.as_secs();
     for &kid in &change.revoke {
-        let number = kid.as_i64();
-        if event(work, kid, KeyEventKind::Revoked, now, Some(&change.reason)).await? {
-            // Readers that know only the columns of `keys` see it expired.
-            work.rows(
-                "UPDATE keys SET exp = least(exp, $1) WHERE kid = $2",
-                &[(&at, Type::INT8), (&number, Type::INT8)],
-            )
-            .await?;
-        }
-        work.rows(
-            "INSERT INTO withdrawn_keys (kid, at)
-             SELECT thumbprint, $1 FROM earlier_keys WHERE kid = $2 AND thumbprint IS NOT NULL
-             ON CONFLICT (kid) DO NOTHING",
-            &[(&at, Type::INT8), (&number, Type::INT8)],
-        )
-        .await?;
+        revoke(work, kid, &change.reason, now).await?;
     }
-    for (kid, span) in &change.retime {
-        let kid = kid.as_i64();
-        let (exp, created, signs) = (
-            span.expires_at.as_secs(),
-            span.created_at.as_secs(),
-            span.signs_from.as_secs(),
-        );
-        work.rows(
-            "UPDATE keys SET exp = $1 WHERE kid = $2",
-            &[(&exp, Type::INT8), (&kid, Type::INT8)],
-        )
-        .await?;
-        work.rows(
-            "UPDATE key_times SET created_at = $1, signs_from = $2 WHERE kid = $3",
-            &[
-                (&created, Type::INT8),
-                (&signs, Type::INT8),
-                (&kid, Type::INT8),
-            ],
-        )
-        .await?;
+    for &(kid, span) in &change.retime {
+        retime(work, kid, span).await?;
     }
     if let Some(key) = &change.insert {
         insert(work, key).await?;
@@ -265,6 +230,14 @@ async fn apply(
         event(work, *kid, KeyEventKind::Reencrypted, now, None).await?;
     }
     adopted_keys::apply(work, change, now).await?;
+    if concerns_others(change) {
+        announce(work).await?;
+    }
+    Ok(())
+}
+
+/// Does another replica have to load the keys again at once?
+fn concerns_others(change: &KeyChange) -> bool {
     let KeyChange {
         insert,
         revoke,
@@ -280,10 +253,53 @@ async fn apply(
     } = change;
     let is_change_of_own =
         insert.is_some() || !revoke.is_empty() || !reencrypt.is_empty() || !retime.is_empty();
-    if is_change_of_own || !adopt.is_empty() || !revoke_adopted.is_empty() {
-        announce(work).await?;
+    is_change_of_own || !adopt.is_empty() || !revoke_adopted.is_empty()
+}
+
+async fn revoke(
+    work: &mut Transaction<'_>,
+    kid: Kid,
+    reason: &str,
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    let (number, at) = (kid.as_i64(), now.as_secs());
+    if event(work, kid, KeyEventKind::Revoked, now, Some(reason)).await? {
+        // Readers that know only the columns of `keys` see it expired.
+        work.rows(
+            "UPDATE keys SET exp = least(exp, $1) WHERE kid = $2",
+            &[(&at, Type::INT8), (&number, Type::INT8)],
+        )
+        .await?;
     }
-    Ok(())
+    work.rows(
+        "INSERT INTO withdrawn_keys (kid, at)
+         SELECT thumbprint, $1 FROM earlier_keys WHERE kid = $2 AND thumbprint IS NOT NULL
+         ON CONFLICT (kid) DO NOTHING",
+        &[(&at, Type::INT8), (&number, Type::INT8)],
+    )
+    .await
+    .map(drop)
+}
+
+async fn retime(work: &mut Transaction<'_>, kid: Kid, span: KeySpan) -> Result<(), StoreError> {
+    let kid = kid.as_i64();
+    let [exp, created, signs] =
+        [span.expires_at, span.created_at, span.signs_from].map(UnixTime::as_secs);
+    work.rows(
+        "UPDATE keys SET exp = $1 WHERE kid = $2",
+        &[(&exp, Type::INT8), (&kid, Type::INT8)],
+    )
+    .await?;
+    work.rows(
+        "UPDATE key_times SET created_at = $1, signs_from = $2 WHERE kid = $3",
+        &[
+            (&created, Type::INT8),
+            (&signs, Type::INT8),
+            (&kid, Type::INT8),
+        ],
+    )
+    .await
+    .map(drop)
 }
 
 async fn insert(work: &mut Transaction<'_>, key: &NewKey) -> Result<(), StoreError> {

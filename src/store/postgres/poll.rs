@@ -48,7 +48,7 @@ impl PostgresStore {
     }
 
     /// Time since the latest good poll.
-    pub fn polled_before(&self) -> Duration {
+    pub fn time_since_poll(&self) -> Duration {
         let latest = *self.database.health.latest.lock();
         latest.map_or(Duration::MAX, |poll| poll.at.elapsed())
     }

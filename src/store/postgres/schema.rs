@@ -1,6 +1,5 @@
 //! Migrations, and what the server must be.
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::connection::{Database, only};
@@ -211,13 +210,11 @@ async fn apply_missing(database: &Database) -> Result<(), StoreError> {
 }
 
 pub(super) fn engine(error: StoreError) -> OpenError {
-    let text = match error {
-        StoreError::Unavailable(why) | StoreError::Refused(why) => why,
-        other => other.to_string(),
-    };
-    let advice = match text.contains(SqlState::INSUFFICIENT_PRIVILEGE.code()) {
-        true => GRANT,
-        false => MORE_IN_ITS_LOG,
-    };
-    OpenError::Server(text, advice)
+    match error {
+        StoreError::NotPermitted(why) => OpenError::Server(why, GRANT),
+        StoreError::Unavailable(why) | StoreError::Refused(why) => {
+            OpenError::Server(why, MORE_IN_ITS_LOG)
+        }
+        other => OpenError::Server(other.to_string(), MORE_IN_ITS_LOG),
+    }
 }

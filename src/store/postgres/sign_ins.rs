@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -86,7 +85,7 @@ async fn commit(database: &Database, records: &[&SignInRecord]) -> Result<Vec<bo
             .commit_at_once(id, RECORD, &columns.params(&Some(id)))
             .await
         {
-            Err(StoreError::Refused(why)) if why.contains(SqlState::NO_DATA_FOUND.code()) => {}
+            Err(StoreError::NoData) => {}
             outcome => {
                 database.count(&outcome, records.len(), began);
                 return outcome.map(|()| vec![true; records.len()]);

@@ -4,18 +4,17 @@ use super::*;
 
 /// Even ones are unused.
 impl Holder for u64 {
-    fn is_unused(&self) -> bool {
-        self.is_multiple_of(2)
-    }
-
-    fn rank(&self) -> (u8, u64) {
-        (0, *self)
+    fn usage(&self) -> Usage {
+        match self.is_multiple_of(2) {
+            true => Usage::Unused(*self),
+            false => Usage::Idle(*self),
+        }
     }
 
     fn evict(self) {}
 }
 
-/// Their ranks.
+/// Their times.
 fn held(permits: &Permits<u64>) -> Vec<u64> {
     let holders = permits.0.holders.lock();
     let mut held: Vec<u64> = holders

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::permits::Holder;
+use super::permits::{Holder, Usage};
 
 /// Time for the header section of a request from its first byte, and for a new
 /// connection to begin one.
@@ -16,9 +16,6 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// answer pings for ever, or not read its answers. Load balancers keep connections
 /// for 60 s, and must be the ones that close them.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
-
-/// Milliseconds from its opening after which a connection without a request is silent.
-const SILENT: u64 = 100;
 
 /// Times of a connection, for its time-outs and for the choice of the one to evict.
 ///
@@ -117,22 +114,14 @@ impl Activity {
     }
 }
 
-/// Evicted first is who has sent no request in a tenth of a second, so that a crowd of
-/// silent ones evicts itself; then who has none under way; of those the longest idle.
 impl Holder for Arc<Activity> {
-    fn is_unused(&self) -> bool {
-        !self.has_begun()
-    }
-
-    fn rank(&self) -> (u8, u64) {
+    fn usage(&self) -> Usage {
         let since = self.since.load(Ordering::Relaxed);
-        let is_silent = !self.has_begun() && millis().saturating_sub(since) > SILENT;
-        let order = match self.requests.load(Ordering::Relaxed) {
-            0 if is_silent => 0,
-            0 => 1,
-            _ => 2,
-        };
-        (order, since)
+        match self.requests.load(Ordering::Relaxed) {
+            0 if self.has_begun() => Usage::Idle(since),
+            0 => Usage::Unused(since),
+            _ => Usage::Busy(since),
+        }
     }
 
     fn evict(self) {
@@ -165,7 +154,7 @@ impl Drop for UnderWay<'_> {
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Milliseconds since the first call, at least 1.
-fn millis() -> u64 {
+pub(super) fn millis() -> u64 {
     u64::try_from(EPOCH.elapsed().as_millis())
         .unwrap_or(u64::MAX)
         .max(1)

@@ -11,29 +11,36 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::activity::millis;
 use crate::client_key::ClientKey;
 
 /// Evicted holders may be one in so many permits beyond the bound until they are gone:
 /// a newcomer need not wait for them.
 pub(super) const SLACK: usize = 32;
 
+/// Age in milliseconds from which a connection without a request is evicted before idle ones.
+const SILENT: u64 = 100;
+
 /// A connection or a request that holds a permit.
 pub(super) trait Holder {
-    /// No request has begun on it.
-    fn is_unused(&self) -> bool;
-    /// The least is evicted first; of equals the oldest.
-    fn rank(&self) -> (u8, u64);
+    fn usage(&self) -> Usage;
     fn evict(self);
+}
+
+/// Use of what a permit is for, in the order of eviction; of equals the one whose time
+/// (milliseconds since any moment that is the same for all) is the earliest, then the oldest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Usage {
+    /// No request has begun since this time.
+    Unused(u64),
+    Idle(u64),
+    Busy(u64),
 }
 
 /// A body, whose receiver learns that it is evicted.
 impl Holder for oneshot::Sender<()> {
-    fn is_unused(&self) -> bool {
-        false
-    }
-
-    fn rank(&self) -> (u8, u64) {
-        (0, 0)
+    fn usage(&self) -> Usage {
+        Usage::Busy(0)
     }
 
     fn evict(self) {}
@@ -114,22 +121,28 @@ impl<T: Holder> Holders<T> {
 
     /// The least holder of the client that holds most, or of all when no client holds
     /// more than one in [`SLACK`]. Connections of proxies count as of a client each.
-    /// When more than half are unused these come first: however fast a crowd connects
-    /// and sends nothing, it cannot take the other half.
+    /// When more than half are unused these come first, however young: a crowd that
+    /// connects and sends nothing cannot take the other half.
     fn first_to_go(&self) -> Option<(Option<ClientKey>, u64)> {
         let many = self.limit / SLACK;
         let holders = self.by_client.values().flat_map(BTreeMap::values);
-        let unused = holders.filter(|holder| holder.is_unused()).count();
-        let is_crowd = unused > self.limit / 2;
+        let unused = holders.filter(|it| matches!(it.usage(), Usage::Unused(_)));
+        let silent = match unused.count() > self.limit / 2 {
+            true => 0,
+            false => SILENT,
+        };
+        let now = millis();
         let least = self.by_client.iter().filter_map(|(client, held)| {
             let weight = client.map_or(1, |_| held.len()).max(many);
-            let ranks = held.iter().map(|(id, holder)| {
-                let is_spared = is_crowd && !holder.is_unused();
-                ((is_spared, holder.rank()), *id)
+            let usages = held.iter().map(|(id, holder)| match holder.usage() {
+                Usage::Unused(since) if now.saturating_sub(since) < silent => {
+                    (Usage::Idle(since), *id)
+                }
+                usage => (usage, *id),
             });
-            Some((Reverse(weight), ranks.min()?, *client))
+            Some((Reverse(weight), usages.min()?, *client))
         });
-        let (_, (_, id), client) = least.min_by_key(|&(weight, rank, _)| (weight, rank))?;
+        let (_, (_, id), client) = least.min_by_key(|&(weight, usage, _)| (weight, usage))?;
         Some((client, id))
     }
 }

@@ -14,11 +14,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client_addr::Peer;
+use super::large_response::{LargeResponse, LargeResponseSlot};
 use super::pages::{self, clock_time, duration, timeline, verifiers};
 use super::public_document::{ANY_ORIGIN, with_cors};
 use super::schedule::Schedule;
 use super::state::{AppState, SharedState};
-use super::unshared::{Unshared, UnsharedSlot};
 use super::{discovery, jwks, openapi, schedule};
 use crate::clock::UnixTime;
 use crate::domain::issuer;
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<SharedState> {
 async fn home(
     State(state): State<SharedState>,
     Extension(peer): Extension<Peer>,
-    slot: Option<Extension<UnsharedSlot>>,
+    slot: Option<Extension<LargeResponseSlot>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
@@ -50,8 +50,8 @@ async fn home(
     let origin = origin(&state, peer, &uri, &headers);
     // Nothing of them is kept while it waits.
     drop((headers, uri));
-    let unshared = match Unshared::acquire(slot).await {
-        Ok(unshared) => unshared,
+    let large_response = match LargeResponse::acquire(slot).await {
+        Ok(large_response) => large_response,
         Err(busy) => return ([ANY_ORIGIN], busy).into_response(),
     };
     let now = state.clock.now();
@@ -60,7 +60,7 @@ async fn home(
     let main = content(&state, &schedule, &origin, name, now);
     let title = format!("{name} · JWT issuer");
     let page = pages::page(&title, pages::refresh(&schedule, now), main);
-    unshared.send((common, page).into_response()).await
+    large_response.send((common, page).into_response()).await
 }
 
 /// A line of the list of routes.

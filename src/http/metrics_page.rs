@@ -9,23 +9,23 @@ use axum::response::{IntoResponse as _, Response};
 use strum::VariantArray as _;
 
 use super::error::ApiError;
+use super::large_response::{LargeResponse, LargeResponseSlot};
 use super::state::{AppState, SharedState};
-use super::unshared::{Unshared, UnsharedSlot};
 use crate::clock::UnixTime;
 use crate::lifecycle::{self, KeyTimes, Policy, Stage};
 
 pub(super) async fn metrics(
     State(state): State<SharedState>,
-    slot: Option<Extension<UnsharedSlot>>,
+    slot: Option<Extension<LargeResponseSlot>>,
 ) -> Result<Response, ApiError> {
-    let unshared = Unshared::acquire(slot).await?;
+    let large_response = LargeResponse::acquire(slot).await?;
     read_current(&state);
     let (content_type, text) = state.metrics.page();
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok(unshared.send((headers, text).into_response()).await)
+    Ok(large_response.send((headers, text).into_response()).await)
 }
 
 /// Copies the values that other parts of the service keep into the metrics.

@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod home;
 mod jwks;
+mod large_response;
 pub mod listen;
 mod metrics_page;
 mod openapi;
@@ -25,7 +26,6 @@ mod schedule;
 pub mod server;
 mod service;
 pub mod state;
-mod unshared;
 
 use std::time::Duration;
 

@@ -13,13 +13,13 @@ use maud::{Markup, html};
 use strum::VariantArray as _;
 
 use super::error::ApiError;
+use super::large_response::{LargeResponse, LargeResponseSlot};
 use super::metrics_page::{metrics, read_current};
 use super::origin::local_names_only;
 use super::pages::{self, clock_time, duration, timeline};
 use super::schedule::Schedule;
 use super::service::Service;
 use super::state::{AppState, SharedState};
-use super::unshared::{Unshared, UnsharedSlot};
 use crate::clock::UnixTime;
 use crate::metrics::SignInOutcome;
 
@@ -45,9 +45,9 @@ pub fn metrics_service(state: SharedState, is_local: bool) -> Service {
 
 async fn operators(
     State(state): State<SharedState>,
-    slot: Option<Extension<UnsharedSlot>>,
+    slot: Option<Extension<LargeResponseSlot>>,
 ) -> Result<Response, ApiError> {
-    let unshared = Unshared::acquire(slot).await?;
+    let large_response = LargeResponse::acquire(slot).await?;
     read_current(&state);
     let faults = state.readiness.faults().await;
     let openers = state.readiness.openers().await;
@@ -80,7 +80,7 @@ async fn operators(
     };
     let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let page = ([no_store], pages::page(title, REFRESH, body)).into_response();
-    Ok(unshared.send(page).await)
+    Ok(large_response.send(page).await)
 }
 
 fn figures(

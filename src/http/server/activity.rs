@@ -105,18 +105,18 @@ impl Activity {
     /// Time at which it has waited for too long.
     pub(super) fn deadline(&self) -> Instant {
         let header = self.header_since.load(Ordering::Relaxed);
-        let (from, time) = match (header, self.has_begun()) {
+        let (from, wait) = match (header, self.has_begun()) {
             (0, true) => (self.since.load(Ordering::Relaxed), IDLE),
             (0, false) => (self.since.load(Ordering::Relaxed), HEADER_TIMEOUT),
             (header, _) => (header, HEADER_TIMEOUT),
         };
-        *EPOCH + Duration::from_millis(from) + time
+        time(from) + wait
     }
 }
 
 impl Holder for Arc<Activity> {
     fn usage(&self) -> Usage {
-        let since = self.since.load(Ordering::Relaxed);
+        let since = time(self.since.load(Ordering::Relaxed));
         match self.requests.load(Ordering::Relaxed) {
             0 if self.has_begun() => Usage::Idle(since),
             0 => Usage::Unused(since),
@@ -154,8 +154,12 @@ impl Drop for UnderWay<'_> {
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Milliseconds since the first call, at least 1.
-pub(super) fn millis() -> u64 {
+fn millis() -> u64 {
     u64::try_from(EPOCH.elapsed().as_millis())
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+fn time(millis: u64) -> Instant {
+    *EPOCH + Duration::from_millis(millis)
 }

@@ -1,6 +1,7 @@
 //! Accepts connections within a bound, and drains them at the stop.
 
 mod activity;
+mod awaited_body;
 mod connection;
 mod date;
 mod permits;
@@ -16,18 +17,18 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client_addr::{ClientAddr, Peer, TrustedProxies};
+use super::large_response::LargeResponseSlot;
 use super::service::Service;
-use super::unshared::UnsharedSlot;
 use crate::clock::Clock;
 use activity::Activity;
-use permits::{Permits, SLACK};
+use awaited_body::AwaitedBody;
+pub(super) use awaited_body::Evicted;
+use permits::{LEAVING, Permits};
 use request::ConnectionState;
-pub(super) use request::Evicted;
 
 /// Connections at once, as far as the limit of open files allows. A flood of them takes up
 /// to 70 KiB each.
@@ -83,7 +84,7 @@ pub async fn serve(
 /// State that all connections share.
 struct Server {
     permits: Permits<Arc<Activity>>,
-    bodies: Permits<oneshot::Sender<()>>,
+    bodies: Permits<AwaitedBody>,
     protocol: auto::Builder<TokioExecutor>,
     proxies: Arc<TrustedProxies>,
     clock: Arc<dyn Clock>,
@@ -125,7 +126,7 @@ impl Server {
                 service: service.clone(),
                 peer,
                 activity,
-                unshared: client.is_some().then(UnsharedSlot::default),
+                large_response_slot: client.is_some().then(LargeResponseSlot::default),
             };
             connections.spawn(async move {
                 // Released also when the connection panics.
@@ -153,7 +154,7 @@ impl Server {
 fn max_connections() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let allowed = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX);
-    (allowed - allowed / SLACK).clamp(1, MAX_CONNECTIONS)
+    (allowed - allowed / LEAVING).clamp(1, MAX_CONNECTIONS)
 }
 
 /// True when the client closed the connection before it was accepted.

@@ -1,25 +1,28 @@
 //! Permits: bounds on connections, and on the requests whose bodies are awaited. When
 //! none is free, one of the client that holds most is taken away for a newcomer, so that
-//! one address cannot shut others out; among many clients that hold few, any one. A crowd
-//! of connections without a request takes them from itself.
+//! one address cannot shut others out; among many clients that hold few, any one. Of a
+//! crowd of connections without a request one of these is.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::activity::millis;
 use crate::client_key::ClientKey;
 
 /// Evicted holders may be one in so many permits beyond the bound until they are gone:
 /// a newcomer need not wait for them.
-pub(super) const SLACK: usize = 32;
+pub(super) const LEAVING: usize = 32;
+/// A client may hold one in so many permits before it gives way to those that hold fewer.
+const FAIR_SHARE: usize = 32;
 
-/// Age in milliseconds from which a connection without a request is evicted before idle ones.
-const SILENT: u64 = 100;
+/// Age from which a connection without a request is evicted before idle ones.
+const SILENT: Duration = Duration::from_millis(100);
 
 /// A connection or a request that holds a permit.
 pub(super) trait Holder {
@@ -27,23 +30,20 @@ pub(super) trait Holder {
     fn evict(self);
 }
 
-/// Use of what a permit is for, in the order of eviction; of equals the one whose time
-/// (milliseconds since any moment that is the same for all) is the earliest, then the oldest.
+/// Use of what a permit is for, in the order of eviction; of equals the one whose time is
+/// the earliest, then the oldest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Usage {
     /// No request has begun since this time.
-    Unused(u64),
-    Idle(u64),
-    Busy(u64),
+    Unused(Instant),
+    Idle(Instant),
+    Busy(Instant),
 }
 
-/// A body, whose receiver learns that it is evicted.
-impl Holder for oneshot::Sender<()> {
-    fn usage(&self) -> Usage {
-        Usage::Busy(0)
+impl Usage {
+    fn is_unused(self) -> bool {
+        matches!(self, Self::Unused(_))
     }
-
-    fn evict(self) {}
 }
 
 pub(super) struct Permits<T>(Arc<PermitState<T>>);
@@ -92,7 +92,7 @@ impl<T: Holder> Permits<T> {
             let released = pin!(self.0.released.notified());
             {
                 let mut holders = self.0.holders.lock();
-                if holders.leaving <= holders.limit / SLACK {
+                if holders.leaving <= holders.limit / LEAVING {
                     let id = holders.insert(client, newcomer);
                     let shared = Arc::clone(&self.0);
                     return Permit { shared, client, id };
@@ -119,30 +119,27 @@ impl<T: Holder> Holders<T> {
         self.last
     }
 
-    /// The least holder of the client that holds most, or of all when no client holds
-    /// more than one in [`SLACK`]. Connections of proxies count as of a client each.
-    /// When more than half are unused these come first, however young: a crowd that
-    /// connects and sends nothing cannot take the other half.
+    /// The first in the order of [`Usage`] of the client that holds most, or of all when no
+    /// client holds more than its fair share. Connections of proxies count as of a client
+    /// each. When more than half are unused only these are looked at, however young they
+    /// are: a crowd that connects and sends nothing cannot take the other half.
     fn first_to_go(&self) -> Option<(Option<ClientKey>, u64)> {
-        let many = self.limit / SLACK;
+        let fair_share = self.limit / FAIR_SHARE;
         let holders = self.by_client.values().flat_map(BTreeMap::values);
-        let unused = holders.filter(|it| matches!(it.usage(), Usage::Unused(_)));
-        let silent = match unused.count() > self.limit / 2 {
-            true => 0,
-            false => SILENT,
-        };
-        let now = millis();
-        let least = self.by_client.iter().filter_map(|(client, held)| {
-            let weight = client.map_or(1, |_| held.len()).max(many);
-            let usages = held.iter().map(|(id, holder)| match holder.usage() {
-                Usage::Unused(since) if now.saturating_sub(since) < silent => {
-                    (Usage::Idle(since), *id)
-                }
-                usage => (usage, *id),
+        let unused = holders.filter(|it| it.usage().is_unused()).count();
+        let is_crowd = unused > self.limit / 2;
+        let now = Instant::now();
+        let firsts = self.by_client.iter().filter_map(|(client, held)| {
+            let usages = held.iter().map(|(id, holder)| (holder.usage(), *id));
+            let looked_at = usages.filter(|(usage, _)| usage.is_unused() || !is_crowd);
+            let weight = client.map_or(1, |_| looked_at.clone().count());
+            let order = looked_at.map(|(usage, id)| match usage {
+                Usage::Unused(since) if now < since + SILENT => (Usage::Idle(since), id),
+                usage => (usage, id),
             });
-            Some((Reverse(weight), usages.min()?, *client))
+            Some((Reverse(weight.max(fair_share)), order.min()?, *client))
         });
-        let (_, (_, id), client) = least.min_by_key(|&(weight, usage, _)| (weight, usage))?;
+        let (_, (_, id), client) = firsts.min_by_key(|&(weight, usage, _)| (weight, usage))?;
         Some((client, id))
     }
 }

@@ -28,23 +28,25 @@ const WAIT: Duration = Duration::from_secs(2);
 /// The one such response that a connection of HTTP/2 may have, among the extensions of its
 /// requests. Clones share it.
 #[derive(Clone)]
-pub(super) struct UnsharedSlot(Arc<Semaphore>);
+pub(super) struct LargeResponseSlot(Arc<Semaphore>);
 
 /// Permission to send one.
-pub(super) struct Unshared(Option<OwnedSemaphorePermit>);
+pub(super) struct LargeResponse(Option<OwnedSemaphorePermit>);
 
-impl Default for UnsharedSlot {
+impl Default for LargeResponseSlot {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(1)))
     }
 }
 
-impl Unshared {
+impl LargeResponse {
     /// Waits while another one of the connection is not sent, for a moment; then it is a 503.
     /// Without a slot there is no bound: a connection of HTTP/1.1 has one response at a time,
     /// and a trusted proxy of HTTP/2 has none either.
-    pub(super) async fn acquire(slot: Option<Extension<UnsharedSlot>>) -> Result<Self, ApiError> {
-        let Some(Extension(UnsharedSlot(slot))) = slot else {
+    pub(super) async fn acquire(
+        slot: Option<Extension<LargeResponseSlot>>,
+    ) -> Result<Self, ApiError> {
+        let Some(Extension(LargeResponseSlot(slot))) = slot else {
             return Ok(Self(None));
         };
         match timeout(WAIT, slot.acquire_owned()).await {

@@ -79,7 +79,7 @@ pub fn findings(body: &[u8]) -> Findings {
         let text = format!("{} keys, in {} bytes", keys.len(), body.len());
         findings.push(("document", Finding::Ok(text)));
     }
-    findings.extend(who_will_choke(body, &keys));
+    findings.extend(verifier_limits(body, &keys));
     findings
 }
 
@@ -274,7 +274,7 @@ fn same_kid(keys: &[&Map<String, Value>], findings: &mut Findings) {
 }
 
 /// Limits of verifiers that others wrote.
-fn who_will_choke(body: &[u8], keys: &[&Map<String, Value>]) -> Findings {
+fn verifier_limits(body: &[u8], keys: &[&Map<String, Value>]) -> Findings {
     const CHECK: &str = "verifiers";
     let kty = |key: &&&Map<String, Value>| text(key, "kty").unwrap_or_default().to_owned();
     let kinds: Vec<_> = keys.iter().map(|key| kty(&key)).collect();

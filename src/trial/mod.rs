@@ -84,7 +84,30 @@ pub struct Outcome<'a> {
     pub gave_up: bool,
 }
 
-impl Outcome<'_> {
+impl<'a> Outcome<'a> {
+    fn new(case: &'a Case, verdict: Verdict, detail: impl Into<String>) -> Self {
+        let finding = match (verdict, case.expect) {
+            (Verdict::Accepted, Expected::Refuse | Expected::Fail)
+            | (Verdict::Refused, Expected::Accept) => Some(case.grade),
+            (Verdict::Error | Verdict::Crash, Expected::Fail) => None,
+            // A bad token that upsets a verifier is a fault of its own, whatever the case is
+            // about: anybody can send one.
+            (Verdict::Error | Verdict::Crash | Verdict::NoAnswer, _) => Some(Grade::Should),
+            _ => None,
+        };
+        Self {
+            case,
+            verdict,
+            detail: detail.into(),
+            finding,
+            gave_up: false,
+        }
+    }
+
+    fn says_nothing(case: &'a Case, why: impl Into<String>) -> Self {
+        Self::new(case, Verdict::SaysNothing, why)
+    }
+
     /// Grade in all reports: that of the finding, if it is one.
     pub fn grade(&self) -> Grade {
         self.finding.unwrap_or(self.case.grade)
@@ -101,6 +124,33 @@ impl Outcome<'_> {
     }
 }
 
+/// Failures in a row, after too many of which a run gives up. A walk (an outage, a rotation)
+/// begins with a good token of its own and waits for it, so refused ones do not bar it.
+#[derive(Default)]
+struct Patience {
+    without_answer: usize,
+    refused: usize,
+}
+
+impl Patience {
+    fn is_over(&self, case: &Case) -> bool {
+        self.without_answer == MAX_FAILED || self.refused == MAX_FAILED && case.walk.is_none()
+    }
+
+    /// Has a good token been refused since the last one that was accepted?
+    fn is_doubtful(&self, case: &Case) -> bool {
+        self.refused > 0 && case.walk.is_none()
+    }
+
+    fn note(&mut self, outcome: &Outcome) {
+        self.without_answer += usize::from(outcome.verdict == Verdict::NoAnswer);
+        self.refused = match outcome.verdict {
+            Verdict::SaysNothing => MAX_FAILED.min(self.refused + 1),
+            _ => 0,
+        };
+    }
+}
+
 impl Trial<'_> {
     /// Tries all cases; says which one begins, and tells of each outcome at once.
     pub fn run<'a>(
@@ -111,43 +161,32 @@ impl Trial<'_> {
     ) -> Result<Vec<Outcome<'a>>, TrialError> {
         self.controls()?;
         let mut outcomes = Vec::new();
-        let (mut silent, mut refused) = (0, 0);
+        let mut patience = Patience::default();
         for (number, case) in cases.iter().enumerate() {
             begin(number, case);
-            // A walk has a control of its own, and waits for it.
-            let has_failed = refused == MAX_FAILED && case.walk.is_none();
-            let outcome = if silent == MAX_FAILED || has_failed {
-                let why = "not tried after too many failures";
+            let outcome = if patience.is_over(case) {
                 Outcome {
                     gave_up: true,
-                    ..outcome(case, Verdict::SaysNothing, why)
+                    ..Outcome::says_nothing(case, "not tried after too many failures")
                 }
-            } else if refused > 0 && case.walk.is_none() && self.good()?.0 != Verdict::Accepted {
-                refused += 1;
-                outcome(
-                    case,
-                    Verdict::SaysNothing,
-                    "a good token before it was refused",
-                )
+            } else if patience.is_doubtful(case) && self.good()?.0 != Verdict::Accepted {
+                Outcome::says_nothing(case, "a good token before it was refused")
             } else {
-                let outcome = match (&case.set, case.walk) {
-                    (_, Some(walk)) => self.walk(case, walk)?,
-                    (Some(set), None) => self.try_set(case, set)?,
-                    (None, None) => self.try_one(case)?,
-                };
-                let says_nothing = outcome.verdict == Verdict::SaysNothing;
-                refused = if says_nothing {
-                    MAX_FAILED.min(refused + 1)
-                } else {
-                    0
-                };
-                silent += usize::from(outcome.verdict == Verdict::NoAnswer);
-                outcome
+                self.try_case(case)?
             };
+            patience.note(&outcome);
             tell(&outcome);
             outcomes.push(outcome);
         }
         Ok(outcomes)
+    }
+
+    fn try_case<'a>(&mut self, case: &'a Case) -> Result<Outcome<'a>, TrialError> {
+        match (&case.set, case.walk) {
+            (_, Some(walk)) => self.walk(case, walk),
+            (Some(set), None) => self.try_set(case, set),
+            (None, None) => self.try_one(case),
+        }
     }
 
     /// A good token must be accepted; the answer to no token at all shows how it refuses.
@@ -191,7 +230,7 @@ impl Trial<'_> {
         let answer = self.target.send(&token);
         let (verdict, detail) = self.judge.verdict(&answer, token.len());
         let (_, after) = self.issuer.fetched();
-        let mut tried = outcome(case, verdict, detail);
+        let mut tried = Outcome::new(case, verdict, detail);
         if after > before {
             tried.detail += "; it fetched the URL in the header";
             tried.finding = tried.finding.max(Some(Grade::Should));
@@ -200,19 +239,18 @@ impl Trial<'_> {
         match (&answer, verdict) {
             (_, Verdict::Accepted) => {}
             (Answer::Closed(_), Verdict::Crash | Verdict::NoAnswer) => {
-                tried = outcome(case, Verdict::Crash, "it ended");
+                tried = Outcome::new(case, Verdict::Crash, "it ended");
             }
             (Answer::TimedOut, _) => {}
             _ => {
                 let why = format!("the good token after it: {} ({detail})", verdict.name());
-                tried = outcome(case, Verdict::SaysNothing, why);
+                tried = Outcome::says_nothing(case, why);
             }
         }
         Ok(tried)
     }
 }
 
-/// A set that changed is fetched for a token with a kid that was not seen before.
 impl Trial<'_> {
     fn try_set<'a>(&self, case: &'a Case, set: &Set) -> Result<Outcome<'a>, TrialError> {
         let tried = self.try_served(case, set);
@@ -220,17 +258,18 @@ impl Trial<'_> {
         tried
     }
 
+    /// Serves the set of a case. A verifier fetches it for a token with a kid that it has not
+    /// seen before.
     fn try_served<'a>(&self, case: &'a Case, set: &Set) -> Result<Outcome<'a>, TrialError> {
-        let says_nothing = |why: String| outcome(case, Verdict::SaysNothing, why);
         let control = self.forge.alias(&format!("before-{}", case.id));
         self.issuer.serve(self.forge.aliased(&[(0, &control)]));
         let (verdict, detail) = self.send(&control, "RS256")?;
         if verdict != Verdict::Accepted {
             let why = "a good token with a new kid before it";
-            return Ok(says_nothing(format!(
-                "{why}: {} ({detail})",
-                verdict.name()
-            )));
+            return Ok(Outcome::says_nothing(
+                case,
+                format!("{why}: {} ({detail})", verdict.name()),
+            ));
         }
         let kid = self.forge.alias(&case.id);
         self.issuer.serve(self.forge.page(set, &kid)?);
@@ -242,37 +281,22 @@ impl Trial<'_> {
             .named(&kid, alg.unwrap_or("RS256"), sign, self.clock.now())?;
         let (verdict, detail) = self.judge.verdict(&self.target.send(&token), token.len());
         if self.issuer.fetched().0 == before {
-            return Ok(says_nothing("it did not fetch the key set".to_owned()));
+            return Ok(Outcome::says_nothing(
+                case,
+                "it did not fetch the key set".to_owned(),
+            ));
         }
         let (strangers, why) = self.send(&kid, "stranger")?;
         if strangers == Verdict::Accepted {
-            let mut forged = outcome(case, strangers, format!("signed by a stranger: {why}"));
+            let mut forged = Outcome::new(case, strangers, format!("signed by a stranger: {why}"));
             forged.finding = Some(Grade::Must);
             return Ok(forged);
         }
-        Ok(outcome(case, verdict, detail))
+        Ok(Outcome::new(case, verdict, detail))
     }
 
     fn send(&self, kid: &str, sign: &str) -> Result<(Verdict, String), TrialError> {
         let token = self.forge.named(kid, "RS256", sign, self.clock.now())?;
         Ok(self.judge.verdict(&self.target.send(&token), token.len()))
-    }
-}
-
-fn outcome(case: &Case, verdict: Verdict, detail: impl Into<String>) -> Outcome<'_> {
-    let finding = match (verdict, case.expect) {
-        (Verdict::Accepted, Expected::Refuse | Expected::Fail)
-        | (Verdict::Refused, Expected::Accept) => Some(case.grade),
-        (Verdict::Error | Verdict::Crash, Expected::Fail) => None,
-        // Whoever has no token can cause it, so its grade is that of no case.
-        (Verdict::Error | Verdict::Crash | Verdict::NoAnswer, _) => Some(Grade::Should),
-        _ => None,
-    };
-    Outcome {
-        case,
-        verdict,
-        detail: detail.into(),
-        finding,
-        gave_up: false,
     }
 }

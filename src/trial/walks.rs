@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::cases::{Case, Walk};
 use super::page::Page;
-use super::{Outcome, Trial, TrialError, Verdict, outcome};
+use super::{Outcome, Trial, TrialError, Verdict};
 
 const FLOOD: usize = 100;
 /// Fetches for a flood that an issuer will not mind.
@@ -79,7 +79,7 @@ impl Trial<'_> {
         } else {
             Verdict::SaysNothing
         };
-        Ok(outcome(case, verdict, said))
+        Ok(Outcome::new(case, verdict, said))
     }
 
     fn flood<'a>(&self, case: &'a Case, old: &str) -> Result<Outcome<'a>, TrialError> {
@@ -87,7 +87,7 @@ impl Trial<'_> {
         for i in 0..FLOOD {
             let kid = self.forge.alias(&format!("flood-{i}"));
             if self.send(&kid, "stranger")?.0 == Verdict::NoAnswer {
-                return Ok(outcome(
+                return Ok(Outcome::new(
                     case,
                     Verdict::NoAnswer,
                     format!("after {i} tokens"),
@@ -98,7 +98,7 @@ impl Trial<'_> {
         let (verdict, detail) = self.send(old, OLD)?;
         let said =
             format!("{fetches} fetches for {FLOOD} unknown kids; then a good token: {detail}");
-        let mut tried = outcome(case, verdict, said);
+        let mut tried = Outcome::new(case, verdict, said);
         if fetches > MAX_FETCHES {
             tried.finding = tried.finding.max(Some(case.grade));
         }
@@ -113,7 +113,7 @@ impl Trial<'_> {
         })?;
         self.issuer.serve(self.forge.aliased(&[(0, old), (1, new)]));
         let known = self.until(new, NEW, Verdict::Accepted)?;
-        Ok(told(case, &[("the new key", "known", known)], &seen))
+        Ok(summarize(case, &[("the new key", "known", known)], &seen))
     }
 
     fn rotation<'a>(
@@ -131,7 +131,7 @@ impl Trial<'_> {
             known = is_known.then(|| since.elapsed());
             Ok(is_known)
         })?;
-        Ok(told(case, &[("the new key", "known", known)], &seen))
+        Ok(summarize(case, &[("the new key", "known", known)], &seen))
     }
 
     fn emergency<'a>(
@@ -150,7 +150,7 @@ impl Trial<'_> {
             ("the new key", "known", known),
             ("the old one", "forgotten", forgotten),
         ];
-        Ok(told(case, &times, &Seen::default()))
+        Ok(summarize(case, &times, &Seen::default()))
     }
 
     /// The time until a token of the key is answered as wanted.
@@ -193,7 +193,11 @@ impl Seen {
 }
 
 /// Accepted when all came to pass in time and no good token was refused.
-fn told<'a>(case: &'a Case, times: &[(&str, &str, Option<Duration>)], seen: &Seen) -> Outcome<'a> {
+fn summarize<'a>(
+    case: &'a Case,
+    times: &[(&str, &str, Option<Duration>)],
+    seen: &Seen,
+) -> Outcome<'a> {
     let mut said: Vec<_> = times
         .iter()
         .map(|(key, is, took)| time(key, is, *took))
@@ -210,7 +214,7 @@ fn told<'a>(case: &'a Case, times: &[(&str, &str, Option<Duration>)], seen: &See
     } else {
         Verdict::Refused
     };
-    outcome(case, verdict, said.join("; "))
+    Outcome::new(case, verdict, said.join("; "))
 }
 
 fn time(key: &str, is: &str, took: Option<Duration>) -> String {

@@ -142,7 +142,7 @@ impl App {
         stop: CancellationToken,
     ) -> Result<(), DiedEarly> {
         let stop_serving = CancellationToken::new();
-        let stop_rest = CancellationToken::new();
+        let stop_background = CancellationToken::new();
         let mut serving = Tasks::default();
         let service = http::service(&self.state);
         let is_loopback = |at: io::Result<SocketAddr>| at.is_ok_and(|at| at.ip().is_loopback());
@@ -164,25 +164,31 @@ impl App {
             "the report to the service manager",
             self.reporter(supervision).run(stop_serving.clone()),
         );
-        let mut rest = Tasks::default();
+        let mut background = Tasks::default();
         let state = Arc::clone(&self.state);
-        rest.start("the key rotation", self.rotation.run(stop_rest.clone()));
-        rest.start("the sweep", sweep(state, stop_rest.clone()));
+        background.start(
+            "the key rotation",
+            self.rotation.run(stop_background.clone()),
+        );
+        background.start("the sweep", sweep(state, stop_background.clone()));
         if let Some(retention) = self.retention {
-            rest.start("the pruning of sign-ins", retention.run(stop_rest.clone()));
+            background.start(
+                "the pruning of sign-ins",
+                retention.run(stop_background.clone()),
+            );
         }
         drop(self.state);
         let died = tokio::select! {
             () = stop.cancelled() => None,
             task = serving.first_to_end() => Some(task),
-            task = rest.first_to_end() => Some(task),
+            task = background.first_to_end() => Some(task),
             () = self.store.ended() => Some("the use of the database"),
         };
         // Keys go on rotating until the last request is answered.
         stop_serving.cancel();
-        while serving.0.join_next().await.is_some() {}
-        stop_rest.cancel();
-        while rest.0.join_next().await.is_some() {}
+        serving.all_ended().await;
+        stop_background.cancel();
+        background.all_ended().await;
         self.store.close().await;
         died.map_or(Ok(()), |task| Err(DiedEarly(task)))
     }
@@ -200,6 +206,10 @@ impl Tasks {
             let _ = task.await;
             name
         });
+    }
+
+    async fn all_ended(&mut self) {
+        while self.0.join_next().await.is_some() {}
     }
 
     /// Waits until one of them ends, which none should, and names it.

@@ -11,6 +11,9 @@ pub enum ServiceError {
     Overloaded,
     #[error("there is not enough memory to hash a password")]
     NoMemory,
+    /// The account was changed during each of the attempts to record a sign-in.
+    #[error("the account is changed all the time")]
+    AccountContended,
     #[error("no key can sign")]
     NoSigningKey,
     /// It may be available again in a moment.

@@ -18,7 +18,7 @@ pub struct Heartbeat {
     last_beat: AtomicU64,
     failures: AtomicU64,
     is_failing: AtomicBool,
-    behind_since: Mutex<Option<Instant>>,
+    unloaded_since: Mutex<Option<Instant>>,
 }
 
 impl Default for Heartbeat {
@@ -28,7 +28,7 @@ impl Default for Heartbeat {
             last_beat: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
-            behind_since: Mutex::default(),
+            unloaded_since: Mutex::default(),
         }
     }
 }
@@ -39,10 +39,10 @@ impl Heartbeat {
         self.last_beat.store(now, Ordering::Relaxed);
     }
 
-    /// `is_behind`: keys have changed in the database that the tick has not loaded.
-    pub(super) fn tick_ended(&self, succeeded: bool, is_behind: bool) {
-        let mut behind_since = self.behind_since.lock();
-        *behind_since = is_behind.then(|| behind_since.unwrap_or_else(Instant::now));
+    /// `has_unloaded_changes`: keys have changed in the database that the tick has not loaded.
+    pub(super) fn tick_ended(&self, succeeded: bool, has_unloaded_changes: bool) {
+        let mut unloaded_since = self.unloaded_since.lock();
+        *unloaded_since = has_unloaded_changes.then(|| unloaded_since.unwrap_or_else(Instant::now));
         if !succeeded {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -62,8 +62,8 @@ impl Heartbeat {
 
     /// Time since the first of the ticks that have not loaded what had changed; zero when
     /// the latest has.
-    pub fn behind_for(&self) -> Duration {
-        self.behind_since
+    pub fn unloaded_for(&self) -> Duration {
+        self.unloaded_since
             .lock()
             .map_or(Duration::ZERO, |since| since.elapsed())
     }

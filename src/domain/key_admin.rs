@@ -155,9 +155,8 @@ impl KeyOperations {
                 Some(row) if row.times.is_published_at(now) => change.revoke_adopted.push(kid),
                 Some(_) => return Err(RevokeError::NotPublished(kid)),
                 None => {
-                    let number = kid.parse().map_err(|_| RevokeError::Unknown(kid))?;
-                    let own = Kid::from_row(number);
-                    may_revoke(own, keys, &sealing_keys, &policy, now)?;
+                    let own = kid.parse().map_err(|_| RevokeError::Unknown(kid))?;
+                    check_revocable(own, keys, &sealing_keys, &policy, now)?;
                     change.revoke.push(own);
                 }
             }
@@ -345,7 +344,8 @@ fn status(
     }
 }
 
-fn may_revoke(
+/// Refuses an unknown key, one that is not published, and the last that can sign.
+fn check_revocable(
     kid: Kid,
     keys: &KeyRows,
     sealing_keys: &SealingKeys,

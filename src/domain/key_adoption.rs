@@ -63,7 +63,7 @@ impl KeyOperations {
         let adopt: Vec<_> = keys.iter().map(seal).collect();
         let sealing_keys = Arc::clone(&self.sealing_keys);
         let decide = move |there: &KeyRows, now| {
-            may_adopt(&keys, there, &sealing_keys, until, now)?;
+            check_adoptable(&keys, there, &sealing_keys, until, now)?;
             let change = KeyChange {
                 adopt,
                 reason,
@@ -77,7 +77,7 @@ impl KeyOperations {
     }
 }
 
-fn may_adopt(
+fn check_adoptable(
     keys: &[PublicJwk],
     there: &KeyRows,
     sealing_keys: &SealingKeys,
@@ -98,9 +98,9 @@ fn may_adopt(
         }
     }
     let is_given = |row: &&AdoptedRow| keys.iter().any(|key| key.kid() == row.kid);
-    let published = there.adopted.iter();
-    let published = published.filter(|row| row.times.is_published_at(now));
-    let adopted = published.filter(|row| !is_given(row)).count() + keys.len();
+    let is_published = |row: &&AdoptedRow| row.times.is_published_at(now);
+    let others = there.adopted.iter().filter(|row| !is_given(row));
+    let adopted = others.filter(is_published).count() + keys.len();
     if adopted > MAX_ADOPTED {
         return Err(AdoptError::TooManyAdopted(adopted));
     }
@@ -121,11 +121,14 @@ fn collision(
 ) -> Option<AdoptError> {
     let same_kid = || Some(AdoptError::SameKid(key.kid().to_owned()));
     let same_key = |kid: String| Some(AdoptError::SameKey(key.kid().to_owned(), kid));
-    let own = there.rows.iter().map(|row| (row.times.kid, row.thumbprint));
+    let own = there
+        .rows
+        .iter()
+        .map(|row| (row.times.kid, row.thumbprint_kid));
     let bad = there.bad.iter().map(|bad| (Kid::from_row(bad.row), None));
-    for (kid, thumbprint) in own.chain(bad) {
+    for (kid, thumbprint_kid) in own.chain(bad) {
         let print = Kid::from_thumbprint(key.thumbprint());
-        if print == kid || Some(print) == thumbprint {
+        if print == kid || Some(print) == thumbprint_kid {
             return Some(AdoptError::OwnKey(key.kid().to_owned(), kid.to_string()));
         }
         if key.kid() == kid.to_string() {

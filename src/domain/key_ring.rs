@@ -134,7 +134,9 @@ impl KeyRing {
     /// revoked under any kid. A key without one was added since.
     fn open(row: &KeyRow, sealing_keys: &SealingKeys) -> Result<OpenedKey, BadKey> {
         let key = OpenedKey::open(row, sealing_keys)?;
-        match row.is_of_earlier_server && row.thumbprint.is_none() && row.times.signs_from.is_none()
+        match row.is_of_earlier_server
+            && row.thumbprint_kid.is_none()
+            && row.times.signs_from.is_none()
         {
             true => Err(BadKey::Added),
             false => Ok(key),

@@ -27,7 +27,7 @@ pub struct OpenedKey {
     private: Arc<PrivateKey>,
     /// True once this process has recorded that the key has signed.
     used: Arc<AtomicBool>,
-    thumbprint: Kid,
+    thumbprint_kid: Kid,
 }
 
 impl OpenedKey {
@@ -52,14 +52,14 @@ impl OpenedKey {
                 false => BadKey::NotOpened,
             })?;
         let private = PrivateKey::from_pem(&pem)?;
-        let thumbprint = Kid::from_thumbprint(&private.public().thumbprint());
+        let thumbprint_kid = Kid::from_thumbprint(&private.public().thumbprint());
         // Rows of the earlier server have no times, and kids that count from one.
         let named = match times.signs_from.is_some() || times.kid.as_i64() > HIGHEST_COUNTED_KID {
             true => times.kid,
             false if !row.is_of_earlier_server => return Err(BadKey::Added),
-            false => row.thumbprint.unwrap_or(thumbprint),
+            false => row.thumbprint_kid.unwrap_or(thumbprint_kid),
         };
-        if named != thumbprint {
+        if named != thumbprint_kid {
             return Err(BadKey::WrongKid);
         }
         Ok(Self {
@@ -67,7 +67,7 @@ impl OpenedKey {
             sealed: row.sealed.clone(),
             private: Arc::new(private),
             used: Arc::default(),
-            thumbprint,
+            thumbprint_kid,
         })
     }
 
@@ -83,7 +83,7 @@ impl OpenedKey {
             sealed,
             private: Arc::clone(&self.private),
             used: Arc::clone(&self.used),
-            thumbprint: self.thumbprint,
+            thumbprint_kid: self.thumbprint_kid,
         })
     }
 
@@ -107,8 +107,8 @@ impl OpenedKey {
     }
 
     /// First 53 bits of the thumbprint: the kid, except of an earlier server's key.
-    pub fn thumbprint(&self) -> Kid {
-        self.thumbprint
+    pub fn thumbprint_kid(&self) -> Kid {
+        self.thumbprint_kid
     }
 
     pub fn times(&self) -> &KeyTimes {

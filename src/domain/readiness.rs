@@ -29,12 +29,12 @@ impl Readiness {
 
     /// Replicas, or processes with the file open, this one too, and what they are called;
     /// `None` where their number is not known.
-    pub async fn openers(&self) -> (&'static str, Option<usize>) {
+    pub async fn participants(&self) -> (&'static str, Option<usize>) {
         let what = match self.store.is_shared_by_replicas() {
             true => "Replicas seen",
             false => "Processes seen",
         };
-        (what, self.store.openers().await)
+        (what, self.store.participants().await)
     }
 
     /// Time for which changes that other replicas make to the keys are not known, or known
@@ -42,7 +42,7 @@ impl Readiness {
     pub fn unconfirmed_for(&self) -> Duration {
         self.store
             .unreachable_for()
-            .max(self.heartbeat.behind_for())
+            .max(self.heartbeat.unloaded_for())
     }
 
     /// All faults, in words without a path or a secret; none when ready.

@@ -25,7 +25,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(30);
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// Keys dated ahead keep their times until the clock has been behind them for this long:
 /// it may be wrong now, and their tokens are good when it is put right.
-const BEHIND_FOR: Duration = Duration::from_secs(300);
+const CLOCK_BEHIND_FOR: Duration = Duration::from_secs(300);
 /// Delay after a failed tick.
 const RETRY: Duration = Duration::from_secs(1);
 /// Loads in one tick until its new key shows; each asks for twice as many expired rows
@@ -48,7 +48,7 @@ pub struct Rotation {
     /// [`Store::change_counter`] when the snapshot was loaded.
     seen_change: i64,
     /// Monotonic time at which the clock was first found behind unexpired keys.
-    behind_since: Option<Duration>,
+    clock_behind_since: Option<Duration>,
 }
 
 /// Error of a tick. Its steps before the error are committed.
@@ -118,7 +118,7 @@ impl Rotation {
             bad: HashSet::new(),
             logged: HashSet::new(),
             seen_change: 0,
-            behind_since: None,
+            clock_behind_since: None,
         }
     }
 
@@ -204,13 +204,14 @@ impl Rotation {
     pub async fn tick(&mut self) -> Result<UnixTime, RotationError> {
         self.store.check_room().await;
         let ticked = self.load_and_rotate().await;
-        self.heartbeat.tick_ended(ticked.is_ok(), self.is_behind());
+        self.heartbeat
+            .tick_ended(ticked.is_ok(), self.has_unloaded_changes());
         ticked
     }
 
     /// Has another replica changed keys since the last load? Only where that is known
     /// without asking the database.
-    fn is_behind(&self) -> bool {
+    fn has_unloaded_changes(&self) -> bool {
         self.store.is_shared_by_replicas()
             && self
                 .store
@@ -223,9 +224,9 @@ impl Rotation {
         for _ in 0..MAX_LOADS {
             let now = self.store.now(&*self.clock).await?;
             self.load(now).await?;
-            let behind_for = self.behind_for(now);
-            if behind_for >= BEHIND_FOR {
-                self.move_back(behind_for).await?;
+            let clock_behind_for = self.clock_behind_for(now);
+            if clock_behind_for >= CLOCK_BEHIND_FOR {
+                self.move_back(clock_behind_for).await?;
                 self.load(now).await?;
             }
             let Some(due) = Due::first(self.ring.snapshot().times(), &self.policy, now) else {
@@ -306,7 +307,7 @@ impl Rotation {
     }
 
     /// Time since the clock was first found behind unexpired keys; zero when it is not.
-    fn behind_for(&mut self, now: UnixTime) -> Duration {
+    fn clock_behind_for(&mut self, now: UnixTime) -> Duration {
         let ahead = lifecycle::moved_back(
             self.ring.snapshot().times(),
             &self.policy,
@@ -314,16 +315,17 @@ impl Rotation {
             Duration::ZERO,
         );
         let mono = self.clock.monotonic();
-        self.behind_since = (!ahead.is_empty()).then(|| self.behind_since.unwrap_or(mono));
-        self.behind_since
+        self.clock_behind_since =
+            (!ahead.is_empty()).then(|| self.clock_behind_since.unwrap_or(mono));
+        self.clock_behind_since
             .map_or(Duration::ZERO, |since| mono.saturating_sub(since))
     }
 
     /// Moves the times of keys that were created by a clock that was ahead.
-    async fn move_back(&self, behind_for: Duration) -> Result<(), RotationError> {
+    async fn move_back(&self, clock_behind_for: Duration) -> Result<(), RotationError> {
         let (policy, bad) = (self.policy, self.bad.clone());
         let decide = move |keys: &KeyRows, now| {
-            let retime = lifecycle::moved_back(&usable(keys, &bad), &policy, now, behind_for);
+            let retime = lifecycle::moved_back(&usable(keys, &bad), &policy, now, clock_behind_for);
             let moved = retime.len();
             let change = KeyChange {
                 retime,

@@ -79,7 +79,7 @@ impl SignIn {
                 return Ok(issued.token);
             }
         }
-        Err(StoreError::Unavailable("the account changes all the time".to_owned()).into())
+        Err(ServiceError::AccountContended.into())
     }
 
     /// The account, and a hash that should replace its outdated one.
@@ -102,7 +102,7 @@ impl SignIn {
         match (account, check) {
             (Some(account), PasswordCheck::Match { replacement }) => Ok((account, replacement)),
             (account, check) => {
-                refused(account.as_ref(), check, client);
+                log_refusal(account.as_ref(), check, client);
                 Err(SignInError::BadCredentials)
             }
         }
@@ -130,7 +130,7 @@ impl SignIn {
             at: issued.at,
             new_hash,
             first_use: first_use.then(|| key.kid()),
-            withdraw: withdraw.then(|| [key.kid(), key.thumbprint()]),
+            withdraw: withdraw.then(|| [key.kid(), key.thumbprint_kid()]),
         };
         let recorded = self.store.record_sign_in(record).await?;
         if first_use && recorded == Recorded::Written {
@@ -143,9 +143,9 @@ impl SignIn {
     }
 }
 
-/// The name is in the log only when an account has it: people type passwords into
-/// the field for the name.
-fn refused(account: Option<&AccountRow>, check: PasswordCheck, client: IpAddr) {
+/// The name is in the log only when an enabled account has it: people type passwords
+/// into the field for the name.
+fn log_refusal(account: Option<&AccountRow>, check: PasswordCheck, client: IpAddr) {
     const MAX_CHARS: usize = 200;
     let Some(account) = account else {
         tracing::info!(%client, "sign-in refused: unknown username");

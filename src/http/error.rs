@@ -229,6 +229,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::Overloaded => Self::Overloaded,
             ServiceError::NoMemory => Self::busy("there is not enough memory at the moment"),
             ServiceError::NoSigningKey => Self::busy("no key is ready to sign at the moment"),
+            ServiceError::AccountContended => {
+                Self::busy("the account is being changed: try again in a moment")
+            }
             ServiceError::DatabaseUnavailable(_) | ServiceError::DatabaseReplaced => {
                 Self::busy("the database is not available at the moment")
             }

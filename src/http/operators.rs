@@ -50,7 +50,7 @@ async fn operators(
     let large_response = LargeResponse::acquire(slot).await?;
     read_current(&state);
     let faults = state.readiness.faults().await;
-    let openers = state.readiness.openers().await;
+    let participants = state.readiness.participants().await;
     let now = state.clock.now();
     let schedule = Schedule::new(&state.keys.snapshot(), &state.policy, now);
     let body = html! {
@@ -66,7 +66,7 @@ async fn operators(
             nav aria-label="Documents" { a href="/metrics" { "Metrics for Prometheus" } }
         }
         main {
-            section aria-labelledby="figures" { h2 #figures { "Now" } (figures(&state, openers, &schedule, now)) }
+            section aria-labelledby="figures" { h2 #figures { "Now" } (figures(&state, participants, &schedule, now)) }
             section aria-labelledby="sign-ins" { h2 #sign-ins { "Sign-ins since the start" } (sign_ins(&state)) }
             (timeline::section(&schedule, &state.policy, now))
         }
@@ -85,7 +85,7 @@ async fn operators(
 
 fn figures(
     state: &AppState,
-    (openers, number): (&str, Option<usize>),
+    (participants, number): (&str, Option<usize>),
     schedule: &Schedule,
     now: UnixTime,
 ) -> Markup {
@@ -99,7 +99,7 @@ fn figures(
         dl {
             (pages::fact("Up for", html! { (duration(uptime)) }))
             (pages::fact("Process", html! { (std::process::id()) }))
-            (pages::fact(openers, html! {
+            (pages::fact(participants, html! {
                 @match number { Some(number) => (number), None => "not known" }
             }))
             (pages::fact("Passwords waiting", html! { (sign_ins) " to sign in, " (sign_ups) " to register" }))

@@ -1,6 +1,8 @@
 //! A key as the rules see it: its kid and its times, without the key material.
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 use crate::clock::UnixTime;
 
@@ -24,6 +26,14 @@ impl Kid {
 
     pub const fn as_i64(self) -> i64 {
         self.0
+    }
+}
+
+impl FromStr for Kid {
+    type Err = ParseIntError;
+
+    fn from_str(kid: &str) -> Result<Self, Self::Err> {
+        kid.parse().map(Self)
     }
 }
 

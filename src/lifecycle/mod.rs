@@ -101,20 +101,20 @@ pub fn next_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Uni
 }
 
 /// New times for unexpired keys that were created in the future, so the clock was
-/// ahead and was set back `behind_for` ago: all go back by as much as the newest
+/// ahead and was set back `clock_behind_for` ago: all go back by as much as the newest
 /// must, or a key would be published for the whole error of the clock.
 pub fn moved_back(
     keys: &[KeyTimes],
     policy: &Policy,
     now: UnixTime,
-    behind_for: Duration,
+    clock_behind_for: Duration,
 ) -> Vec<(Kid, KeySpan)> {
     let unexpired = || keys.iter().filter(|key| !key.is_past_exp(now));
     let newest = unexpired().filter_map(|key| key.created_at).max();
     let Some(newest) = newest.filter(|&newest| now + policy.skew < newest) else {
         return Vec::new();
     };
-    let by = now.until(newest) + behind_for;
+    let by = now.until(newest) + clock_behind_for;
     let ahead = unexpired().filter(|key| key.created_at.is_some_and(|at| now < at));
     let moved = ahead.filter_map(|key| {
         let span = KeySpan {

@@ -200,7 +200,7 @@ impl SignIns {
     }
 }
 
-/// Transactions of the one writer.
+/// Transactions that write.
 #[derive(Debug)]
 pub struct Commits {
     outcomes: Family<Label, Counter>,

@@ -234,7 +234,7 @@ impl Store {
 
     /// Replicas that have called in lately, or processes that have the file open, this one
     /// too; `None` where that is not known.
-    pub async fn openers(&self) -> Option<usize> {
+    pub async fn participants(&self) -> Option<usize> {
         match self {
             Self::Sqlite(store) => store.processes().await,
             Self::Postgres(store) => store.replicas().await.ok(),

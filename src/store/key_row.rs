@@ -15,7 +15,7 @@ pub struct KeyRow {
     /// Is `keys.exp` later than the longest `KEY_LIFETIME` allows?
     pub exp_is_too_late: bool,
     /// Of a key of an earlier server, once it was opened.
-    pub thumbprint: Option<Kid>,
+    pub thumbprint_kid: Option<Kid>,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ impl KeyRow {
             sealed: row.bytes("keys", "key")?,
             is_of_earlier_server: row.flag("is_of_earlier_server")?,
             exp_is_too_late: latest < exp,
-            thumbprint: row
+            thumbprint_kid: row
                 .integer("earlier_keys", "thumbprint")?
                 .map(Kid::from_row),
         })

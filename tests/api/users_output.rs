@@ -9,7 +9,7 @@ use jwks_server::domain::account_admin::{AccountDetails, AccountId, Disabled, En
 use serde_json::{Value, json};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
-const JUDGED: Judged = Judged {
+const OUTLOOK: TokenOutlook = TokenOutlook {
     token_lifetime: Duration::from_secs(3600),
     now: NOW,
 };
@@ -44,18 +44,18 @@ fn accounts() -> [AccountDetails; 2] {
 
 #[test]
 fn accounts_are_listed_in_a_table_and_the_next_page_is_named() {
-    assert_snapshot!(list(&accounts(), true, &JUDGED, false), @r#"
+    assert_snapshot!(list(&accounts(), true, &OUTLOOK, false), @r#"
     ID  NAME                   E-MAIL             STATE     REGISTERED            LAST SIGN-IN
     1   alice                  alice@example.com  active    2027-01-14T08:00:00Z  2027-01-15T07:59:00Z
     7   \u{1b}[31mbob\u{202e}  -                  disabled  -                     2027-01-15T07:00:00Z
     There are more: --after 7
     "#);
-    assert!(!list(&accounts(), false, &JUDGED, false).contains("--after"));
+    assert!(!list(&accounts(), false, &OUTLOOK, false).contains("--after"));
 }
 
 #[test]
 fn accounts_are_listed_in_json() {
-    let listed: Value = serde_json::from_str(&list(&accounts(), true, &JUDGED, true)).unwrap();
+    let listed: Value = serde_json::from_str(&list(&accounts(), true, &OUTLOOK, true)).unwrap();
     assert_eq!(listed["next_after"], 7);
     assert_eq!(
         listed["users"][0]["password_hash"],
@@ -80,7 +80,7 @@ fn accounts_are_listed_in_json() {
 #[test]
 fn one_account_is_shown_with_the_tokens_that_may_be_alive() {
     let [alice, odd] = accounts();
-    assert_snapshot!(show(&alice, &JUDGED, false), @"
+    assert_snapshot!(show(&alice, &OUTLOOK, false), @"
     Id             1
     Name           alice
     E-mail         alice@example.com
@@ -90,7 +90,7 @@ fn one_account_is_shown_with_the_tokens_that_may_be_alive() {
     Password hash  argon2id m=65536,t=3,p=2
     Tokens alive   until 2027-01-15T08:59:00Z at most
     ");
-    assert_snapshot!(show(&odd, &JUDGED, false), @r#"
+    assert_snapshot!(show(&odd, &OUTLOOK, false), @r#"
     Id             7
     Name           \u{1b}[31mbob\u{202e}
     E-mail         -
@@ -100,7 +100,7 @@ fn one_account_is_shown_with_the_tokens_that_may_be_alive() {
     Password hash  UNREADABLE: nobody can sign in; `users reset` makes a new password
     Tokens alive   none
     "#);
-    assert!(show(&alice, &JUDGED, true).contains("2027-01-15T08:59:00Z"));
+    assert!(show(&alice, &OUTLOOK, true).contains("2027-01-15T08:59:00Z"));
     let state = |reason: Option<&str>| {
         let reason = reason.map(str::to_owned);
         let enabled = Some(Enabled { at: NOW, reason });
@@ -108,7 +108,7 @@ fn one_account_is_shown_with_the_tokens_that_may_be_alive() {
             enabled,
             ..alice.clone()
         };
-        let shown = show(&account, &JUDGED, false);
+        let shown = show(&account, &OUTLOOK, false);
         let line = shown.lines().find(|line| line.starts_with("State"));
         line.unwrap().to_owned()
     };
@@ -131,13 +131,13 @@ fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_gene
       "added": "carol"
     }
     "#);
-    assert_snapshot!(reset(&odd, Some(&password), &JUDGED, false), @r#"
+    assert_snapshot!(reset(&odd, Some(&password), &OUTLOOK, false), @r#"
     Account \u{1b}[31mbob\u{202e} has a new password.
     Password, shown this once: secret
     The account stays disabled.
     It has no token that is still good.
     "#);
-    assert_snapshot!(reset(&alice, Some(&password), &JUDGED, true), @r#"
+    assert_snapshot!(reset(&alice, Some(&password), &OUTLOOK, true), @r#"
     {
       "password": "secret",
       "reset": "alice",
@@ -147,18 +147,18 @@ fn changes_say_how_long_tokens_live_on_and_show_a_password_only_when_it_was_gene
       }
     }
     "#);
-    assert_snapshot!(disabled(&alice, &JUDGED, false), @"
+    assert_snapshot!(disabled(&alice, &OUTLOOK, false), @"
     Account alice is disabled.
     Tokens that it was given stay good for up to 1h (TOKEN_LIFETIME), until 2027-01-15T08:59:00Z at most.
     ");
-    assert_snapshot!(deleted(&odd, Some(1), &JUDGED, false) + &not_erased(&[]), @r#"
+    assert_snapshot!(deleted(&odd, Some(1), &OUTLOOK, false) + &not_erased(&[]), @r#"
     Account \u{1b}[31mbob\u{202e} is deleted.
     Its 1 sign-in is deleted too.
     It has no token that is still good.
     The name is free: who registers it next has tokens with the same sub. `users disable` keeps a name taken.
     No byte of them is left in the database file. Not erased: older backups, files of --keep-file, the log, and copies that the file system keeps.
     "#);
-    assert_snapshot!(deleted(&alice, None, &JUDGED, true), @r#"
+    assert_snapshot!(deleted(&alice, None, &OUTLOOK, true), @r#"
     {
       "deleted": "alice",
       "tokens_until": {

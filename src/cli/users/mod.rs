@@ -22,7 +22,7 @@ use crate::domain::account_import::{self, ImportError};
 use crate::domain::accounts::SignUpError;
 use crate::domain::database;
 use crate::domain::names::{Email, Invalid, Username};
-use render::Judged;
+use render::TokenOutlook;
 
 /// Asked before a deletion.
 const WARNING: &str = "The account and its password would be deleted for good.";
@@ -144,7 +144,7 @@ pub(super) fn run(command: UsersCommand, env_file: Option<&Path>) -> Result<(), 
         say(&difference);
     }
     let config = Config::from_settings(&settings)?;
-    let judged = Judged {
+    let outlook = TokenOutlook {
         token_lifetime: config.keys.policy.parts().token_lifetime,
         now: SystemClock::new().now(),
     };
@@ -169,14 +169,14 @@ pub(super) fn run(command: UsersCommand, env_file: Option<&Path>) -> Result<(), 
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let is_cut = found.len() > limit;
             found.truncate(limit);
-            print(&render::list(&found, is_cut, &judged, output.json))
+            print(&render::list(&found, is_cut, &outlook, output.json))
         }
         UsersCommand::Show(Named { name, output }) => {
             let found = database::account(&config.database, &name)?;
             let account = found.ok_or(AccountError::Unknown)?;
-            print(&render::show(&account, &judged, output.json))
+            print(&render::show(&account, &outlook, output.json))
         }
-        command => runtime()?.block_on(run_on_database(command, config, &judged)),
+        command => runtime()?.block_on(run_on_database(command, config, &outlook)),
     }
 }
 
@@ -186,7 +186,7 @@ const NOT_ERASED: &str = "The rows are deleted, not erased: their bytes stay in 
 async fn run_on_database(
     command: UsersCommand,
     config: Config,
-    judged: &Judged,
+    outlook: &TokenOutlook,
 ) -> Result<(), Failure> {
     if matches!(command, UsersCommand::Disable { .. }) {
         database::free_reserve(&config.database);
@@ -205,7 +205,7 @@ async fn run_on_database(
         costs: config.accounts.costs,
         clock: Arc::new(SystemClock::new()),
     };
-    let done = execute(command, &accounts, judged, is_unerased).await;
+    let done = execute(command, &accounts, outlook, is_unerased).await;
     store.close().await;
     let done = done?;
     if erases {
@@ -231,7 +231,7 @@ async fn run_on_database(
 async fn execute(
     command: UsersCommand,
     accounts: &AccountOperations,
-    judged: &Judged,
+    outlook: &TokenOutlook,
     is_unerased: bool,
 ) -> Result<String, Failure> {
     match command {
@@ -276,14 +276,19 @@ async fn execute(
             let is_given = given.is_some();
             let (account, made) = accounts.reset(&name, given).await?;
             let shown = (!is_given).then_some(made);
-            Ok(render::reset(&account, shown.as_ref(), judged, output.json))
+            Ok(render::reset(
+                &account,
+                shown.as_ref(),
+                outlook,
+                output.json,
+            ))
         }
         UsersCommand::Disable {
             named: Named { name, output },
             reason,
         } => {
             let account = accounts.disable(&name, checked_reason(reason)?).await?;
-            Ok(render::disabled(&account, judged, output.json))
+            Ok(render::disabled(&account, outlook, output.json))
         }
         UsersCommand::Enable {
             named: Named { name, output },
@@ -302,7 +307,7 @@ async fn execute(
             deleted => {
                 let (account, sign_ins) = deleted?;
                 let sign_ins = with_audit.then_some(sign_ins);
-                Ok(render::deleted(&account, sign_ins, judged, output.json))
+                Ok(render::deleted(&account, sign_ins, outlook, output.json))
             }
         },
     }

@@ -10,20 +10,28 @@ use crate::cli::terminal::{columns, document, line, plain, table};
 use crate::clock::{Moment, UnixTime};
 use crate::domain::account_admin::{AccountDetails, hash_parameters, tokens_until};
 
-/// Moment and lifetime of tokens by which accounts are judged.
-pub struct Judged {
+/// For how long tokens that were handed out until now are good.
+pub struct TokenOutlook {
     pub token_lifetime: Duration,
     pub now: UnixTime,
 }
 
 /// `is_cut`: there is another page.
-pub fn list(accounts: &[AccountDetails], is_cut: bool, judged: &Judged, as_json: bool) -> String {
+pub fn list(
+    accounts: &[AccountDetails],
+    is_cut: bool,
+    outlook: &TokenOutlook,
+    as_json: bool,
+) -> String {
     let next = accounts
         .last()
         .filter(|_| is_cut)
         .map(|last| last.id.as_i64());
     if as_json {
-        let users: Vec<_> = accounts.iter().map(|it| account_json(it, judged)).collect();
+        let users: Vec<_> = accounts
+            .iter()
+            .map(|it| account_json(it, outlook))
+            .collect();
         return document(&json!({ "users": users, "next_after": next }));
     }
     let rows = accounts.iter().map(|account| {
@@ -51,9 +59,9 @@ pub fn list(accounts: &[AccountDetails], is_cut: bool, judged: &Judged, as_json:
     text
 }
 
-pub fn show(account: &AccountDetails, judged: &Judged, as_json: bool) -> String {
+pub fn show(account: &AccountDetails, outlook: &TokenOutlook, as_json: bool) -> String {
     if as_json {
-        return document(&account_json(account, judged));
+        return document(&account_json(account, outlook));
     }
     let state = match (&account.disabled, &account.enabled) {
         (Some(it), _) => format!("disabled at {}: {}", it.at.rfc3339(), plain(&it.reason)),
@@ -71,7 +79,7 @@ pub fn show(account: &AccountDetails, judged: &Judged, as_json: bool) -> String 
     let hash = hash_parameters(account).unwrap_or_else(|| {
         "UNREADABLE: nobody can sign in; `users reset` makes a new password".to_owned()
     });
-    let tokens = tokens_until(account, judged.token_lifetime, judged.now);
+    let tokens = tokens_until(account, outlook.token_lifetime, outlook.now);
     let tokens = tokens.map_or("none".to_owned(), |until| {
         format!("until {} at most", until.rfc3339())
     });
@@ -112,12 +120,12 @@ pub fn imported(accounts: usize, as_json: bool) -> String {
 pub fn reset(
     account: &AccountDetails,
     password: Option<&SecretString>,
-    judged: &Judged,
+    outlook: &TokenOutlook,
     as_json: bool,
 ) -> String {
     if as_json {
         return document(&with_password(
-            changed_json(account, "reset", judged),
+            changed_json(account, "reset", outlook),
             password,
         ));
     }
@@ -129,18 +137,18 @@ pub fn reset(
         "Account {} has a new password.\n{}{still}{}",
         plain(&account.username),
         shown(password),
-        tokens_live_on(account, judged)
+        tokens_live_on(account, outlook)
     )
 }
 
-pub fn disabled(account: &AccountDetails, judged: &Judged, as_json: bool) -> String {
+pub fn disabled(account: &AccountDetails, outlook: &TokenOutlook, as_json: bool) -> String {
     if as_json {
-        return document(&changed_json(account, "disabled", judged));
+        return document(&changed_json(account, "disabled", outlook));
     }
     format!(
         "Account {} is disabled.\n{}",
         plain(&account.username),
-        tokens_live_on(account, judged)
+        tokens_live_on(account, outlook)
     )
 }
 
@@ -148,11 +156,11 @@ pub fn disabled(account: &AccountDetails, judged: &Judged, as_json: bool) -> Str
 pub fn deleted(
     account: &AccountDetails,
     sign_ins: Option<usize>,
-    judged: &Judged,
+    outlook: &TokenOutlook,
     as_json: bool,
 ) -> String {
     if as_json {
-        let mut value = changed_json(account, "deleted", judged);
+        let mut value = changed_json(account, "deleted", outlook);
         if let Some(sign_ins) = sign_ins {
             value["sign_ins_deleted"] = json!(sign_ins);
         }
@@ -166,7 +174,7 @@ pub fn deleted(
     format!(
         "Account {} is deleted.\n{sign_ins}{}The name is free: who registers it next has tokens with the same sub. `users disable` keeps a name taken.\n",
         plain(&account.username),
-        tokens_live_on(account, judged)
+        tokens_live_on(account, outlook)
     )
 }
 
@@ -189,14 +197,14 @@ pub fn enabled(account: &AccountDetails, as_json: bool) -> String {
     format!("Account {} may sign in again.\n", plain(&account.username))
 }
 
-fn changed_json(account: &AccountDetails, what: &str, judged: &Judged) -> Value {
+fn changed_json(account: &AccountDetails, what: &str, outlook: &TokenOutlook) -> Value {
     json!({
         what: account.username,
-        "tokens_until": tokens(account, judged),
+        "tokens_until": tokens(account, outlook),
     })
 }
 
-fn account_json(account: &AccountDetails, judged: &Judged) -> Value {
+fn account_json(account: &AccountDetails, outlook: &TokenOutlook) -> Value {
     let disabled_for = account.disabled.as_ref().map(|it| &it.reason);
     let enabled_for = account.enabled.as_ref().and_then(|it| it.reason.as_ref());
     json!({
@@ -210,12 +218,12 @@ fn account_json(account: &AccountDetails, judged: &Judged) -> Value {
         "registered_at": account.registered.map(Moment::from),
         "last_sign_in_at": account.last_sign_in.map(Moment::from),
         "password_hash": hash_parameters(account),
-        "tokens_until": tokens(account, judged),
+        "tokens_until": tokens(account, outlook),
     })
 }
 
-fn tokens(account: &AccountDetails, judged: &Judged) -> Option<Moment> {
-    tokens_until(account, judged.token_lifetime, judged.now).map(Moment::from)
+fn tokens(account: &AccountDetails, outlook: &TokenOutlook) -> Option<Moment> {
+    tokens_until(account, outlook.token_lifetime, outlook.now).map(Moment::from)
 }
 
 fn with_password(mut value: Value, password: Option<&SecretString>) -> Value {
@@ -231,11 +239,11 @@ fn shown(password: Option<&SecretString>) -> String {
     })
 }
 
-fn tokens_live_on(account: &AccountDetails, judged: &Judged) -> String {
-    match tokens_until(account, judged.token_lifetime, judged.now) {
+fn tokens_live_on(account: &AccountDetails, outlook: &TokenOutlook) -> String {
+    match tokens_until(account, outlook.token_lifetime, outlook.now) {
         Some(until) => format!(
             "Tokens that it was given stay good for up to {} (TOKEN_LIFETIME), until {} at most.\n",
-            humantime::format_duration(judged.token_lifetime),
+            humantime::format_duration(outlook.token_lifetime),
             until.rfc3339()
         ),
         None => "It has no token that is still good.\n".to_owned(),

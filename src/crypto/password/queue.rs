@@ -1,8 +1,8 @@
 //! Admission control of password hashing. One thread for each core, below normal
 //! priority, serves three bounded queues: sign-ins, sign-ups, and sign-ins whose
 //! stored hash costs far more than a current one. Each gets as much of the threads'
-//! time as the others, the last never more than half of the threads, and in each of
-//! them clients take turns: so none can starve another. A job that could not start
+//! time as the others, the last at most half of the threads (or the only one), and in
+//! each of them clients take turns: so none can starve another. A job that could not start
 //! in time is refused: at once by the estimate, or at its turn when that was wrong.
 
 use std::io;
@@ -77,7 +77,7 @@ struct Queues {
     threads: u32,
     slow_threads: u32,
     slow_running: u32,
-    /// [`Queue::spent`] of the queue that was served last, before it was: no queue with
+    /// [`Queue::charged`] of the queue that was served last, before it was: no queue with
     /// jobs has had less.
     virtual_time: Duration,
     is_closed: bool,
@@ -87,8 +87,8 @@ struct Queue {
     jobs: Turns<HashJob>,
     /// Moving average of the time of a job.
     mean: Duration,
-    /// Time that its jobs have had of the threads; the queue with the least is next.
-    spent: Duration,
+    /// The sum of the means of its jobs when they began. The queue with the least is next.
+    charged: Duration,
 }
 
 impl PasswordHasher {
@@ -220,7 +220,7 @@ impl Queues {
         let queue = |cost: u64| Queue {
             jobs: Turns::default(),
             mean: Duration::from_micros(cost / 2),
-            spent: Duration::ZERO,
+            charged: Duration::ZERO,
         };
         Self {
             sign_ins: queue(cost),
@@ -268,7 +268,7 @@ impl Queues {
         let queue = self.get_mut(name);
         if queue.jobs.len() == 0 {
             // The time for which it had no jobs is not made up for.
-            queue.spent = queue.spent.max(virtual_time);
+            queue.charged = queue.charged.max(virtual_time);
         }
         queue.jobs.push(client, job);
         Ok(())
@@ -302,13 +302,13 @@ impl Queues {
                 is_free && queue.jobs.len() > 0
             };
             let queues = self.all().filter(may_run);
-            let (next, _) = queues.min_by_key(|(_, queue)| queue.spent)?;
+            let (next, _) = queues.min_by_key(|(_, queue)| queue.charged)?;
             let queue = self.get_mut(next);
             let job = queue.jobs.pop()?;
             if job.queued_at.elapsed() <= MAX_QUEUE_WAIT {
-                let spent = queue.spent;
-                queue.spent += queue.mean;
-                self.virtual_time = spent;
+                let charged = queue.charged;
+                queue.charged += queue.mean;
+                self.virtual_time = charged;
                 self.slow_running += u32::from(next == QueueName::SlowSignIns);
                 return Some((next, job));
             }

@@ -78,10 +78,12 @@ pub async fn open(
     let rows = store.all_keys().await.map_err(failed)?.rows;
     let keys = Arc::clone(sealing_keys);
     let identify = move || {
-        let is_unknown = |row: &&KeyRow| row.is_of_earlier_server && row.thumbprint.is_none();
+        let is_unknown = |row: &&KeyRow| row.is_of_earlier_server && row.thumbprint_kid.is_none();
         let opened = rows.iter().filter(is_unknown);
         let opened = opened.filter_map(|row| OpenedKey::open(row, &keys).ok());
-        opened.map(|key| (key.kid(), key.thumbprint())).collect()
+        opened
+            .map(|key| (key.kid(), key.thumbprint_kid()))
+            .collect()
     };
     let found: Vec<_> = tokio::task::spawn_blocking(identify).await?;
     if !found.is_empty() {

@@ -19,7 +19,7 @@ const REPLICA: &str = "replica";
 /// Number of the replicas that have called in during the last ten seconds.
 pub(super) const COUNT_REPLICAS: &str = "SELECT count(*) AS number FROM calls
      WHERE quota = 'replica' AND at[1] > clock_timestamp() - interval '10 seconds'";
-const CALL_IN_EVERY: Duration = Duration::from_secs(4);
+const PRESENCE_EVERY: Duration = Duration::from_secs(4);
 /// Calls between two sweeps.
 const SWEEP_EVERY: u32 = 8;
 /// Clients that a statement of the sweep deletes.
@@ -72,13 +72,13 @@ pub(super) async fn keep(database: Arc<Database>, stop: CancellationToken) {
     let mut rounds = 0_u32;
     loop {
         // What fails is left for the next time.
-        let _ = call_in(&database, replica).await;
+        let _ = record_presence(&database, replica).await;
         if rounds % SWEEP_EVERY == SWEEP_EVERY - 1 {
             let _ = sweep(&database).await;
             let _ = database.forget_commits().await;
         }
         rounds = rounds.wrapping_add(1);
-        let pause = tokio::time::sleep(CALL_IN_EVERY);
+        let pause = tokio::time::sleep(PRESENCE_EVERY);
         if stop.run_until_cancelled(pause).await.is_none() {
             break;
         }
@@ -87,7 +87,7 @@ pub(super) async fn keep(database: Arc<Database>, stop: CancellationToken) {
     let _ = database.rows(sql, &row_of(&replica)).await;
 }
 
-async fn call_in(database: &Database, replica: Uuid) -> Result<(), StoreError> {
+async fn record_presence(database: &Database, replica: Uuid) -> Result<(), StoreError> {
     let sql = "INSERT INTO calls (quota, client, admitted, at)
          VALUES ($1, $2, TRUE, ARRAY[clock_timestamp()])
          ON CONFLICT (quota, client) DO UPDATE SET at = EXCLUDED.at";

@@ -54,7 +54,7 @@ impl Connection {
         let answer = tokio::time::timeout(self.timeout, object.query_typed(sql, params)).await;
         let answer = answer.map_err(|_| timed_out(self.timeout))?;
         self.is_waiting = false;
-        self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
+        self.is_idle = was_idle && !object.is_closed() && !ends_session(&answer);
         Ok(answer?)
     }
 
@@ -66,7 +66,7 @@ impl Connection {
         let answer = tokio::time::timeout(self.timeout, object.batch_execute(sql)).await;
         let answer = answer.map_err(|_| timed_out(self.timeout))?;
         self.is_waiting = false;
-        self.is_idle = was_idle && !object.is_closed() && !is_demoted(&answer);
+        self.is_idle = was_idle && !object.is_closed() && !ends_session(&answer);
         Ok(answer?)
     }
 }
@@ -106,8 +106,9 @@ impl PlainTransaction {
     }
 }
 
-/// A server that takes no writes any more is a standby now: another host is asked.
-fn is_demoted<T>(answer: &Result<T, tokio_postgres::Error>) -> bool {
+/// Is the session of no use any more? Its server is a standby now, shuts down, or is gone:
+/// another host is asked.
+fn ends_session<T>(answer: &Result<T, tokio_postgres::Error>) -> bool {
     use tokio_postgres::error::SqlState;
     let code = answer.as_ref().err().and_then(|e| e.code());
     code.is_some_and(|code| {

@@ -51,7 +51,7 @@ fn opens(sealed: &[u8]) {
             sealed: sealed.to_vec(),
             is_of_earlier_server: true,
             exp_is_too_late: false,
-            thumbprint: None,
+            thumbprint_kid: None,
         };
         if let Ok(key) = OpenedKey::open(&row, &KEYS) {
             // Whatever it is, it is a key that can be published.

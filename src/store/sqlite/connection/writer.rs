@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, Transaction};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::identity::OpenFiles;
@@ -223,8 +223,8 @@ fn collect_batch(queue: &mut mpsc::Receiver<Message>, batch: &mut Vec<Queued>) -
     true
 }
 
-/// Takes out the steps that have waited for the lock for [`BUSY_TIMEOUT`]; all of them
-/// when none has.
+/// Takes out the steps that have waited for the lock for [`BUSY_TIMEOUT`]; all of them when
+/// none has, or a lock that SQLite does not wait for would be tried for ever.
 fn take_late(batch: &mut Vec<Queued>) -> Vec<Queued> {
     let is_late = |(_, queued_at): &mut Queued| queued_at.elapsed() >= BUSY_TIMEOUT;
     let late: Vec<_> = batch.extract_if(.., is_late).collect();
@@ -262,7 +262,7 @@ fn begin<'a>(conn: &'a mut Connection, batch: &[Queued]) -> rusqlite::Result<Tra
     let waited = batch.iter().map(|(_, queued_at)| queued_at.elapsed()).max();
     let left = BUSY_TIMEOUT.saturating_sub(waited.unwrap_or_default());
     conn.busy_timeout(left.max(MIN_WAIT))?;
-    conn.transaction()
+    conn.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
 /// An error is one of the whole transaction.

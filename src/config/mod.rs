@@ -167,12 +167,7 @@ impl Config {
         let mut problems = Problems::default();
         let mut warnings = settings.warnings();
         let sealing_keys = problems.note(sealing_keys(settings));
-        let entries = settings.get(name::NOT_MY_KEY).unwrap_or_default();
-        if entries.split(',').any(is_guessable) {
-            warnings.push(format!(
-                "NOT_MY_KEY has an entry that can be guessed; {HOW_TO_MAKE_A_KEY} and put it first"
-            ));
-        }
+        warnings.extend(guessable_key(settings));
         let host = problems.note(values::host(settings));
         let port = problems.note(port(settings));
         let mode = problems.note(mode(settings, &mut warnings));
@@ -180,15 +175,7 @@ impl Config {
         warnings.extend(open_to_others.flatten().map(str::to_owned));
         let database = problems.note(values::database(settings));
         let trusted_proxies = problems.note(values::networks(settings));
-        if let Some(all) = trusted_proxies
-            .iter()
-            .flatten()
-            .find(|net| net.prefix_len() == 0)
-        {
-            warnings.push(format!(
-                "TRUSTED_PROXIES has {all}, which is everybody: any client can pass for another one in X-Forwarded-For"
-            ));
-        }
+        warnings.extend(trusted_proxies.as_deref().and_then(everybody_is_trusted));
         let issuer = problems.note(issuer(settings));
         let times = times::read(settings, &mut problems);
         let costs = problems.note(values::costs(settings));
@@ -240,6 +227,20 @@ impl Config {
             _ => Err(problems.0),
         }
     }
+}
+
+fn guessable_key(settings: &Settings) -> Option<String> {
+    let entries = settings.get(name::NOT_MY_KEY).unwrap_or_default();
+    entries.split(',').any(is_guessable).then(|| {
+        format!("NOT_MY_KEY has an entry that can be guessed; {HOW_TO_MAKE_A_KEY} and put it first")
+    })
+}
+
+fn everybody_is_trusted(networks: &[IpNet]) -> Option<String> {
+    let all = networks.iter().find(|net| net.prefix_len() == 0)?;
+    Some(format!(
+        "TRUSTED_PROXIES has {all}, which is everybody: any client can pass for another one in X-Forwarded-For"
+    ))
 }
 
 #[derive(Default)]

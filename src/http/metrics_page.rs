@@ -42,6 +42,21 @@ pub(super) fn read_current(state: &AppState) {
         let length = current.hashing_queue.get_or_create(&[("queue", queue)]);
         length.set(number(waiting));
     }
+    set_key_gauges(state);
+    let (wal, is_low) = state.readiness.room();
+    current
+        .wal_bytes
+        .set(i64::try_from(wal).unwrap_or(i64::MAX));
+    current.disk_low.set(is_low.into());
+    let failures = current.rotation_failures.inner();
+    failures.store(state.heartbeat.failures(), Ordering::Relaxed);
+    current
+        .rotation_failing
+        .set(state.heartbeat.is_failing().into());
+}
+
+fn set_key_gauges(state: &AppState) {
+    let current = &state.metrics.current;
     let now = state.clock.now();
     let snapshot = state.keys.snapshot();
     let all = snapshot.times();
@@ -77,16 +92,6 @@ pub(super) fn read_current(state: &AppState) {
     // Without any key to count on, one is due now.
     let due = lifecycle::next_due(all, &state.policy, now).unwrap_or(now);
     current.next_key.set(seconds(now, due));
-    let (wal, is_low) = state.readiness.room();
-    current
-        .wal_bytes
-        .set(i64::try_from(wal).unwrap_or(i64::MAX));
-    current.disk_low.set(is_low.into());
-    let failures = current.rotation_failures.inner();
-    failures.store(state.heartbeat.failures(), Ordering::Relaxed);
-    current
-        .rotation_failing
-        .set(state.heartbeat.is_failing().into());
 }
 
 fn number(count: usize) -> i64 {

@@ -127,56 +127,60 @@ fn about(key: &Map<String, Value>) -> Findings {
         let why = "e has over 32 bits, which some libraries do not read".to_owned();
         findings.push(("numbers", Warn(why, "use 65537 (AQAB) for new keys")));
     }
-    usage(key, &mut findings);
+    let usage = [algorithm(key), public_key_use(key), key_operations(key)];
+    findings.extend(usage.into_iter().flatten().map(|found| ("use", found)));
     findings
 }
 
-/// `alg`, `use` and `key_ops` (RFC 7517 sections 4.2 to 4.4).
-fn usage(key: &Map<String, Value>, findings: &mut Findings) {
-    const CHECK: &str = "use";
-    match text(key, "alg") {
-        None => {
-            let why = "it has no alg, without which some verifiers take no key".to_owned();
-            findings.push((
-                CHECK,
-                Warn(why, "name the one algorithm that it signs with"),
-            ));
-        }
-        Some(alg) => {
-            let curve = text(key, "crv").unwrap_or_default();
-            let wanted = match alg {
-                "ES256" => ("EC", "P-256"),
-                "ES384" => ("EC", "P-384"),
-                "ES512" => ("EC", "P-521"),
-                "EdDSA" | "Ed25519" | "Ed448" => ("OKP", ""),
-                _ if ["RS", "PS"].contains(&alg.get(..2).unwrap_or_default()) => ("RSA", ""),
-                _ if alg.starts_with("HS") || alg == "none" => ("oct", ""),
-                // Of encryption, or not known here.
-                _ => (text(key, "kty").unwrap_or_default(), ""),
-            };
-            let has_kty = text(key, "kty") == Some(wanted.0);
-            if !has_kty || (!wanted.1.is_empty() && curve != wanted.1) {
-                let why = format!("alg {} is not of its kty and crv", shortened(alg));
-                findings.push((CHECK, Fail(why, "publish the right alg")));
-            }
-        }
-    }
-    let usage = key.get("use").map(|it| it.as_str().unwrap_or_default());
-    match usage {
-        Some("sig" | "enc") => {}
+/// `alg` (RFC 7517 section 4.4).
+fn algorithm(key: &Map<String, Value>) -> Option<Finding> {
+    let Some(alg) = text(key, "alg") else {
+        let why = "it has no alg, without which some verifiers take no key".to_owned();
+        return Some(Warn(why, "name the one algorithm that it signs with"));
+    };
+    let curve = text(key, "crv").unwrap_or_default();
+    let wanted = match alg {
+        "ES256" => ("EC", "P-256"),
+        "ES384" => ("EC", "P-384"),
+        "ES512" => ("EC", "P-521"),
+        "EdDSA" | "Ed25519" | "Ed448" => ("OKP", ""),
+        _ if ["RS", "PS"].contains(&alg.get(..2).unwrap_or_default()) => ("RSA", ""),
+        _ if alg.starts_with("HS") || alg == "none" => ("oct", ""),
+        // Of encryption, or not known here.
+        _ => (text(key, "kty").unwrap_or_default(), ""),
+    };
+    let has_kty = text(key, "kty") == Some(wanted.0);
+    (!has_kty || (!wanted.1.is_empty() && curve != wanted.1)).then(|| {
+        let why = format!("alg {} is not of its kty and crv", shortened(alg));
+        Fail(why, "publish the right alg")
+    })
+}
+
+/// Value of `use`, the empty text for one that is no text.
+fn usage(key: &Map<String, Value>) -> Option<&str> {
+    key.get("use").map(|it| it.as_str().unwrap_or_default())
+}
+
+/// `use` (RFC 7517 section 4.2).
+fn public_key_use(key: &Map<String, Value>) -> Option<Finding> {
+    match usage(key) {
+        Some("sig" | "enc") => None,
         Some(_) => {
             let why = "use is neither sig nor enc".to_owned();
-            findings.push((CHECK, Fail(why, "publish use as sig")));
+            Some(Fail(why, "publish use as sig"))
         }
-        None if key.contains_key("key_ops") => {}
+        None if key.contains_key("key_ops") => None,
         None => {
             let why = "it has no use, without which some verifiers take no key".to_owned();
-            findings.push((CHECK, Warn(why, "publish use as sig")));
+            Some(Warn(why, "publish use as sig"))
         }
     }
-    let Some(operations) = key.get("key_ops") else {
-        return;
-    };
+}
+
+/// `key_ops` (RFC 7517 section 4.3).
+fn key_operations(key: &Map<String, Value>) -> Option<Finding> {
+    let operations = key.get("key_ops")?;
+    let usage = usage(key);
     let operations: Vec<_> = operations.as_array().into_iter().flatten().collect();
     let has = |name: &str| operations.iter().any(|it| **it == *name);
     let why = if operations.is_empty() {
@@ -192,10 +196,10 @@ fn usage(key: &Map<String, Value>, findings: &mut Findings) {
     } else if has("sign") {
         "key_ops have sign, which only the private key can do"
     } else {
-        return;
+        return None;
     };
     let advice = "publish key_ops as [\"verify\"], or use alone";
-    findings.push((CHECK, Fail(why.to_owned(), advice)));
+    Some(Fail(why.to_owned(), advice))
 }
 
 fn rsa(key: &Map<String, Value>) -> Result<(), String> {

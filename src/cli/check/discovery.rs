@@ -42,18 +42,23 @@ pub(super) fn key_set(client: &Client, url: &str, report: &mut Report) -> Found 
     for (document, place) in &documents {
         about(document, place, url, report);
     }
-    if documents.iter().any(|(other, _)| {
-        ["issuer", "jwks_uri"]
-            .iter()
-            .any(|it| other[it] != first[it])
-    }) {
+    let differs = |name: &str| documents.iter().any(|(it, _)| it[name] != first[name]);
+    if differs("issuer") || differs("jwks_uri") {
         report.fail(
             CHECK,
             "the two documents have different issuers or key sets",
             "publish one document at both paths",
         );
     }
-    let key_set = match first["jwks_uri"].as_str() {
+    Found {
+        key_set: jwks_uri(client, first, place, report),
+        issuer: Some(url.to_owned()),
+    }
+}
+
+/// `jwks_uri` of the document at `place`, unless it may not be asked.
+fn jwks_uri(client: &Client, document: &Value, place: &str, report: &mut Report) -> Option<String> {
+    match document["jwks_uri"].as_str() {
         // A stranger's document must not send requests to services of this machine.
         Some(uri) if !client.may_ask(uri) => {
             let text = format!("{place} has a jwks_uri on the machine of whoever reads it");
@@ -70,10 +75,6 @@ pub(super) fn key_set(client: &Client, url: &str, report: &mut Report) -> Found 
             report.fail(CHECK, text, "add the URL of the key set");
             None
         }
-    };
-    Found {
-        key_set,
-        issuer: Some(url.to_owned()),
     }
 }
 

@@ -252,20 +252,7 @@ async fn execute(
         }
         UsersCommand::Import { file, output } => {
             let imported = import(&file, accounts).await;
-            let imported = imported.map_err(|e| match e {
-                ImportError::Store(e) => Failure::broken(e.to_string()),
-                e => {
-                    let file = match file.as_os_str() == "-" {
-                        true => "standard input".into(),
-                        false => file.to_string_lossy(),
-                    };
-                    if let ImportError::Problems(problems) = e {
-                        problems.texts().iter().for_each(|text| say(text));
-                        return Failure::refused(format!("nothing of {file} was imported"));
-                    }
-                    Failure::refused(format!("nothing of {file} was imported: {e}"))
-                }
-            })?;
+            let imported = imported.map_err(|e| not_imported(&file, e))?;
             Ok(render::imported(imported, output.json))
         }
         UsersCommand::Reset {
@@ -310,6 +297,21 @@ async fn execute(
                 Ok(render::deleted(&account, sign_ins, outlook, output.json))
             }
         },
+    }
+}
+
+fn not_imported(file: &Path, error: ImportError) -> Failure {
+    let file = match file == Path::new("-") {
+        true => "standard input".into(),
+        false => file.to_string_lossy(),
+    };
+    match error {
+        ImportError::Store(e) => Failure::broken(e.to_string()),
+        ImportError::Problems(problems) => {
+            problems.texts().iter().for_each(|text| say(text));
+            Failure::refused(format!("nothing of {file} was imported"))
+        }
+        e => Failure::refused(format!("nothing of {file} was imported: {e}")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2, its time-outs, and its end.
 
 use std::future::{pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::activity::Activity;
 use super::request::{self, ConnectionState, MAX_HEADER_SECTION};
 use super::stream::Stream;
 
@@ -65,38 +66,12 @@ pub(super) async fn run(stream: TcpStream, shared: ConnectionState) {
     let answer =
         service_fn(|request: Request<Incoming>| request::respond(Arc::clone(&shared), request));
     let stream = Stream::new(stream, Arc::clone(activity), Arc::clone(&server.clock));
-    let mut connection = pin!(
-        server
-            .protocol
-            .serve_connection(TokioIo::new(stream), answer)
-    );
-    // Each request wakes this task, which then polls the token too, and polling a token
-    // takes its lock. The token is a child with a lock of its own: with the server's
-    // all connections would wait for each other.
-    let mut stop = pin!(activity.stop.cancelled());
-    let mut timer = pin!(sleep_until(activity.deadline()));
-    let has_ended = poll_fn(|cx| {
-        // An error is the client's: it went away, or spoke no HTTP.
-        if connection.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        if stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(false);
-        }
-        // A header section that has begun has less time than an idle connection.
-        if activity.deadline() < timer.deadline() {
-            timer.as_mut().reset(activity.deadline());
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if activity.deadline() <= Instant::now() {
-                return Poll::Ready(false);
-            }
-            timer.as_mut().reset(activity.deadline());
-        }
-        Poll::Pending
-    });
+    let connection = server
+        .protocol
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
     // With no request so far, part of a header section is not waited for.
-    if has_ended.await || !activity.has_begun() {
+    if is_over(connection.as_mut(), activity).await || !activity.has_begun() {
         return;
     }
     connection.as_mut().graceful_shutdown();
@@ -117,6 +92,37 @@ pub(super) async fn run(stream: TcpStream, shared: ConnectionState) {
         () = evicted => {}
         () = sleep(GRACE) => {}
     }
+}
+
+/// Drives a connection until it ends, which is true, or has to end: it is told to stop, or
+/// has timed out.
+async fn is_over(mut connection: Pin<&mut impl Future>, activity: &Activity) -> bool {
+    // Each request wakes this task, which then polls the token too, and polling a token
+    // takes its lock. The token is a child with a lock of its own: with the server's
+    // all connections would wait for each other.
+    let mut stop = pin!(activity.stop.cancelled());
+    let mut timer = pin!(sleep_until(activity.deadline()));
+    poll_fn(|cx| {
+        // An error is the client's: it went away, or spoke no HTTP.
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        // A header section that has begun has less time than an idle connection.
+        if activity.deadline() < timer.deadline() {
+            timer.as_mut().reset(activity.deadline());
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if activity.deadline() <= Instant::now() {
+                return Poll::Ready(false);
+            }
+            timer.as_mut().reset(activity.deadline());
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 #[cfg(test)]

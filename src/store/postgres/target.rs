@@ -97,16 +97,8 @@ impl Target {
         {
             return Err("an @ in the user or the password is written %40".to_owned());
         }
-        let addresses = config.get_hostaddrs();
-        let is_local = config.get_hosts().iter().all(is_local)
-            && addresses.iter().all(|address| address.is_loopback());
-        let tls = match ssl_mode.as_deref() {
-            Some("disable") => false,
-            Some("verify-full") => true,
-            None => !is_local,
-            Some(_) => return Err("sslmode is verify-full or disable".to_owned()),
-        };
         // A wrong certificate file is told before anything is connected.
+        let tls = needs_tls(&config, ssl_mode.as_deref())?;
         let tls = tls.then(|| connector(root)).transpose()?;
         config
             .ssl_mode(match tls {
@@ -118,18 +110,10 @@ impl Target {
         if config.get_application_name().is_none() {
             config.application_name("jwks-server");
         }
-        if config.get_password().is_none() {
-            match (environment.password, environment.password_file) {
-                (Some(password), _) => {
-                    config.password(password);
-                }
-                (None, Some(path)) => {
-                    if let Some(password) = password_of(&config, path)? {
-                        config.password(password);
-                    }
-                }
-                (None, None) => {}
-            }
+        if config.get_password().is_none()
+            && let Some(password) = find_password(&config, environment)?
+        {
+            config.password(password);
         }
         let first = match config.get_load_balance_hosts() {
             LoadBalanceHosts::Random => rand::random_range(0..config.get_hosts().len()),
@@ -283,6 +267,31 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it is over {MAX_FILE} bytes")));
     }
     Ok(contents)
+}
+
+/// All but to this machine, unless the URL says otherwise.
+fn needs_tls(config: &Config, ssl_mode: Option<&str>) -> Result<bool, String> {
+    let addresses = config.get_hostaddrs();
+    let is_local = config.get_hosts().iter().all(is_local)
+        && addresses.iter().all(|address| address.is_loopback());
+    match ssl_mode {
+        Some("disable") => Ok(false),
+        Some("verify-full") => Ok(true),
+        None => Ok(!is_local),
+        Some(_) => Err("sslmode is verify-full or disable".to_owned()),
+    }
+}
+
+/// `PGPASSWORD`, or else what `PGPASSFILE` has for this server.
+fn find_password(
+    config: &Config,
+    environment: &PgEnvironment<'_>,
+) -> Result<Option<String>, String> {
+    match (environment.password, environment.password_file) {
+        (Some(password), _) => Ok(Some(password.to_owned())),
+        (None, Some(path)) => password_of(config, path),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The password that a file in the form of libpq's .pgpass has for the hosts.

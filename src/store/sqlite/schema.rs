@@ -41,11 +41,8 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
         .is_autocommit()
         .then(|| conn.unchecked_transaction())
         .transpose()?;
-    if let Some(planted) = planted(conn)? {
-        return Ok(SchemaState::Unusable(planted));
-    }
-    if let Some(other) = other_columns(conn)? {
-        return Ok(SchemaState::Unusable(other));
+    if let Some(fault) = planted(conn)?.or(differing_columns(conn)?) {
+        return Ok(SchemaState::Unusable(fault));
     }
     let runner = embedded::migrations::runner();
     let known = runner.get_migrations();
@@ -59,24 +56,7 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
         }
         Err(e) => return Err(e),
     };
-    if let Some(fault) = history_fault(&applied, known) {
-        return Ok(SchemaState::Unusable(fault));
-    }
-    let steps = match applied.len() {
-        // Our tables without a record of them: wrong ones are named, else the record is.
-        0 => known.len(),
-        count => count,
-    };
-    let is_newer = applied.len() > known.len();
-    let other = match other_own(conn, steps, is_newer)? {
-        None => other_shared(conn)?,
-        other => other,
-    };
-    if let Some(what) = other {
-        return Ok(SchemaState::Unusable(OpenError::OtherDefinition { what }));
-    }
-    if applied.is_empty() && has_table(conn, "key_times")? {
-        let fault = OpenError::History("it is empty".to_owned());
+    if let Some(fault) = fault(conn, &applied, known)? {
         return Ok(SchemaState::Unusable(fault));
     }
     if let Some((version, name, ..)) = applied.get(known.len()) {
@@ -100,6 +80,32 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
         }
     }
     Ok(SchemaState::Current)
+}
+
+/// Why the tables are not those that the migrations of the record have made.
+fn fault(
+    conn: &Connection,
+    applied: &[Applied],
+    known: &[Migration],
+) -> rusqlite::Result<Option<OpenError>> {
+    if let Some(fault) = history_fault(applied, known) {
+        return Ok(Some(fault));
+    }
+    let steps = match applied.len() {
+        // Our tables without a record of them: wrong ones are named, else the record is.
+        0 => known.len(),
+        count => count,
+    };
+    let is_newer = applied.len() > known.len();
+    let other = match differing_own_table(conn, steps, is_newer)? {
+        None => unfit_shared_table(conn)?,
+        other => other,
+    };
+    if let Some(what) = other {
+        return Ok(Some(OpenError::OtherDefinition { what }));
+    }
+    let is_lost = applied.is_empty() && has_table(conn, "key_times")?;
+    Ok(is_lost.then(|| OpenError::History("it is empty".to_owned())))
 }
 
 /// Why the record of migrations cannot be this version's, an older one's or a later one's.
@@ -207,7 +213,11 @@ pub(super) fn planted(conn: &Connection) -> rusqlite::Result<Option<OpenError>> 
 /// A table of this service, or an index of one, that is not as the first `steps`
 /// migrations make it, or an index that is missing. Later ones may alter it yet, and
 /// where `is_newer` they have.
-fn other_own(conn: &Connection, steps: usize, is_newer: bool) -> rusqlite::Result<Option<String>> {
+fn differing_own_table(
+    conn: &Connection,
+    steps: usize,
+    is_newer: bool,
+) -> rusqlite::Result<Option<String>> {
     let made = Connection::open_in_memory()?;
     let runner = embedded::migrations::runner();
     for step in runner.get_migrations().iter().take(steps) {
@@ -273,7 +283,7 @@ fn definitions(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Definitio
 
 /// A shared table that other programs may have made in other words, but with a rule
 /// that would decide about our rows, or without one that we rely on.
-fn other_shared(conn: &Connection) -> rusqlite::Result<Option<String>> {
+fn unfit_shared_table(conn: &Connection) -> rusqlite::Result<Option<String>> {
     // SQLite tells of these in the text alone.
     let sql = "SELECT 'table ' || tbl_name FROM sqlite_schema
          WHERE type = 'table' AND lower(name) IN ('keys', 'users', 'auth_logs')
@@ -311,7 +321,7 @@ fn other_shared(conn: &Connection) -> rusqlite::Result<Option<String>> {
     conn.query_row(sql, [], |row| row.get(0)).optional()
 }
 
-fn other_columns(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
+fn differing_columns(conn: &Connection) -> rusqlite::Result<Option<OpenError>> {
     for (table, needed) in SHARED_COLUMNS {
         let found = columns(conn, table)?;
         if !found.is_empty() && found != needed {

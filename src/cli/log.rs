@@ -30,7 +30,7 @@ pub(super) fn start(config: &Config) -> Result<WorkerGuard, ConfigError> {
         Some(filter) => filter.clone(),
         None => default_filter(config.mode),
     };
-    let has_colors = io::stderr().is_terminal() && config::allows_colors();
+    let has_colors = io::stderr().is_terminal() && config::terminal::allows_colors();
     let form = match config.mode {
         Mode::Production => Form::Json,
         Mode::Development => Form::Text { has_colors },

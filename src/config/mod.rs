@@ -5,6 +5,7 @@
 mod demo_user;
 mod dotenv;
 mod settings;
+pub mod terminal;
 mod times;
 mod values;
 
@@ -27,6 +28,7 @@ pub use demo_user::{DemoUser, demo_user};
 pub use dotenv::FILE;
 pub use settings::{Name, Settings, name};
 pub(crate) use values::redacted;
+pub use values::{database, database_at};
 
 const HOW_TO_MAKE_A_KEY: &str = "make one with `jwks-server keygen`";
 
@@ -173,7 +175,7 @@ impl Config {
         let mode = problems.note(mode(settings, &mut warnings));
         let open_to_others = problems.note(open_to_others(settings));
         warnings.extend(open_to_others.flatten().map(str::to_owned));
-        let database = problems.note(values::database(settings));
+        let database = problems.note(database(settings));
         let trusted_proxies = problems.note(values::networks(settings));
         warnings.extend(trusted_proxies.as_deref().and_then(everybody_is_trusted));
         let issuer = problems.note(issuer(settings));
@@ -252,29 +254,9 @@ impl Problems {
     }
 }
 
-/// A terminal that only prints: no colours, and no line is written over.
-pub fn is_dumb_terminal() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
-}
-
-/// May a terminal be sent colours? Not with `NO_COLOR`, nor to one that has none.
-pub fn allows_colors() -> bool {
-    !is_dumb_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
 /// A fresh key for `NOT_MY_KEY`.
 pub fn generate_sealing_key() -> Zeroizing<String> {
     SealingKeys::generate()
-}
-
-/// `DATABASE_URL` alone, valid whatever the other settings are.
-pub fn database(settings: &Settings) -> Result<Location, ConfigError> {
-    values::database(settings)
-}
-
-/// The database at `url`; errors name `source`, such as `--to`.
-pub fn database_at(settings: &Settings, source: &str, url: &str) -> Result<Location, ConfigError> {
-    values::database_at(settings, source, url)
 }
 
 /// Why users other than its owner may have written a file of settings, which production

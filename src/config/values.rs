@@ -111,8 +111,9 @@ pub(super) fn audit_retention(settings: &Settings) -> Result<Option<Duration>, C
         .transpose()
 }
 
-/// `sqlite:PATH` or `sqlite://PATH`, which is not decoded, or `postgres://…`.
-pub(super) fn database(settings: &Settings) -> Result<Location, ConfigError> {
+/// `DATABASE_URL` alone, valid whatever the other settings are: `sqlite:PATH` or
+/// `sqlite://PATH`, which is not decoded, or `postgres://…`.
+pub fn database(settings: &Settings) -> Result<Location, ConfigError> {
     let url = settings
         .get(name::DATABASE_URL)
         .unwrap_or("sqlite:totally_not_my_privateKeys.db");
@@ -120,11 +121,7 @@ pub(super) fn database(settings: &Settings) -> Result<Location, ConfigError> {
 }
 
 /// The database at `url`; errors name `source`, such as `--to`.
-pub(super) fn database_at(
-    settings: &Settings,
-    source: &str,
-    url: &str,
-) -> Result<Location, ConfigError> {
+pub fn database_at(settings: &Settings, source: &str, url: &str) -> Result<Location, ConfigError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return postgres(settings, source, url);
     }

@@ -62,7 +62,9 @@ impl AccountOperations {
         };
         let now = self.clock.now();
         let wanted = name.as_str().to_owned();
-        match accounts.add(name, email, password.clone(), now).await {
+        let client = ClientKey::OPERATOR;
+        let added = accounts.insert(name, email, password.clone(), client, now);
+        match added.await {
             Ok(()) => Ok(password),
             Err(SignUpError::AlreadyExists) => {
                 let found = self.store.account_by_name(wanted.clone(), wanted).await?;
@@ -83,7 +85,7 @@ impl AccountOperations {
             .hasher()?
             .hash(ClientKey::OPERATOR, password.clone())
             .await?;
-        let account = self.change(name, AccountChange::SetHash(hash)).await?;
+        let (account, _) = self.change(name, AccountChange::SetHash(hash)).await?;
         Ok((account, password))
     }
 
@@ -93,7 +95,8 @@ impl AccountOperations {
         name: &str,
         reason: String,
     ) -> Result<AccountDetails, AccountError> {
-        self.change(name, AccountChange::Disable { reason }).await
+        let (account, _) = self.change(name, AccountChange::Disable { reason }).await?;
+        Ok(account)
     }
 
     pub async fn enable(
@@ -101,7 +104,8 @@ impl AccountOperations {
         name: &str,
         reason: Option<String>,
     ) -> Result<AccountDetails, AccountError> {
-        self.change(name, AccountChange::Enable { reason }).await
+        let (account, _) = self.change(name, AccountChange::Enable { reason }).await?;
+        Ok(account)
     }
 
     /// Without `with_sign_ins` its rows of `auth_logs` stay, without the account. Returns
@@ -111,20 +115,11 @@ impl AccountOperations {
         name: &str,
         with_sign_ins: bool,
     ) -> Result<(AccountDetails, usize), AccountError> {
-        self.change_counted(name, AccountChange::Delete { with_sign_ins })
+        self.change(name, AccountChange::Delete { with_sign_ins })
             .await
     }
 
     async fn change(
-        &self,
-        name: &str,
-        change: AccountChange,
-    ) -> Result<AccountDetails, AccountError> {
-        let (account, _) = self.change_counted(name, change).await?;
-        Ok(account)
-    }
-
-    async fn change_counted(
         &self,
         name: &str,
         change: AccountChange,

@@ -75,7 +75,8 @@ impl Accounts {
         if found.is_some() {
             return Ok(false);
         }
-        match self.add(username, None, password, now).await {
+        let client = ClientKey::OPERATOR;
+        match self.insert(username, None, password, client, now).await {
             Ok(()) => Ok(true),
             // Another process was quicker.
             Err(SignUpError::AlreadyExists) => Ok(false),
@@ -83,29 +84,8 @@ impl Accounts {
         }
     }
 
-    /// Makes an account with the given password for an operator.
-    pub async fn add(
-        &self,
-        username: Username,
-        email: Option<Email>,
-        password: SecretString,
-        now: UnixTime,
-    ) -> Result<(), SignUpError> {
-        self.insert(username, email, password, ClientKey::OPERATOR, now)
-            .await
-    }
-
-    /// Lengths of the hashing queues of sign-ins and of sign-ups.
-    pub fn queued(&self) -> (usize, usize) {
-        self.hasher.queued()
-    }
-
-    /// Cost of all hashes so far, see [`PasswordHasher::computed_cost`].
-    pub fn computed_cost(&self) -> u64 {
-        self.hasher.computed_cost()
-    }
-
-    async fn insert(
+    /// Makes an account. `client`: whose turn it takes in the queue for the hash.
+    pub(super) async fn insert(
         &self,
         username: Username,
         email: Option<Email>,

@@ -1,10 +1,11 @@
 //! The keys in memory: one snapshot, replaced as a whole after each load from the
 //! database.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::adopted_keys::AdoptedKey;
@@ -20,24 +21,13 @@ use crate::store::{AdoptedRow, KeyRow};
 const MAX_KEY_WAIT: Duration = Duration::from_secs(5);
 
 /// Holds the current [`Snapshot`] of the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct KeyRing {
     current: ArcSwap<Snapshot>,
     /// Locked for a moment while a snapshot is derived from the current one.
     replacing: Mutex<()>,
     changed: watch::Sender<()>,
     steps: StepWatch,
-}
-
-impl Default for KeyRing {
-    fn default() -> Self {
-        Self {
-            current: ArcSwap::default(),
-            replacing: Mutex::default(),
-            changed: watch::Sender::new(()),
-            steps: StepWatch::default(),
-        }
-    }
 }
 
 impl KeyRing {
@@ -156,10 +146,7 @@ impl KeyRing {
     }
 
     fn replace(&self, keys: impl FnOnce(&Snapshot) -> (Vec<Arc<OpenedKey>>, Vec<Arc<AdoptedKey>>)) {
-        let _lock = self
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _lock = self.replacing.lock();
         let (own, adopted) = keys(&self.current.load());
         self.current.store(Arc::new(Snapshot::new(own, adopted)));
         self.changed.send_replace(());

@@ -91,10 +91,6 @@ impl Email {
         })
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.address
-    }
-
     /// The address as it is stored, and in U-labels, as it was stored once.
     pub fn into_forms(self) -> (String, String) {
         (self.address, self.unicode)

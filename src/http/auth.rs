@@ -3,7 +3,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header, request::Parts};
+use axum::http::{HeaderMap, header, request::Parts};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::access_log::RequestId;
 use super::client_addr::ClientAddr;
-use super::error::{ApiError, Challenge};
+use super::error::{ApiError, Challenge, NO_STORE};
 use super::state::SharedState;
 use super::{body, quota};
 use crate::domain::sign_in::Credentials;
@@ -96,8 +96,7 @@ impl Drop for Counted<'_> {
 }
 
 fn token_response(token: String) -> Response {
-    let no_store = HeaderValue::from_static("no-store");
-    ([(header::CACHE_CONTROL, no_store)], Json(Issued { token })).into_response()
+    ([NO_STORE], Json(Issued { token })).into_response()
 }
 
 /// A body that has credentials takes precedence over a header.

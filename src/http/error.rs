@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -24,6 +24,8 @@ pub(super) enum Challenge {
     Body,
 }
 
+pub(super) const NO_STORE: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 /// Header fields of an answer with an error.
 const FIELDS: usize = 8;
 /// `Retry-After` of a 503.
@@ -167,10 +169,8 @@ impl IntoResponse for ApiError {
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         // Or a cache could give one client's 431 or 404 to others.
-        let no_store = HeaderValue::from_static("no-store");
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, no_store);
+        let (name, value) = NO_STORE;
+        response.headers_mut().insert(name, value);
         let (name, value) = match self {
             Self::NoCredentials => (header::WWW_AUTHENTICATE, challenge(Challenge::Basic)),
             Self::BadCredentials(scheme) => (header::WWW_AUTHENTICATE, challenge(scheme)),

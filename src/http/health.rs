@@ -4,12 +4,11 @@
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
 
-use super::error::ApiError;
+use super::error::{ApiError, NO_STORE};
 use super::state::SharedState;
 
 pub(super) const ALIVE: &str = "/healthz";
@@ -18,8 +17,6 @@ const METHODS: &str = "GET, HEAD";
 /// Said to everybody, so it names no address.
 const UNTRUSTED_PROXY: &str =
     "X-Forwarded-For or Forwarded of a peer that is not in TRUSTED_PROXIES was ignored";
-const NO_STORE: (HeaderName, HeaderValue) =
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 pub(super) fn routes() -> Router<SharedState> {
     Router::new()

@@ -1,5 +1,5 @@
 //! `GET /`: a page about the issuer for browsers, and the list of routes as JSON for
-//! all others. Says only what is public anyway.
+//! all others. Says only what is public anyway. The page's words are in `pages/home.rs`.
 
 use std::sync::LazyLock;
 
@@ -8,21 +8,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use maud::{Markup, html};
-use mime::Mime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::accept::prefers_html;
 use super::client_addr::Peer;
+use super::error::NO_STORE;
 use super::large_response::{LargeResponse, LargeResponseSlot};
-use super::pages::{self, clock_time, duration, timeline, verifiers};
+use super::pages;
 use super::public_document::{ANY_ORIGIN, with_cors};
 use super::schedule::Schedule;
 use super::state::{AppState, SharedState};
-use super::{discovery, jwks, openapi, schedule};
-use crate::clock::UnixTime;
+use super::{discovery, openapi};
 use crate::domain::issuer;
-use crate::lifecycle::Stage;
 
 const PATH: &str = "/";
 const MAX_HOST: usize = 255;
@@ -41,7 +39,7 @@ async fn home(
 ) -> Response {
     let common = [
         (header::VARY, HeaderValue::from_static("accept")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        NO_STORE,
         ANY_ORIGIN,
     ];
     if !prefers_html(&headers) {
@@ -57,7 +55,7 @@ async fn home(
     let now = state.clock.now();
     let schedule = Schedule::new(&state.keys.snapshot(), &state.policy, now);
     let name = state.issuer.as_ref().map_or(&*origin, |it| it.as_str());
-    let main = content(&state, &schedule, &origin, name, now);
+    let main = pages::home::main(&state, &schedule, &origin, name, now);
     let title = format!("{name} · JWT issuer");
     let page = pages::page(&title, pages::refresh(&schedule, now), main);
     large_response.send((common, page).into_response()).await
@@ -103,48 +101,6 @@ fn list(state: &AppState) -> Vec<Listed> {
     listed.collect()
 }
 
-/// Content negotiation (RFC 9110 section 12.5.1). JSON unless `Accept` ranks HTML above
-/// it: by the quality, and with equal ones by how exactly the type is named, as some
-/// browsers of text send `text/html, */*`.
-fn prefers_html(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).iter();
-    let values = values.filter_map(|value| value.to_str().ok());
-    let ranges: Vec<_> = values.flat_map(|value| value.split(',')).collect();
-    let ranges: Vec<_> = ranges
-        .iter()
-        .filter_map(|range| media_range(range))
-        .collect();
-    rank(&ranges, &mime::TEXT_HTML) > rank(&ranges, &mime::APPLICATION_JSON)
-}
-
-/// A media range and its quality.
-fn media_range(text: &str) -> Option<(Mime, f32)> {
-    let range: Mime = text.trim().parse().ok()?;
-    let quality = match range.get_param("q") {
-        Some(q) => q.as_str().parse().ok()?,
-        None => 1.0,
-    };
-    (0.0..=1.0).contains(&quality).then_some((range, quality))
-}
-
-/// Quality of a media type by the most exact range that matches it, and how exact that is.
-fn rank(ranges: &[(Mime, f32)], kind: &Mime) -> (f32, u8) {
-    let exactness = |range: &Mime| match (range.type_(), range.subtype()) {
-        (mime::STAR, mime::STAR) => Some(1),
-        (top, mime::STAR) if top == kind.type_() => Some(2),
-        (top, sub) if (top, sub) == (kind.type_(), kind.subtype()) => Some(3),
-        _ => None,
-    };
-    let matching = ranges
-        .iter()
-        .filter_map(|(range, quality)| Some((exactness(range)?, *quality)));
-    let best = matching.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    match best {
-        Some((exactness, quality)) if quality > 0.0 => (quality, exactness),
-        _ => (0.0, 0),
-    }
-}
-
 /// Scheme, host and port by which the client has reached this service; only what a
 /// shell takes as it is.
 fn origin(state: &AppState, peer: Peer, uri: &Uri, headers: &HeaderMap) -> String {
@@ -168,98 +124,4 @@ fn origin(state: &AppState, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Strin
             .get(X_FORWARDED_PROTO)
             .is_some_and(|it| it == "https");
     format!("{}://{host}", if is_https { "https" } else { "http" })
-}
-
-fn content(
-    state: &AppState,
-    schedule: &Schedule,
-    origin: &str,
-    name: &str,
-    now: UnixTime,
-) -> Markup {
-    html! {
-        header {
-            p.eyebrow { "JWT issuer" }
-            h1 {
-                // Breaks a long one after its slashes.
-                @for part in name.split_once("://").map_or(name, |(_, rest)| rest).split_inclusive('/') {
-                    (part) wbr;
-                }
-            }
-            p.lead { (status(schedule, now)) }
-            nav aria-label="Documents" {
-                a href=(jwks::PATH) { "Key set" }
-                a href=(schedule::PATH) { "Timetable" }
-                a href=(openapi::PATH) { "OpenAPI" }
-                @if let Some(issuer) = &state.issuer {
-                    @for path in discovery::paths(issuer).iter().take(1) {
-                        a href=(path) { "Discovery" }
-                    }
-                }
-            }
-        }
-        main {
-            (timeline::section(schedule, &state.policy, now))
-            (try_it(origin))
-            (verifiers::section(state, schedule, origin))
-        }
-        footer {
-            p {
-                "All times are UTC. "
-                @if let Some(at) = pages::next_event(schedule, now) {
-                    "This page loads itself again at " (clock_time(at, now))
-                    ", when the next thing happens to a key."
-                }
-            }
-        }
-    }
-}
-
-/// The state of the keys in words.
-fn status(schedule: &Schedule, now: UnixTime) -> Markup {
-    let next = schedule.next_rotation.at();
-    let notice = duration(schedule.contract.min_notice_seconds);
-    html! {
-        @match schedule.keys.iter().find(|key| key.state == Stage::Signing) {
-            Some(key) => {
-                "Key " code { (key.kid) } " signs now"
-                @if let Some(stops) = &key.stops_signing {
-                    ", until " (clock_time(stops.at(), now))
-                }
-                "."
-            }
-            None => "No key can sign at the moment.",
-        }
-        @if next > now {
-            " The next one is made at " (clock_time(next, now))
-            " and is in the key set for " (notice) " before it signs."
-        } @else {
-            " The next one is being made."
-        }
-    }
-}
-
-fn try_it(origin: &str) -> Markup {
-    let register = format!(
-        "curl -s {origin}/register -H 'Content-Type: application/json' \\\n  -d '{{\"username\":\"alice\",\"email\":\"alice@example.com\"}}'"
-    );
-    let sign_in =
-        format!("PASSWORD=…   # from the answer\ncurl -s -X POST -u alice:$PASSWORD {origin}/auth");
-    let key_set = format!("curl -s {origin}{}", jwks::PATH);
-    let expired = format!("curl -s -X POST -u alice:$PASSWORD '{origin}/auth?expired'");
-    html! {
-        section aria-labelledby="try" {
-            h2 #try { "Try it" }
-            ol.steps {
-                @for (what, line) in [
-                    ("Register; the password is shown once", register),
-                    ("Sign in for a token", sign_in),
-                    ("Fetch the keys that verify it", key_set),
-                    ("Get a token that every verifier must refuse", expired),
-                ] {
-                    li { p { (what) } (pages::code(&line)) }
-                }
-            }
-        }
-    }
 }

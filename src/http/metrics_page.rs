@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use strum::VariantArray as _;
 
-use super::error::ApiError;
+use super::error::{ApiError, NO_STORE};
 use super::large_response::{LargeResponse, LargeResponseSlot};
 use super::state::{AppState, SharedState};
 use crate::clock::UnixTime;
@@ -23,7 +23,7 @@ pub(super) async fn metrics(
     let (content_type, text) = state.metrics.page();
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        NO_STORE,
     ];
     Ok(large_response.send((headers, text).into_response()).await)
 }
@@ -37,7 +37,7 @@ pub(super) fn read_current(state: &AppState) {
     refusals.store(refused, Ordering::Relaxed);
     let clients = quotas.iter().map(|quota| quota.clients()).sum();
     current.quota_clients.set(number(clients));
-    let (sign_ins, sign_ups) = state.accounts.queued();
+    let (sign_ins, sign_ups) = state.accounts.hasher.queued();
     for (queue, waiting) in [("sign_in", sign_ins), ("sign_up", sign_ups)] {
         let length = current.hashing_queue.get_or_create(&[("queue", queue)]);
         length.set(number(waiting));

@@ -1,6 +1,7 @@
 //! Speaks HTTP: routes, bodies, headers, statuses. Holds no rule, no SQL and no
 //! cipher; calls the domain.
 
+mod accept;
 mod access_log;
 mod auth;
 mod body;

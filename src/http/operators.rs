@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -12,7 +11,7 @@ use axum::{Extension, Router};
 use maud::{Markup, html};
 use strum::VariantArray as _;
 
-use super::error::ApiError;
+use super::error::{ApiError, NO_STORE};
 use super::large_response::{LargeResponse, LargeResponseSlot};
 use super::metrics_page::{metrics, read_current};
 use super::origin::local_names_only;
@@ -78,8 +77,7 @@ async fn operators(
         [] => "Ready · jwks-server",
         _ => "Not ready · jwks-server",
     };
-    let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let page = ([no_store], pages::page(title, REFRESH, body)).into_response();
+    let page = ([NO_STORE], pages::page(title, REFRESH, body)).into_response();
     Ok(large_response.send(page).await)
 }
 
@@ -90,7 +88,7 @@ fn figures(
     now: UnixTime,
 ) -> Markup {
     let current = &state.metrics.current;
-    let (sign_ins, sign_ups) = state.accounts.queued();
+    let (sign_ins, sign_ups) = state.accounts.hasher.queued();
     let (committed, failed) = state.accounts.store.commits().counts();
     let (wal, is_low) = state.readiness.room();
     let uptime = state.clock.monotonic().as_secs();

@@ -1,7 +1,7 @@
 //! `POST /register`: a user name and an e-mail address in, a password out.
 
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::access_log::RequestId;
 use super::client_addr::ClientAddr;
-use super::error::ApiError;
+use super::error::{ApiError, NO_STORE};
 use super::state::SharedState;
 use super::{body, quota};
 use crate::domain::names::{Email, Username};
@@ -71,11 +71,5 @@ fn password_response(password: &SecretString) -> Response {
     let shown = Registered {
         password: password.expose_secret(),
     };
-    let no_store = HeaderValue::from_static("no-store");
-    (
-        StatusCode::CREATED,
-        [(header::CACHE_CONTROL, no_store)],
-        Json(shown),
-    )
-        .into_response()
+    (StatusCode::CREATED, [NO_STORE], Json(shown)).into_response()
 }

@@ -186,13 +186,13 @@ async fn an_account_that_changes_while_its_password_is_checked_is_not_signed_in(
     ] {
         let mut app = TestApp::without_keys(tempfile::tempdir().unwrap(), "");
         let password = app.register("alice").await;
-        let (state, work) = (app.state.clone(), app.state.accounts.computed_cost());
+        let (state, work) = (app.state.clone(), app.state.accounts.hasher.computed_cost());
         let body = serde_json::json!({"username": "alice", "password": password}).to_string();
         let sign_in = tokio::spawn(async move {
             send_to(&state, "192.0.2.1", "POST", "/auth", &[JSON], body).await
         });
         // The password is verified, and the sign-in waits for the first key.
-        while app.state.accounts.computed_cost() == work {
+        while app.state.accounts.hasher.computed_cost() == work {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         app.execute(change);
@@ -239,7 +239,7 @@ async fn sign_ins_that_have_checked_one_outdated_hash_are_all_good() {
     let sign_ins = [sign_in("192.0.2.1"), sign_in("192.0.2.2")];
     // Each is verified, has a new hash, and waits for the first key.
     let both = 2 * (20_000 * 3 + 19_456 * 2);
-    while app.state.accounts.computed_cost() < both {
+    while app.state.accounts.hasher.computed_cost() < both {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     app.rotate().await;
@@ -248,7 +248,7 @@ async fn sign_ins_that_have_checked_one_outdated_hash_are_all_good() {
     }
     assert_eq!(app.rows("SELECT count(*) FROM auth_logs"), ["2"]);
     // The second one was checked once more, by the hash of the first.
-    assert_eq!(app.state.accounts.computed_cost(), both + 19_456 * 2);
+    assert_eq!(app.state.accounts.hasher.computed_cost(), both + 19_456 * 2);
 }
 
 #[tokio::test]
@@ -307,7 +307,7 @@ async fn addresses_with_costly_hashes_make_nobody_else_wait() {
         let (state, peer) = (app.state.clone(), format!("198.51.100.{}", n % 3));
         calls.spawn(async move { send_to(&state, &peer, "POST", "/auth", &[JSON], body).await });
     }
-    while app.state.accounts.queued().0 < 5 {
+    while app.state.accounts.hasher.queued().0 < 5 {
         tokio::task::yield_now().await;
     }
     for _ in 0..10 {

@@ -237,7 +237,7 @@ async fn fr_15_while_another_program_holds_the_file_register_is_503_and_takes_no
 async fn fr_15_a_sign_in_and_a_sign_up_are_answered_after_their_commit_and_not_before() {
     let app = TestApp::start().await;
     let password = app.register("alice").await;
-    let hashed = app.state.accounts.computed_cost();
+    let hashed = app.state.accounts.hasher.computed_cost();
     let other = app.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let is_released = Cell::new(false);
@@ -252,7 +252,7 @@ async fn fr_15_a_sign_in_and_a_sign_up_are_answered_after_their_commit_and_not_b
         },
         async {
             let work = u64::from(MIN_MEMORY_KIB) * u64::from(MIN_PASSES);
-            while app.state.accounts.computed_cost() < hashed + 2 * work {
+            while app.state.accounts.hasher.computed_cost() < hashed + 2 * work {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             // The passwords are hashed; an answer that waits for nothing else comes now.

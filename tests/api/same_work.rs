@@ -9,10 +9,10 @@ use crate::support::TestApp;
 /// KiB times passes of a refused sign-in.
 async fn work(app: &TestApp, name: &str) -> u64 {
     app.advance(Duration::from_millis(100));
-    let before = app.state.accounts.computed_cost();
+    let before = app.state.accounts.hasher.computed_cost();
     let reply = app.sign_in("/auth", name, "wrong").await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
-    app.state.accounts.computed_cost() - before
+    app.state.accounts.hasher.computed_cost() - before
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ struct Progress {
 impl Progress {
     fn start(at: &Location) -> Result<Self, Failure> {
         let mut ids = None;
-        let can_draw = std::io::stderr().is_terminal() && !config::is_dumb_terminal();
+        let can_draw = std::io::stderr().is_terminal() && !config::terminal::is_dumb();
         if can_draw && !std::io::stdout().is_terminal() {
             let end = |newest_first| {
                 let filter = SignInFilter {

@@ -124,7 +124,7 @@ fn tried<'a>(
     chosen: &[&'a Case],
     known: &Known,
 ) -> Result<Vec<Outcome<'a>>, Failure> {
-    let colour = std::io::stdout().is_terminal() && config::allows_colors();
+    let colour = std::io::stdout().is_terminal() && config::terminal::allows_colors();
     let mut printed = Ok(());
     let progress = Progress::new(chosen.len());
     let begin = |number, case: &Case| progress.show(number, case);

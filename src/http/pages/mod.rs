@@ -1,6 +1,7 @@
 //! What the pages for browsers share: the frame, the style and the policy that allows
 //! it, and how times are shown. No script, and nothing from elsewhere.
 
+pub(super) mod home;
 pub(super) mod timeline;
 pub(super) mod verifiers;
 

@@ -330,6 +330,26 @@ fn every_setting_comes_from_the_environment_and_the_file_and_is_in_the_example()
 }
 
 #[test]
+fn every_setting_is_read() {
+    let key = SealingKeys::generate();
+    let common = format!(
+        "NOT_MY_KEY={}\nDATABASE_URL=postgres://a@b.example/c\n",
+        key.as_str()
+    );
+    let read = |more: String| {
+        let settings = Settings::from_parts([], Some(&format!("{common}{more}"))).unwrap();
+        format!("{:?}", Config::check(&settings))
+    };
+    let unset = read(String::new());
+    // Shown nowhere; and read with the file of settings.
+    let hidden = [name::PGPASSWORD, name::NOT_MY_KEY_FILE];
+    for &name in name::ALL.iter().filter(|name| !hidden.contains(name)) {
+        let differs = ["wrong", "production"].map(|value| read(format!("{name}={value}")) != unset);
+        assert!(differs.contains(&true), "{name}");
+    }
+}
+
+#[test]
 fn the_table_in_readme_has_every_setting_and_no_other() {
     let readme = include_str!("../../README.md");
     let (_, table) = readme.split_once("\n| variable | default | |\n").unwrap();

@@ -98,6 +98,31 @@ fn the_pages_about_the_code_name_files_that_exist() {
     }
 }
 
+#[test]
+fn architecture_names_functions_that_exist() {
+    let files = "src tests crates migrations -name *.rs -o -name *.sql -o -name *.py";
+    let found = Command::new("find")
+        .args(files.split(' '))
+        .output()
+        .unwrap();
+    let found = str::from_utf8(&found.stdout).unwrap();
+    let code: String = found
+        .lines()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<_> = code.split(|c| !is_part(c)).collect();
+    let page = fs::read_to_string("ARCHITECTURE.md").unwrap();
+    for name in page.split('`').skip(1).step_by(2) {
+        let name = name.strip_suffix("()").unwrap_or(name);
+        // A path of Rust, or a name in snake case.
+        let is_code = name.chars().all(|c| is_part(c) || c == ':') && name.contains(['_', ':']);
+        for part in name.split("::").filter(|_| is_code) {
+            assert!(words.contains(part) || part == "fr_NN", "{name}");
+        }
+    }
+}
+
 fn is_in(path: &str, outer: &str) -> bool {
     format!("{path}::").starts_with(&format!("{outer}::"))
 }

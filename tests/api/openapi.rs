@@ -54,6 +54,25 @@ fn operations(document: &Value) -> BTreeMap<String, &Value> {
         .collect()
 }
 
+/// The router cannot be asked for its routes, so the source is.
+#[test]
+fn no_route_is_without_a_description() {
+    let document: Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
+    let mut routes = 0;
+    for file in std::fs::read_dir("src/http").unwrap() {
+        let path = file.unwrap().path();
+        // The other listener; and one statement for both documents of an issuer, beside one
+        // for the key set below its path.
+        let skipped = ["operators.rs", "discovery.rs"];
+        if path.is_file() && !skipped.iter().any(|name| path.ends_with(name)) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            routes += text.matches(".route(").count() - text.matches(".route()").count();
+        }
+    }
+    let paths = document["paths"].as_object().unwrap().len();
+    assert_eq!(routes + DISCOVERY.len(), paths);
+}
+
 /// The table of the contract: routes, and the statuses that they may have.
 #[tokio::test]
 async fn each_route_and_status_of_the_contract_is_described_and_no_other() {

@@ -67,9 +67,9 @@ pub struct KeyTimes {
 }
 
 impl KeyTimes {
-    /// First second in which the key is no longer in the key set. `k.exp > ?1` in
-    /// `at_moment` of `store/sqlite/tables/keys.rs` must find every key for which it is
-    /// later, and may find more.
+    /// First second in which the key is no longer in the key set. `at_moment` in `keys.rs` of
+    /// both engines must find every key for which it is later (`k.exp > now`), and may find
+    /// more.
     pub const fn published_until(&self) -> UnixTime {
         self.expires_at
     }

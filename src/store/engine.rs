@@ -79,7 +79,7 @@ steps! {
     /// the account has changed meanwhile.
     record_sign_in(record: SignInRecord) -> Recorded;
     /// The next `limit` sign-ins in the order of their ids, after the one with the id
-    /// `past`.
+    /// `past`. Reads as many rows, whatever is in them.
     next_sign_ins(past: i64, limit: u32) -> Vec<SignInRow>;
     /// Deletes those of `rows` that are still there with this time and address, and
     /// returns their number.
@@ -99,7 +99,8 @@ steps! {
     /// A number that grows with each change to the keys that other processes must see.
     change_counter() -> i64;
     /// Replaces the recorded settings (names and values), and keeps the longest
-    /// `KEY_LIFETIME` that there was.
+    /// `KEY_LIFETIME` that there was: no key is published for longer, and one that was made
+    /// under it keeps its time when the setting is shortened.
     record_settings(settings: Vec<(String, String)>, key_lifetime: Duration) -> ();
 }
 
@@ -147,7 +148,7 @@ impl Store {
 
     /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
     /// `check` gets it, in the same transaction, and may refuse the change. Returns it as
-    /// it was before.
+    /// it was before, and the number of its sign-ins that were changed or deleted.
     pub async fn change_account<E>(
         &self,
         names: [String; 2],

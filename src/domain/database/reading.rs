@@ -29,8 +29,7 @@ fn read<T>(
     found.ok_or_else(|| DatabaseError::Missing(at.clone()))
 }
 
-/// Inspects a database; `None` when it is missing or empty. Blocks, for long when
-/// the file is large.
+/// `None` when the database is missing or empty.
 pub fn inspect(at: &Location) -> Result<Option<Inspection>, OpenError> {
     match at {
         Location::Sqlite(path) => SqliteStore::inspect(path),
@@ -39,7 +38,7 @@ pub fn inspect(at: &Location) -> Result<Option<Inspection>, OpenError> {
 }
 
 /// Status at `now` of all keys in a database, and the rows that could not be read.
-/// Changes nothing. Opens each key, so it is slow.
+/// Opens each key, so it is slow.
 pub fn list_keys(
     at: &Location,
     sealing_keys: &SealingKeys,
@@ -51,7 +50,7 @@ pub fn list_keys(
     Ok((listed, keys.bad))
 }
 
-/// The latest `limit` key events in a database, which is not changed.
+/// The latest `limit` key events.
 pub fn key_history(at: &Location, limit: u32) -> Result<Vec<KeyEvent>, DatabaseError> {
     read(
         at,
@@ -60,7 +59,6 @@ pub fn key_history(at: &Location, limit: u32) -> Result<Vec<KeyEvent>, DatabaseE
     )
 }
 
-/// Accounts of a database, which is not changed.
 pub fn list_accounts(
     at: &Location,
     filter: &AccountFilter,
@@ -72,7 +70,6 @@ pub fn list_accounts(
     )
 }
 
-/// The account of this name in a database, which is not changed.
 pub fn account(at: &Location, name: &str) -> Result<Option<AccountDetails>, DatabaseError> {
     let names = names::lookup_forms(name.to_owned());
     read(
@@ -82,7 +79,6 @@ pub fn account(at: &Location, name: &str) -> Result<Option<AccountDetails>, Data
     )
 }
 
-/// Sign-ins of a database, which is not changed.
 pub fn list_sign_ins(
     at: &Location,
     filter: &SignInFilter,

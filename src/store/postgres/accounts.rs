@@ -8,7 +8,6 @@ use crate::clock::UnixTime;
 use crate::store::{AccountId, AccountRow, NewAccountRow, StoreError};
 
 impl PostgresStore {
-    /// The account named `exact`; failing that, the one named `prepared`.
     pub async fn account_by_name(
         &self,
         exact: String,
@@ -39,8 +38,6 @@ impl PostgresStore {
         account.transpose()
     }
 
-    /// Adds an account. [`StoreError::AlreadyExists`] when its name or its address is
-    /// taken.
     pub async fn insert_account(
         &self,
         account: NewAccountRow,
@@ -56,8 +53,6 @@ impl PostgresStore {
         work.finish(outcome, 1).await
     }
 
-    /// Adds all accounts, or none when the name or the address of any is taken, or with
-    /// `only_check`. Returns the indexes of those. They must differ among themselves.
     pub async fn insert_accounts(
         &self,
         accounts: Vec<NewAccountRow>,

@@ -12,8 +12,6 @@ const COLUMNS: &str = "a.id AS id, a.user_id AS user_id, a.request_ip AS client,
      extract(epoch FROM request_timestamp)::bigint AS at";
 
 impl PostgresStore {
-    /// The next `limit` sign-ins in the order of their ids, after the one with the id
-    /// `past`.
     pub async fn next_sign_ins(&self, past: i64, limit: u32) -> Result<Vec<SignInRow>, StoreError> {
         let limit = i64::from(limit);
         let rows = self
@@ -29,8 +27,6 @@ impl PostgresStore {
         rows.iter().map(read).collect()
     }
 
-    /// Deletes those of `rows` that are still there with this time and address, and
-    /// returns their number.
     pub async fn delete_sign_ins(&self, rows: Vec<SignInRow>) -> Result<usize, StoreError> {
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         let clients: Vec<_> = rows.iter().map(|row| row.client.as_str()).collect();

@@ -26,7 +26,6 @@ const SWEEP_EVERY: u32 = 8;
 const STEP: i64 = 10_000;
 
 impl PostgresStore {
-    /// Lets a call in that is among the `rate` of the client's last second.
     pub async fn admit_call(
         &self,
         quota: &str,

@@ -19,10 +19,9 @@ use crate::store::{
 /// Defines a read of a database of this version; `None` when it has no table of the
 /// service.
 macro_rules! reads {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $found:ty = $read:path;)*) => {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $found:ty = $read:path;)*) => {
         impl super::PostgresStore {
-            $($(#[$doc])*
-            pub fn $name(target: &Target $(, $arg: $type)*) -> Result<Option<$found>, OpenError> {
+            $(pub fn $name(target: &Target $(, $arg: $type)*) -> Result<Option<$found>, OpenError> {
                 read_only(target, async |database| $read(database $(, $arg)*).await)
             })*
         }
@@ -30,17 +29,11 @@ macro_rules! reads {
 }
 
 reads! {
-    /// All keys.
     read_keys() -> KeyRows = keys::all;
-    /// The latest `limit` events.
     read_history(limit: u32) -> Vec<KeyEvent> = key_events::latest;
-    /// The accounts that `filter` asks for.
     list_accounts(filter: &AccountFilter) -> Vec<AccountDetails> = account_admin::page;
-    /// The account named `names[0]`, failing that `names[1]`.
     read_account(names: &[String; 2]) -> Option<AccountDetails> = account_admin::by_name;
-    /// The sign-ins that `filter` asks for.
     list_sign_ins(filter: &SignInFilter) -> Vec<SignInRow> = audit::page;
-    /// Settings that the service recorded.
     recorded_settings() -> Vec<(String, String)> = service_settings::all;
 }
 
@@ -82,7 +75,6 @@ impl super::PostgresStore {
         })
     }
 
-    /// Asks the server about itself.
     pub fn server_state(target: &Target) -> Result<ServerState, OpenError> {
         let sql = format!(
             "SELECT current_setting('server_version') AS version,
@@ -119,7 +111,7 @@ impl super::PostgresStore {
         })
     }
 
-    /// Inspects a database; `None` when it has no table of the service.
+    /// `None` when it has no table of the service.
     pub fn inspect(target: &Target) -> Result<Option<Inspection>, OpenError> {
         run(target, async |database| {
             schema::check_version(database).await?;

@@ -15,8 +15,6 @@ use crate::store::{
 };
 
 impl PostgresStore {
-    /// Keys that have not expired at `now`, and the `expired` ones of the others that
-    /// expired last. In order of their expiry.
     pub async fn keys_at(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
         let (sql, now, expired) = at_moment(now, expired);
         let params = &[(&now as _, Type::INT8), (&expired as _, Type::INT8)];
@@ -24,13 +22,11 @@ impl PostgresStore {
         collect(&rows, &self.rows(adopted_keys::SELECT, &[]).await?)
     }
 
-    /// All keys, in the order of their making.
     pub async fn all_keys(&self) -> Result<KeyRows, StoreError> {
         all(&self.database).await
     }
 
-    /// Changes keys in one transaction: `decide` gets the rows of `selection` and the
-    /// database's time, and returns the plan, which is written, and a value for the caller.
+    /// The time is the database's.
     pub async fn change_keys<T, E>(
         &self,
         selection: KeySelection,
@@ -76,8 +72,6 @@ impl PostgresStore {
         }
     }
 
-    /// Deletes the keys, adopted ones too, that expired before `before`, except `keep`.
-    /// Returns their number.
     pub async fn prune_keys(
         &self,
         before: UnixTime,
@@ -89,7 +83,6 @@ impl PostgresStore {
         work.finish(outcome, 1).await
     }
 
-    /// True when [`prune_keys`](Self::prune_keys) would delete a key.
     pub async fn can_prune_keys(
         &self,
         before: UnixTime,
@@ -102,7 +95,6 @@ impl PostgresStore {
         Ok(!self.rows(sql, params).await?.is_empty())
     }
 
-    /// Records the thumbprints of keys of an earlier server.
     pub async fn note_thumbprints(&self, found: Vec<(Kid, Kid)>) -> Result<(), StoreError> {
         let (kids, prints): (Vec<_>, Vec<_>) = found
             .iter()

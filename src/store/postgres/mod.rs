@@ -79,17 +79,14 @@ impl PostgresStore {
         })
     }
 
-    /// Transactions that have written, or tried to.
     pub fn commits(&self) -> &Arc<Commits> {
         &self.database.commits
     }
 
-    /// Returns when nothing is written any more.
     pub async fn ended(&self) {
         self.sign_ins.closed().await;
     }
 
-    /// Commits the queued sign-ins, refuses later ones, and disconnects.
     pub async fn close(self) {
         self.stop.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());

@@ -19,12 +19,10 @@ const EVERY: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl PostgresStore {
-    /// A number that grows with each change to the keys that other replicas must see.
     pub async fn change_counter(&self) -> Result<i64, StoreError> {
         once(&self.database).await
     }
 
-    /// The same, as the latest poll has found it.
     pub fn blocking_change_counter(&self) -> Result<i64, StoreError> {
         let latest = *self.database.health.latest.lock();
         let poll = latest.ok_or_else(|| StoreError::Unavailable("it was not asked".to_owned()))?;

@@ -9,8 +9,6 @@ use super::connection::Database;
 use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError};
 
 impl PostgresStore {
-    /// Replaces the recorded settings, and keeps the longest `KEY_LIFETIME` that there
-    /// was.
     pub async fn record_settings(
         &self,
         settings: Vec<(String, String)>,

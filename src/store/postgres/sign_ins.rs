@@ -26,8 +26,6 @@ pub(super) struct Queued {
 }
 
 impl PostgresStore {
-    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash, unless
-    /// the account has changed meanwhile.
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<Recorded, StoreError> {
         self.database.health.check()?;
         let closed = || StoreError::Unavailable("it is closed".to_owned());

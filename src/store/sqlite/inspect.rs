@@ -22,9 +22,6 @@ use crate::store::{
 const MAX_DAMAGES: u32 = 10;
 
 impl SqliteStore {
-    /// Inspects the database at `path`; `None` when it is missing or empty.
-    ///
-    /// Blocks, for long when the file is large.
     pub fn inspect(path: &Path) -> Result<Option<Inspection>, OpenError> {
         read_only(path, inspect)
     }
@@ -45,8 +42,6 @@ impl SqliteStore {
         }
     }
 
-    /// All keys of the database at `path`, which is not changed; `None` when it
-    /// is missing or empty.
     pub fn read_keys(path: &Path) -> Result<Option<KeyRows>, OpenError> {
         read_only(path, |conn| {
             schema::check(conn)?;
@@ -54,7 +49,6 @@ impl SqliteStore {
         })
     }
 
-    /// The latest `limit` events, in the same way.
     pub fn read_history(path: &Path, limit: u32) -> Result<Option<Vec<KeyEvent>>, OpenError> {
         read_only(path, |conn| {
             schema::check(conn)?;
@@ -65,7 +59,6 @@ impl SqliteStore {
         })
     }
 
-    /// The accounts that `filter` asks for, in the same way.
     pub fn list_accounts(
         path: &Path,
         filter: &AccountFilter,
@@ -76,7 +69,6 @@ impl SqliteStore {
         })
     }
 
-    /// The account named `names[0]`, failing that `names[1]`, in the same way.
     pub fn read_account(
         path: &Path,
         names: &[String; 2],
@@ -89,7 +81,6 @@ impl SqliteStore {
         })
     }
 
-    /// The sign-ins that `filter` asks for, in the same way.
     pub fn list_sign_ins(
         path: &Path,
         filter: &SignInFilter,
@@ -100,32 +91,25 @@ impl SqliteStore {
         })
     }
 
-    /// Was [`erase_deleted`](Self::erase_deleted) due, and not done? In the same way.
     pub fn is_unerased(path: &Path) -> Result<bool, OpenError> {
         let found = read_only(path, |conn| Ok(service_settings::is_unerased(conn)?))?;
         Ok(found.unwrap_or_default())
     }
 
-    /// Settings that the service recorded, in the same way.
     pub fn recorded_settings(path: &Path) -> Result<Vec<(String, String)>, OpenError> {
         let found = read_only(path, |conn| Ok(service_settings::all(conn)?))?;
         Ok(found.unwrap_or_default())
     }
 
-    /// Reasons for which this user cannot write to the database at `path`.
     pub fn obstacles(path: &Path) -> Vec<OpenError> {
         file::obstacles(path)
     }
 
-    /// Size of the write-ahead log in bytes, when it is so large that another
-    /// program's read must be holding it.
     pub fn large_wal(path: &Path) -> Option<u64> {
         let size = file::size(&file::side_file(&file::real(path), "-wal"));
         (size > LARGE_WAL).then_some(size)
     }
 
-    /// The database file and its side files, as far as they exist, with their
-    /// permission bits.
     pub fn file_modes(path: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
         let mut found = Vec::new();
         for path in file::with_side_files(path) {

@@ -84,20 +84,17 @@ impl SqliteStore {
         })
     }
 
-    /// Transactions that have written, or tried to.
     pub fn commits(&self) -> &Arc<Commits> {
         self.writer.commits()
     }
 
-    /// Returns when nothing is written any more: after [`close`](Self::close),
-    /// when the database file is no longer the one at its path, or because the
-    /// writer thread has died.
+    /// Returns after [`close`](Self::close), when the database file is no longer the one at its path,
+    /// or because the writer thread has died.
     pub async fn ended(&self) {
         self.writer.ended().await;
     }
 
-    /// Runs the queued steps, refuses later ones, moves the write-ahead log into the
-    /// database file and closes it.
+    /// Moves the write-ahead log into the database file.
     pub async fn close(self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -132,8 +129,7 @@ impl SqliteStore {
         self.end_if_replaced(self.files.check().and(found))
     }
 
-    /// Ends the store when another program has planted a trigger or view while it was in
-    /// use. Blocks; costs a read of the header where the schema is as it was before.
+    /// Costs a read of the header where the schema is as it was before.
     pub fn blocking_check_schema(&self) -> Result<(), StoreError> {
         let planted = self.blocking_read(|conn| {
             let version = conn.pragma_query_value(None, "schema_version", |row| row.get(0))?;
@@ -151,9 +147,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Moves the write-ahead log into the database file, so that a plain copy of that has
-    /// what was written. Readers and writers go on meanwhile; where they are in the way,
-    /// the next checkpoint moves the rest.
+    /// Readers and writers go on meanwhile; where they are in the way, the next checkpoint moves
+    /// the rest.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         let moved = self.read(|conn| Ok(wal_check::checkpoint(conn)?)).await?;
         let Some(whole) = moved else { return Ok(()) };

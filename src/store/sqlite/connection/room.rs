@@ -27,23 +27,19 @@ pub(super) struct Room {
 }
 
 impl SqliteStore {
-    /// Looks how much room is left, and keeps the reserve.
     pub async fn check_room(&self) {
         let store = self.clone();
         let _ = tokio::task::spawn_blocking(move || store.blocking_check_room()).await;
     }
 
-    /// The same. Blocks.
     pub fn blocking_check_room(&self) {
         self.room.check(self.files.real_path());
     }
 
-    /// True when so little was left on the disk that only what must go on may write.
     pub fn is_low_on_disk(&self) -> bool {
         self.room.is_low.load(Ordering::Relaxed)
     }
 
-    /// Size of the write-ahead log.
     pub fn wal_bytes(&self) -> u64 {
         self.room.wal_bytes.load(Ordering::Relaxed)
     }

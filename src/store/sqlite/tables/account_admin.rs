@@ -21,9 +21,6 @@ const SELECT: &str = "SELECT u.id AS id, username, email, password_hash,
          LEFT JOIN enabled_accounts e ON e.user_id = u.id AND d.user_id IS NULL";
 
 impl SqliteStore {
-    /// Changes the account named `names[0]`; failing that, the one named `names[1]`.
-    /// `check` gets it, in the same transaction, and may refuse the change. Returns it
-    /// as it was before, and the number of its sign-ins that were changed or deleted.
     pub async fn change_account<E>(
         &self,
         names: [String; 2],

@@ -9,7 +9,6 @@ use crate::store::{
 };
 
 impl SqliteStore {
-    /// The account named `exact`; failing that, the one named `prepared`.
     pub async fn account_by_name(
         &self,
         exact: String,
@@ -29,8 +28,6 @@ impl SqliteStore {
         .await
     }
 
-    /// Adds an account. [`StoreError::AlreadyExists`] when its name or its
-    /// address is taken.
     pub async fn insert_account(
         &self,
         account: NewAccountRow,
@@ -43,8 +40,6 @@ impl SqliteStore {
         .await
     }
 
-    /// Adds all accounts, or none when the name or the address of any is taken, or with
-    /// `only_check`. Returns the indexes of those. They must differ among themselves.
     pub async fn insert_accounts(
         &self,
         accounts: Vec<NewAccountRow>,
@@ -74,8 +69,6 @@ impl SqliteStore {
         .await
     }
 
-    /// Writes the row of `auth_logs` and `last_login`, and replaces the account's hash, unless
-    /// the account has changed meanwhile.
     pub async fn record_sign_in(&self, record: SignInRecord) -> Result<Recorded, StoreError> {
         self.write(move |conn| write_sign_in(conn, &record)).await
     }

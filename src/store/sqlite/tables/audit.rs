@@ -11,8 +11,6 @@ const COLUMNS: &str = "a.id AS id, a.user_id AS user_id, a.request_ip AS client,
      CASE typeof(request_timestamp) WHEN 'text' THEN unixepoch(request_timestamp) END AS at";
 
 impl SqliteStore {
-    /// The next `limit` sign-ins in the order of their ids, after the one with the id
-    /// `past`. It reads as many rows, whatever is in them.
     pub async fn next_sign_ins(&self, past: i64, limit: u32) -> Result<Vec<SignInRow>, StoreError> {
         self.read(move |conn| {
             let mut query = conn.prepare_cached(&format!(
@@ -26,8 +24,6 @@ impl SqliteStore {
         .await
     }
 
-    /// Deletes those of `rows` that are still there with this time and address, and
-    /// returns their number.
     pub async fn delete_sign_ins(&self, rows: Vec<SignInRow>) -> Result<usize, StoreError> {
         self.write(move |conn| {
             let mut delete = conn.prepare_cached(

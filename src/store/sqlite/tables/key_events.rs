@@ -9,13 +9,11 @@ use crate::lifecycle::Kid;
 use crate::store::{BadRow, KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError, merged_events};
 
 impl SqliteStore {
-    /// A number that grows with each change to the keys that other processes must see:
-    /// with each event, also of adopted keys, and each key that is withdrawn.
+    /// Grows with each event, also of adopted keys, and each key that is withdrawn.
     pub async fn change_counter(&self) -> Result<i64, StoreError> {
         self.read(change_counter).await
     }
 
-    /// The same for a thread that may block.
     pub fn blocking_change_counter(&self) -> Result<i64, StoreError> {
         self.blocking_read(change_counter)
     }

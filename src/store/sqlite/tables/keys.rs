@@ -14,20 +14,14 @@ use crate::store::{
 };
 
 impl SqliteStore {
-    /// Keys that have not expired at `now`, and the `expired` ones of the others that
-    /// expired last. In order of their expiry.
     pub async fn keys_at(&self, now: UnixTime, expired: usize) -> Result<KeyRows, StoreError> {
         self.read(move |conn| at_moment(conn, now, expired)).await
     }
 
-    /// All keys, in the order of their making.
     pub async fn all_keys(&self) -> Result<KeyRows, StoreError> {
         self.read(all).await
     }
 
-    /// Changes keys in one transaction: `decide` gets the rows of `selection` and
-    /// returns the plan, which is written, and a value for the caller. The clock is read
-    /// within the transaction, since that may have waited for a lock.
     pub async fn change_keys<T, E>(
         &self,
         selection: KeySelection,
@@ -53,8 +47,7 @@ impl SqliteStore {
         self.write(step).await?
     }
 
-    /// Deletes the keys, adopted ones too, that expired before `before`, except `keep`, and
-    /// times of keys that another program has deleted. Returns the number of keys.
+    /// Deletes times of keys that another program has deleted, too.
     pub async fn prune_keys(
         &self,
         before: UnixTime,
@@ -88,7 +81,6 @@ impl SqliteStore {
         .await
     }
 
-    /// Records the thumbprints of keys of an earlier server.
     pub async fn note_thumbprints(&self, found: Vec<(Kid, Kid)>) -> Result<(), StoreError> {
         self.write(move |conn| {
             let mut update = conn.prepare_cached(
@@ -102,7 +94,6 @@ impl SqliteStore {
         .await
     }
 
-    /// True when [`prune_keys`](Self::prune_keys) would delete a key.
     pub async fn can_prune_keys(
         &self,
         before: UnixTime,

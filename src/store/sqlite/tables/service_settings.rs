@@ -11,9 +11,6 @@ use crate::store::{LONGEST_KEY_LIFETIME as LONGEST, StoreError, UNERASED, WAL_MA
 const NO_SETTINGS: [&str; 3] = [LONGEST, UNERASED, WAL_MARK];
 
 impl SqliteStore {
-    /// Replaces the recorded settings: names and values. Beside them stays the longest
-    /// `KEY_LIFETIME` that there was in seconds: no key is published for longer, and
-    /// one that was made under it keeps its time when the setting is shortened.
     pub async fn record_settings(
         &self,
         settings: Vec<(String, String)>,

@@ -3,9 +3,10 @@
 //! SQLite would read it through the write-ahead log of the first one.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,7 +21,8 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Clones share the connections.
 #[derive(Clone)]
 pub(super) struct ReadPool {
-    /// `None` after a close.
+    /// `None` after a close. A read that panicked leaves its connection sound: it changes
+    /// nothing.
     connections: Arc<[Mutex<Option<Connection>>]>,
     permits: Arc<Semaphore>,
 }
@@ -68,7 +70,7 @@ impl ReadPool {
         _permit: OwnedSemaphorePermit,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let free = self.connections.iter().find_map(try_lock);
+        let free = self.connections.iter().find_map(Mutex::try_lock);
         let conn = free.as_ref().and_then(|conn| conn.as_ref());
         query(conn.ok_or_else(closed)?)
     }
@@ -82,7 +84,7 @@ impl ReadPool {
         let close = move || {
             connections
                 .iter()
-                .filter_map(try_lock)
+                .filter_map(Mutex::try_lock)
                 .for_each(|mut conn| *conn = None)
         };
         let _ = tokio::task::spawn_blocking(close).await;
@@ -102,14 +104,4 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     // SQLite opens the write-ahead log at the first read.
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
-}
-
-/// The connection, unless another read uses it. After a read that panicked it is
-/// sound: reads change nothing.
-fn try_lock(conn: &Mutex<Option<Connection>>) -> Option<MutexGuard<'_, Option<Connection>>> {
-    match conn.try_lock() {
-        Ok(conn) => Some(conn),
-        Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
 }

@@ -29,7 +29,6 @@ impl PostgresStore {
         E: From<StoreError> + Send,
     {
         let mut work = self.database.begin().await?;
-        let mut refusal = None;
         let outcome = async {
             // Sign-ins wait, and find the account changed.
             let lock = format!("SELECT {NOW} FROM users WHERE username IN ($1, $2) FOR UPDATE");
@@ -42,20 +41,13 @@ impl PostgresStore {
                 Ok(account) => {
                     let now = time(&locked, "now")?;
                     let sign_ins = apply(&mut work, account.id, &change, now).await?;
-                    Ok(Some((account, sign_ins)))
+                    Ok(Ok((account, sign_ins)))
                 }
-                Err(e) => {
-                    refusal = Some(e);
-                    Ok(None)
-                }
+                Err(e) => Ok(Err(e)),
             }
         };
         let outcome = outcome.await;
-        match (work.finish(outcome, 1).await?, refusal) {
-            (Some(done), _) => Ok(done),
-            (None, Some(e)) => Err(e),
-            (None, None) => Err(StoreError::Unavailable("nothing was decided".to_owned()).into()),
-        }
+        work.finish(outcome, 1).await?
     }
 }
 

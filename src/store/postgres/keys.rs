@@ -37,7 +37,6 @@ impl PostgresStore {
         E: From<StoreError> + Send + 'static,
     {
         let mut work = self.database.begin().await?;
-        let mut refusal = None;
         let outcome = async {
             let now = lock(&mut work).await?;
             let rows = match selection {
@@ -55,21 +54,13 @@ impl PostgresStore {
             match decided.map_err(|e| StoreError::Unavailable(e.to_string()))? {
                 Ok((change, found)) => {
                     apply(&mut work, &change, now).await?;
-                    Ok(Some(found))
+                    Ok(Ok(found))
                 }
-                Err(e) => {
-                    refusal = Some(e);
-                    Ok(None)
-                }
+                Err(e) => Ok(Err(e)),
             }
         };
         let outcome = outcome.await;
-        let found = work.finish(outcome, 1).await?;
-        match (found, refusal) {
-            (Some(found), _) => Ok(found),
-            (None, Some(e)) => Err(e),
-            (None, None) => Err(StoreError::Unavailable("nothing was decided".to_owned()).into()),
-        }
+        work.finish(outcome, 1).await?
     }
 
     pub async fn prune_keys(

@@ -132,9 +132,7 @@ impl Database {
              INSERT INTO commits (id) VALUES ('{id}')"
         );
         connection.is_idle = false;
-        let begun = connection.batch(&begin).await;
-        connection.is_idle = false;
-        begun?;
+        connection.batch(&begin).await?;
         Ok(Transaction {
             database: self,
             connection,
@@ -240,16 +238,12 @@ async fn connect(pool: &Pool, target: &Arc<Target>) -> Result<Connection, StoreE
 /// A transaction; rolled back when it is dropped.
 pub(super) struct Transaction<'a> {
     database: &'a Database,
-    connection: Connection,
+    pub(super) connection: Connection,
     id: Uuid,
     began: Instant,
 }
 
 impl Transaction<'_> {
-    pub(super) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
     pub(super) async fn rows(
         &mut self,
         sql: &str,

@@ -33,8 +33,8 @@ impl super::PostgresStore {
             let file = file;
             schema::migrate(database).await.map_err(at(target))?;
             let mut work = database.begin().await?;
-            work.connection().timeout = TIMEOUT;
-            let filled = fill(work.connection(), target, &file, callbacks).await;
+            work.connection.timeout = TIMEOUT;
+            let filled = fill(&mut work.connection, target, &file, callbacks).await;
             match filled {
                 Ok(copied) => match work.finish(Ok(copied), 1).await {
                     Ok(copied) => Ok(copied),
@@ -64,18 +64,18 @@ impl super::PostgresStore {
                 SchemaState::Newer(step) => return Err(at(source)(OpenError::Newer(step))),
                 SchemaState::Unusable(error) => return Err(at(source)(error)),
             }
-            let mut work = database.connection().await?.begin().await?;
-            let connection = work.connection();
+            let mut connection = database.connection().await?;
+            connection.begin().await?;
             connection.timeout = TIMEOUT;
             let begin = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
             connection.batch(&format!("{begin}; {SETTINGS}")).await?;
             if !live_ok {
                 let lock = format!("LOCK TABLE {} IN SHARE MODE", all_tables());
                 connection.batch(&lock).await.map_err(locked(&location()))?;
-                in_use(connection, source).await?;
+                in_use(&mut connection, source).await?;
             }
             let file = open()?;
-            let copied = drain(connection, &file, callbacks).await?;
+            let copied = drain(&mut connection, &file, callbacks).await?;
             file.commit()?;
             Ok(copied)
         })

@@ -151,8 +151,8 @@ async fn shares_sessions(database: &Database) -> Result<bool, StoreError> {
     let mut second = database.connection().await?;
     second.rows(sql, &[]).await?;
     let before = session(first.rows(sql, &[]).await?)?;
-    let mut transaction = second.begin().await?;
-    transaction.rows(sql, &[]).await?;
+    second.begin().await?;
+    second.rows(sql, &[]).await?;
     Ok(session(first.rows(sql, &[]).await?)? != before)
 }
 

@@ -191,22 +191,24 @@ async fn apply_missing(database: &Database) -> Result<(), StoreError> {
                  applied_on TIMESTAMPTZ NOT NULL DEFAULT now())",
         )
         .await?;
-    let mut work = connection.begin().await?;
-    work.batch("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
+    connection.begin().await?;
+    connection
+        .batch("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
         .await?;
     let count = "SELECT count(*) AS steps FROM schema_migrations";
-    let steps: i64 = only(&work.rows(count, &[]).await?)?.try_get("steps")?;
+    let steps: i64 = only(&connection.rows(count, &[]).await?)?.try_get("steps")?;
     let steps = usize::try_from(steps).unwrap_or(usize::MAX);
     for (index, (name, statements)) in MIGRATIONS.iter().enumerate().skip(steps) {
-        work.batch(statements).await?;
+        connection.batch(statements).await?;
         let version = i64::try_from(index + 1).unwrap_or(i64::MAX);
-        work.rows(
-            "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)",
-            &[(&version, Type::INT8), (name, Type::TEXT)],
-        )
-        .await?;
+        connection
+            .rows(
+                "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)",
+                &[(&version, Type::INT8), (name, Type::TEXT)],
+            )
+            .await?;
     }
-    work.commit().await
+    connection.commit().await
 }
 
 pub(super) fn engine(error: StoreError) -> OpenError {

@@ -69,39 +69,16 @@ impl Connection {
         self.is_idle = was_idle && !object.is_closed() && !ends_session(&answer);
         Ok(answer?)
     }
-}
 
-/// A transaction whose COMMIT is not looked up.
-pub(super) struct PlainTransaction(Connection);
-
-impl Connection {
-    pub(super) async fn begin(mut self) -> Result<PlainTransaction, StoreError> {
+    /// Begins a transaction whose COMMIT is not looked up.
+    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
         self.is_idle = false;
-        self.batch("BEGIN").await?;
-        Ok(PlainTransaction(self))
-    }
-}
-
-impl PlainTransaction {
-    pub(super) fn connection(&mut self) -> &mut Connection {
-        &mut self.0
+        self.batch("BEGIN").await
     }
 
-    pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.0.batch(sql).await
-    }
-
-    pub(super) async fn rows(
-        &mut self,
-        sql: &str,
-        params: &Params<'_>,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.0.rows(sql, params).await
-    }
-
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        self.0.batch("COMMIT").await?;
-        self.0.is_idle = true;
+    pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
+        self.batch("COMMIT").await?;
+        self.is_idle = true;
         Ok(())
     }
 }

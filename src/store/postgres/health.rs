@@ -12,6 +12,7 @@ use crate::store::{CUT_OFF, StoreError};
 pub(super) type Objects = Vec<Option<i64>>;
 
 /// What the latest good poll has found.
+#[derive(Default)]
 pub(super) struct Health {
     pub(super) latest: Mutex<Option<Poll>>,
     /// As the first poll has found them.
@@ -32,10 +33,8 @@ pub(super) struct Poll {
 impl Health {
     pub(super) fn new(clock_tolerance: Duration) -> Self {
         Self {
-            latest: Mutex::default(),
-            objects: OnceLock::new(),
-            replaced: AtomicBool::new(false),
             clock_tolerance,
+            ..Self::default()
         }
     }
 

@@ -6,12 +6,9 @@ use rusqlite::{Connection, Row, params};
 use super::{TextOrBlob, column};
 use crate::clock::UnixTime;
 use crate::lifecycle::AdoptedTimes;
-use crate::store::{
-    AdoptedRow, BadRow, KEPT_EVENTS, KeyChange, KeyEvent, KeyEventKind, StoreError,
-};
+use crate::store::{AdoptedRow, KEPT_EVENTS, KeyChange, KeyEventKind, StoreError};
 
 const TABLE: &str = "adopted_keys";
-const EVENTS: &str = "adopted_key_events";
 
 /// All rows; those with a value of the wrong type are another program's and give no key.
 pub(super) fn all(conn: &Connection) -> Result<Vec<AdoptedRow>, StoreError> {
@@ -124,29 +121,4 @@ fn event(
     )?
     .execute(params![kid, kind.name(), at.as_secs(), reason])?;
     Ok(())
-}
-
-/// The latest `limit` events, in the order in which they happened.
-pub(super) fn latest_events(conn: &Connection, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
-    let mut query = conn.prepare_cached(
-        "SELECT * FROM (SELECT id, kid, event, at, reason FROM adopted_key_events
-             ORDER BY id DESC LIMIT ?) ORDER BY id",
-    )?;
-    let events = query.query_map([limit], |row| Ok(read_event(row)))?;
-    events.map(|event| event?).collect()
-}
-
-fn read_event(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
-    let id: i64 = row.get("id")?;
-    let name: String = column(row, EVENTS, "event", id)?;
-    Ok(KeyEvent {
-        kid: column(row, EVENTS, "kid", id)?,
-        kind: name.parse().map_err(|_| BadRow {
-            table: EVENTS,
-            column: "event".into(),
-            row: id,
-        })?,
-        at: UnixTime::from_secs(column(row, EVENTS, "at", id)?),
-        reason: column(row, EVENTS, "reason", id)?,
-    })
 }

@@ -1,9 +1,9 @@
-//! The table `key_events`: what has happened to keys. Running servers load the keys
-//! again when they find a new row.
+//! The table `key_events`: what has happened to keys; and the events of both kinds of keys.
+//! Running servers load the keys again when they find a new row.
 
 use rusqlite::{Connection, Row, params};
 
-use super::{SqliteStore, adopted_keys, column};
+use super::{SqliteStore, column};
 use crate::clock::UnixTime;
 use crate::lifecycle::Kid;
 use crate::store::{BadRow, KEPT_EVENTS, KeyEvent, KeyEventKind, StoreError, merged_events};
@@ -34,17 +34,25 @@ pub(in crate::store::sqlite) fn latest(
     conn: &Connection,
     limit: u32,
 ) -> Result<Vec<KeyEvent>, StoreError> {
-    let mut query = conn.prepare_cached(
-        "SELECT * FROM (SELECT id, kid, event, at, reason FROM key_events ORDER BY id DESC LIMIT ?)
-         ORDER BY id",
-    )?;
-    let events = query.query_map([limit], |row| Ok(read(row)))?;
-    let events = events.map(|event| event?).collect::<Result<_, _>>()?;
+    let own = latest_in(conn, "key_events", limit)?;
     if !conn.table_exists(None, "adopted_key_events")? {
-        return Ok(events);
+        return Ok(own);
     }
-    let adopted = adopted_keys::latest_events(conn, limit)?;
-    Ok(merged_events(events, adopted, limit))
+    let adopted = latest_in(conn, "adopted_key_events", limit)?;
+    Ok(merged_events(own, adopted, limit))
+}
+
+fn latest_in(
+    conn: &Connection,
+    table: &'static str,
+    limit: u32,
+) -> Result<Vec<KeyEvent>, StoreError> {
+    let mut query = conn.prepare(&format!(
+        "SELECT * FROM (SELECT id, CAST(kid AS TEXT) AS kid, event, at, reason FROM {table}
+             ORDER BY id DESC LIMIT ?) ORDER BY id"
+    ))?;
+    let events = query.query_map([limit], |row| Ok(read(row, table)))?;
+    events.map(|event| event?).collect()
 }
 
 /// Inserts an event. False: it happens but once and is there already; any other
@@ -75,18 +83,17 @@ pub(super) fn prune(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> Result<KeyEvent, StoreError> {
-    const TABLE: &str = "key_events";
+fn read(row: &Row<'_>, table: &'static str) -> Result<KeyEvent, StoreError> {
     let id: i64 = row.get("id")?;
-    let name: String = column(row, TABLE, "event", id)?;
+    let name: String = column(row, table, "event", id)?;
     Ok(KeyEvent {
-        kid: column::<i64>(row, TABLE, "kid", id)?.to_string(),
+        kid: column(row, table, "kid", id)?,
         kind: name.parse().map_err(|_| BadRow {
-            table: TABLE,
+            table,
             column: "event".into(),
             row: id,
         })?,
-        at: UnixTime::from_secs(column(row, TABLE, "at", id)?),
-        reason: column(row, TABLE, "reason", id)?,
+        at: UnixTime::from_secs(column(row, table, "at", id)?),
+        reason: column(row, table, "reason", id)?,
     })
 }

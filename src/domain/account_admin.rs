@@ -12,7 +12,7 @@ use crate::client_key::ClientKey;
 use crate::clock::{Clock, UnixTime};
 use crate::crypto::password::{self, Costs, HashError, MAX_PASSWORD_LEN, PasswordHasher};
 use crate::store::{AccountChange, Store, StoreError};
-pub use crate::store::{AccountDetails, AccountFilter, AccountId, Disabled, Enabled};
+pub use crate::store::{AccountDetails, AccountFilter, AccountId, StateChange};
 
 /// Operators' changes of the accounts in one database.
 pub struct AccountOperations {

@@ -69,20 +69,15 @@ pub struct AccountDetails {
     pub password_hash: String,
     pub registered: Option<UnixTime>,
     pub last_sign_in: Option<UnixTime>,
-    pub disabled: Option<Disabled>,
+    pub disabled: Option<StateChange>,
     /// Of an account that was disabled before and is not now.
-    pub enabled: Option<Enabled>,
+    pub enabled: Option<StateChange>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disabled {
+pub struct StateChange {
     pub at: UnixTime,
-    pub reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enabled {
-    pub at: UnixTime,
+    /// Always there for one that disabled the account.
     pub reason: Option<String>,
 }
 

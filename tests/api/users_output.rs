@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use jwks_server::cli::users::render::*;
 use jwks_server::clock::{Moment, UnixTime};
-use jwks_server::domain::account_admin::{AccountDetails, AccountId, Disabled, Enabled};
+use jwks_server::domain::account_admin::{AccountDetails, AccountId, StateChange};
 use serde_json::{Value, json};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -33,9 +33,9 @@ fn accounts() -> [AccountDetails; 2] {
         password_hash: "hunter2".to_owned(),
         registered: None,
         last_sign_in: Some(NOW - secs(3600)),
-        disabled: Some(Disabled {
+        disabled: Some(StateChange {
             at: NOW - secs(5),
-            reason: "left".to_owned(),
+            reason: Some("left".to_owned()),
         }),
         enabled: None,
     };
@@ -103,7 +103,7 @@ fn one_account_is_shown_with_the_tokens_that_may_be_alive() {
     assert!(show(&alice, &OUTLOOK, true).contains("2027-01-15T08:59:00Z"));
     let state = |reason: Option<&str>| {
         let reason = reason.map(str::to_owned);
-        let enabled = Some(Enabled { at: NOW, reason });
+        let enabled = Some(StateChange { at: NOW, reason });
         let account = AccountDetails {
             enabled,
             ..alice.clone()

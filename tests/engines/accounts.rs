@@ -116,7 +116,7 @@ pub async fn the_last_word_on_an_account_is_kept_with_its_reason(engine: &Engine
         (disable("for good"), None, Some(None)),
     ] {
         let (found, _) = change(engine, "alice", next).await;
-        let reason = found.disabled.map(|it| it.reason);
+        let reason = found.disabled.and_then(|it| it.reason);
         assert_eq!(reason.as_deref(), disabled);
         let reason = found.enabled.map(|it| it.reason);
         assert_eq!(reason.as_ref().map(Option::as_deref), enabled);

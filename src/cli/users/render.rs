@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::terminal::{columns, document, line, plain, table};
 use crate::clock::{Moment, UnixTime};
-use crate::domain::account_admin::{AccountDetails, hash_parameters, tokens_until};
+use crate::domain::account_admin::{AccountDetails, StateChange, hash_parameters, tokens_until};
 
 /// For how long tokens that were handed out until now are good.
 pub struct TokenOutlook {
@@ -63,17 +63,14 @@ pub fn show(account: &AccountDetails, outlook: &TokenOutlook, as_json: bool) -> 
     if as_json {
         return document(&account_json(account, outlook));
     }
+    let change = |it: &StateChange| {
+        let reason = it.reason.as_deref().map(plain);
+        let reason = reason.map_or(String::new(), |why| format!(": {why}"));
+        format!("{}{reason}", it.at.rfc3339())
+    };
     let state = match (&account.disabled, &account.enabled) {
-        (Some(it), _) => format!("disabled at {}: {}", it.at.rfc3339(), plain(&it.reason)),
-        (None, Some(it)) => {
-            let reason = it
-                .reason
-                .as_deref()
-                .map(plain)
-                .map(|why| format!(": {why}"));
-            let reason = reason.unwrap_or_default();
-            format!("active, enabled at {}{reason}", it.at.rfc3339())
-        }
+        (Some(it), _) => format!("disabled at {}", change(it)),
+        (None, Some(it)) => format!("active, enabled at {}", change(it)),
         (None, None) => state(account).to_owned(),
     };
     let hash = hash_parameters(account).unwrap_or_else(|| {
@@ -205,8 +202,7 @@ fn changed_json(account: &AccountDetails, what: &str, outlook: &TokenOutlook) ->
 }
 
 fn account_json(account: &AccountDetails, outlook: &TokenOutlook) -> Value {
-    let disabled_for = account.disabled.as_ref().map(|it| &it.reason);
-    let enabled_for = account.enabled.as_ref().and_then(|it| it.reason.as_ref());
+    let change = account.disabled.as_ref().or(account.enabled.as_ref());
     json!({
         "id": account.id.as_i64(),
         "username": account.username,
@@ -214,7 +210,7 @@ fn account_json(account: &AccountDetails, outlook: &TokenOutlook) -> Value {
         "state": state(account),
         "disabled_at": account.disabled.as_ref().map(|it| Moment::from(it.at)),
         "enabled_at": account.enabled.as_ref().map(|it| Moment::from(it.at)),
-        "reason": disabled_for.or(enabled_for),
+        "reason": change.and_then(|it| it.reason.as_ref()),
         "registered_at": account.registered.map(Moment::from),
         "last_sign_in_at": account.last_sign_in.map(Moment::from),
         "password_hash": hash_parameters(account),

@@ -8,7 +8,7 @@ use super::PostgresStore;
 use super::connection::{Database, NOW, Transaction, time};
 use crate::clock::UnixTime;
 use crate::store::{
-    AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, Enabled, StoreError,
+    AccountChange, AccountDetails, AccountFilter, AccountId, StateChange, StoreError,
 };
 
 const SELECT: &str = "SELECT u.id AS id, username, email, password_hash,
@@ -144,7 +144,10 @@ fn read(row: &Row) -> Result<AccountDetails, StoreError> {
         let seconds: Option<i64> = row.try_get(column)?;
         Ok::<_, StoreError>(seconds.map(UnixTime::from_secs))
     };
-    let reason = |column| row.try_get::<_, Option<String>>(column);
+    let change = |at, reason| {
+        let (at, reason) = (time(at)?, row.try_get(reason)?);
+        Ok::<_, StoreError>(at.map(|at| StateChange { at, reason }))
+    };
     Ok(AccountDetails {
         id: AccountId(row.try_get("id")?),
         username: row.try_get("username")?,
@@ -152,19 +155,7 @@ fn read(row: &Row) -> Result<AccountDetails, StoreError> {
         password_hash: row.try_get("password_hash")?,
         registered: time("registered")?,
         last_sign_in: time("last_sign_in")?,
-        disabled: match time("disabled_at")? {
-            Some(at) => Some(Disabled {
-                at,
-                reason: reason("disabled_for")?.unwrap_or_default(),
-            }),
-            None => None,
-        },
-        enabled: match time("enabled_at")? {
-            Some(at) => Some(Enabled {
-                at,
-                reason: reason("enabled_for")?,
-            }),
-            None => None,
-        },
+        disabled: change("disabled_at", "disabled_for")?,
+        enabled: change("enabled_at", "enabled_for")?,
     })
 }

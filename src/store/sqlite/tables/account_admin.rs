@@ -9,7 +9,7 @@ use super::{SqliteStore, TextOrBlob, service_settings};
 use crate::clock::{Clock, UnixTime};
 use crate::store::sqlite::schema;
 use crate::store::{
-    AccountChange, AccountDetails, AccountFilter, AccountId, Disabled, Enabled, StoreError,
+    AccountChange, AccountDetails, AccountFilter, AccountId, StateChange, StoreError,
 };
 
 /// Other programs may have stored times that are no text of a time.
@@ -142,6 +142,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AccountDetails> {
     };
     let time =
         |name| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(name)?.map(UnixTime::from_secs));
+    let change = |at, reason| {
+        let (at, reason) = (time(at)?, text(reason)?);
+        Ok::<_, rusqlite::Error>(at.map(|at| StateChange { at, reason }))
+    };
     Ok(AccountDetails {
         id: AccountId(row.get("id")?),
         username: text("username")?.unwrap_or_default(),
@@ -149,19 +153,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AccountDetails> {
         password_hash: text("password_hash")?.unwrap_or_default(),
         registered: time("registered")?,
         last_sign_in: time("last_sign_in")?,
-        disabled: match time("disabled_at")? {
-            Some(at) => Some(Disabled {
-                at,
-                reason: text("disabled_for")?.unwrap_or_default(),
-            }),
-            None => None,
-        },
-        enabled: match time("enabled_at")? {
-            Some(at) => Some(Enabled {
-                at,
-                reason: text("enabled_for")?,
-            }),
-            None => None,
-        },
+        disabled: change("disabled_at", "disabled_for")?,
+        enabled: change("enabled_at", "enabled_for")?,
     })
 }

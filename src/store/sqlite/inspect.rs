@@ -15,7 +15,7 @@ use super::{SqliteStore, schema};
 use crate::clock::UnixTime;
 use crate::store::{
     AccountDetails, AccountFilter, Inspection, KeyEvent, KeyRows, OpenError, SchemaState,
-    SignInFilter, SignInRow,
+    SignInFilter, SignInRow, StoreError,
 };
 
 /// Damages that are named; more do not help.
@@ -43,52 +43,32 @@ impl SqliteStore {
     }
 
     pub fn read_keys(path: &Path) -> Result<Option<KeyRows>, OpenError> {
-        read_only(path, |conn| {
-            schema::check(conn)?;
-            keys_of(conn)
-        })
+        read_table(path, "keys", keys::of_any_schema)
     }
 
     pub fn read_history(path: &Path, limit: u32) -> Result<Option<Vec<KeyEvent>>, OpenError> {
-        read_only(path, |conn| {
-            schema::check(conn)?;
-            if !schema::has_table(conn, "key_events")? {
-                return Ok(Vec::new());
-            }
-            key_events::latest(conn, limit).map_err(|e| OpenError::Engine(e.to_string()))
-        })
+        read_table(path, "key_events", |conn| key_events::latest(conn, limit))
     }
 
     pub fn list_accounts(
         path: &Path,
         filter: &AccountFilter,
     ) -> Result<Option<Vec<AccountDetails>>, OpenError> {
-        read_only(path, |conn| match has_users(conn)? {
-            true => account_admin::page(conn, filter).map_err(|e| OpenError::Engine(e.to_string())),
-            false => Ok(Vec::new()),
-        })
+        read_table(path, "users", |conn| account_admin::page(conn, filter))
     }
 
     pub fn read_account(
         path: &Path,
         names: &[String; 2],
     ) -> Result<Option<Option<AccountDetails>>, OpenError> {
-        read_only(path, |conn| match has_users(conn)? {
-            true => {
-                account_admin::by_name(conn, names).map_err(|e| OpenError::Engine(e.to_string()))
-            }
-            false => Ok(None),
-        })
+        read_table(path, "users", |conn| account_admin::by_name(conn, names))
     }
 
     pub fn list_sign_ins(
         path: &Path,
         filter: &SignInFilter,
     ) -> Result<Option<Vec<SignInRow>>, OpenError> {
-        read_only(path, |conn| match has_users(conn)? {
-            true => audit::page(conn, filter).map_err(|e| OpenError::Engine(e.to_string())),
-            false => Ok(Vec::new()),
-        })
+        read_table(path, "users", |conn| audit::page(conn, filter))
     }
 
     pub fn is_unerased(path: &Path) -> Result<bool, OpenError> {
@@ -155,6 +135,21 @@ fn read_only<T>(
     found.map(Some)
 }
 
+/// Runs `query` on a sound schema; finds nothing where that is older than `table`.
+fn read_table<T: Default>(
+    path: &Path,
+    table: &str,
+    query: impl Fn(&Connection) -> Result<T, StoreError>,
+) -> Result<Option<T>, OpenError> {
+    read_only(path, |conn| {
+        schema::check(conn)?;
+        match schema::has_table(conn, table)? {
+            true => query(conn).map_err(|e| OpenError::Engine(e.to_string())),
+            false => Ok(T::default()),
+        }
+    })
+}
+
 /// True when no program has this database in write-ahead mode open: its side
 /// files are missing, and an ordinary connection would make them.
 fn is_unused(path: &Path) -> io::Result<bool> {
@@ -182,11 +177,6 @@ fn inspect(conn: &Connection) -> Result<Inspection, OpenError> {
         last_sign_in: last_sign_in(conn)?,
         schema,
     })
-}
-
-fn has_users(conn: &Connection) -> Result<bool, OpenError> {
-    schema::check(conn)?;
-    Ok(schema::has_table(conn, "users")?)
 }
 
 fn keys_of(conn: &Connection) -> Result<KeyRows, OpenError> {

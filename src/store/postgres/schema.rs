@@ -99,28 +99,23 @@ pub(super) async fn check_rights(database: &Database) -> Result<(), OpenError> {
 /// Brings the schema up to date, also when other replicas do so at the same time.
 pub(super) async fn migrate(database: &Database) -> Result<(), OpenError> {
     check_version(database).await?;
-    let mut attempt = 1;
-    loop {
+    for attempt in 1..=ATTEMPTS {
         match state(database).await? {
             SchemaState::Current | SchemaState::Newer(_) => return Ok(()),
             SchemaState::Unusable(why) => return Err(why),
             SchemaState::Older { .. } => {}
         }
-        match apply_missing(database).await {
-            Ok(()) => attempt += 1,
-            // Two that create one table at once fail in several ways.
-            Err(_) if attempt < ATTEMPTS => attempt += 1,
-            Err(e) => {
-                return Err(OpenError::Server(
-                    format!("its schema cannot be brought up to date: {e}"),
-                    GRANT_CREATE,
-                ));
-            }
-        }
-        if attempt > ATTEMPTS {
-            return Err(OpenError::Migration("it stays incomplete".to_owned()));
+        // Two that create one table at once fail in several ways.
+        if let Err(e) = apply_missing(database).await
+            && attempt == ATTEMPTS
+        {
+            return Err(OpenError::Server(
+                format!("its schema cannot be brought up to date: {e}"),
+                GRANT_CREATE,
+            ));
         }
     }
+    Err(OpenError::Migration("it stays incomplete".to_owned()))
 }
 
 pub(super) async fn check_version(database: &Database) -> Result<(), OpenError> {

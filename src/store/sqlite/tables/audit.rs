@@ -46,13 +46,9 @@ pub(in crate::store::sqlite) fn page(
     conn: &Connection,
     filter: &SignInFilter,
 ) -> Result<Vec<SignInRow>, StoreError> {
-    let (past, order) = match filter.newest_first {
-        true => ("a.id < :past", "DESC"),
-        false => ("a.id > :past", "ASC"),
-    };
-    let start = match filter.newest_first {
-        true => i64::MAX,
-        false => i64::MIN,
+    let (past, order, start) = match filter.newest_first {
+        true => ("a.id < :past", "DESC", i64::MAX),
+        false => ("a.id > :past", "ASC", i64::MIN),
     };
     let mut query = conn.prepare(&format!(
         "SELECT {COLUMNS} FROM auth_logs a LEFT JOIN users u ON u.id = a.user_id

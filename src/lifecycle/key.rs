@@ -57,7 +57,7 @@ pub struct KeyTimes {
     /// which may sign at once. At or after `expires_at`: it never signs.
     pub signs_from: Option<UnixTime>,
     /// Column `keys.exp`, cut to the end of the longest `KEY_LIFETIME` by `latest_end` in
-    /// `store/mod.rs`.
+    /// `store/key_row.rs`.
     pub expires_at: UnixTime,
     /// Taken out of the set for good, whatever the clock says later.
     pub revoked: bool,

@@ -1,9 +1,9 @@
 //! A row of `keys` with its times, for both engines: the one list of its columns, the
-//! query that selects them, and how they are read.
+//! query that selects them, and how they are read; and what is read together with it.
 
-use super::{BadRow, StoreError, latest_end};
+use super::{BadRow, StoreError};
 use crate::clock::UnixTime;
-use crate::lifecycle::{KeySpan, KeyTimes, Kid};
+use crate::lifecycle::{AdoptedTimes, KeySpan, KeyTimes, Kid};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRow {
@@ -16,6 +16,24 @@ pub struct KeyRow {
     pub exp_is_too_late: bool,
     /// Of a key of an earlier server, once it was opened.
     pub thumbprint_kid: Option<Kid>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRows {
+    pub rows: Vec<KeyRow>,
+    /// Rows with a value of the wrong type, which give no key.
+    pub bad: Vec<BadRow>,
+    /// All of another issuer, whatever rows of `keys` were asked for.
+    pub adopted: Vec<AdoptedRow>,
+}
+
+/// A row of `adopted_keys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedRow {
+    pub kid: String,
+    pub times: AdoptedTimes,
+    /// Fernet token.
+    pub sealed: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +116,13 @@ impl KeyRow {
                 .map(Kid::from_row),
         })
     }
+}
+
+/// Latest time until which a key with times may be published, whatever its `exp` says:
+/// another program can set that without knowing `NOT_MY_KEY`.
+fn latest_end(exp: i64, created_at: Option<i64>, longest: Option<i64>) -> i64 {
+    let bounds = created_at.zip(longest);
+    bounds.map_or(exp, |(at, longest)| at.saturating_add(longest))
 }
 
 impl NewKey {

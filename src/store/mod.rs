@@ -26,7 +26,7 @@ pub use error::{BadRow, OpenError, StoreError};
 use key_change::merged_events;
 pub use key_change::{KeyChange, KeyEvent, KeyEventKind, KeySelection, NewAdoptedKey};
 pub use key_row::{AdoptedRow, KeyRow, KeyRows, NewKey};
-pub use postgres::{Intruder, PgEnvironment, PostgresStore, ServerState, Target};
+pub use postgres::{PgEnvironment, PostgresStore, ServerState, Target, UntrustedRole};
 pub use sign_in_row::{Recorded, SignInFilter, SignInRecord, SignInRow};
 pub use sqlite::SqliteStore;
 

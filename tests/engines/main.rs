@@ -14,12 +14,12 @@ mod commit;
 mod connect;
 mod copy;
 mod engine;
-mod intruders;
 mod keys;
 #[path = "../shared/left_out.rs"]
 mod left_out;
 mod proxy;
 mod replicas;
+mod untrusted_roles;
 mod upgrade;
 
 /// Runs each contract on each engine.

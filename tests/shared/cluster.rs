@@ -106,7 +106,7 @@ impl Cluster {
             dir,
         };
         cluster.wait();
-        // As PostgreSQL 13 and 14 do not have it: roles of other tests would be intruders.
+        // As PostgreSQL 13 and 14 do not have it: roles of other tests would be untrusted ones.
         cluster.sql("template1", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
         cluster
     }

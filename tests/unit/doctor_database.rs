@@ -1,7 +1,7 @@
 //! What `doctor` says of a server of PostgreSQL. A module of `src/cli/doctor/database.rs`.
 
 use super::*;
-use crate::store::Intruder;
+use crate::store::UntrustedRole;
 
 /// The report on one line, of a server that is well but for `change`.
 fn said(change: impl FnOnce(&mut ServerState)) -> String {
@@ -13,7 +13,7 @@ fn said(change: impl FnOnce(&mut ServerState)) -> String {
         fsync: true,
         lacking_rights: String::new(),
         lacks_create: false,
-        intruder: None,
+        untrusted_role: None,
         shares_sessions: true,
         now: SystemClock::new().now(),
     };
@@ -57,7 +57,7 @@ fn doctor_says_what_is_wrong_with_a_server() {
         (|it| it.fsync = false, "fail durability fsync is off"),
         (
             |it| {
-                it.intruder = Some(Intruder {
+                it.untrusted_role = Some(UntrustedRole {
                     what: "the role tenant may".to_owned(),
                     advice: "revoke it",
                 });

@@ -71,7 +71,7 @@ fn server(state: &ServerState, clock_tolerance: Option<Duration>, report: &mut R
     };
     report.ok("pooler", pooler);
     rights(state, report);
-    match &state.intruder {
+    match &state.untrusted_role {
         None => report.ok(
             "other roles",
             "none may make tables or functions that would be taken for this service's",

@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 
 use super::connection::{Database, NOW, only};
 use super::{
-    Intruder, Target, account_admin, audit, key_events, keys, planted, schema, service_settings,
+    Target, UntrustedRole, account_admin, audit, key_events, keys, planted, schema,
+    service_settings,
 };
 use crate::clock::UnixTime;
 use crate::store::{
@@ -50,7 +51,7 @@ pub struct ServerState {
     pub lacking_rights: String,
     /// The next start makes tables, and this user may not.
     pub lacks_create: bool,
-    pub intruder: Option<Intruder>,
+    pub untrusted_role: Option<UntrustedRole>,
     /// A pooler gives each transaction any session.
     pub shares_sessions: bool,
     /// Seconds since 1970.
@@ -102,7 +103,7 @@ impl super::PostgresStore {
                     fsync: row.try_get("fsync")?,
                     lacking_rights: schema::lacking(database, &rights).await?,
                     lacks_create: lacks_create?,
-                    intruder: planted::find_intruder(database).await?,
+                    untrusted_role: planted::find_untrusted_role(database).await?,
                     shares_sessions: shares_sessions(database).await?,
                     now: UnixTime::from_secs(row.try_get("now")?),
                 })

@@ -35,7 +35,7 @@ use crate::metrics::Commits;
 use crate::store::{OpenError, SchemaState, StoreError};
 use connection::Database;
 pub use inspect::ServerState;
-pub use planted::Intruder;
+pub use planted::UntrustedRole;
 use session::Params;
 use sign_ins::Queued;
 pub use target::{PgEnvironment, Target};
@@ -55,7 +55,7 @@ impl PostgresStore {
         let database = Arc::new(Database::connect(target)?);
         schema::migrate(&database).await?;
         schema::check_rights(&database).await?;
-        match planted::find_intruder(&database).await {
+        match planted::find_untrusted_role(&database).await {
             Ok(None) => {}
             Ok(Some(found)) => tracing::warn!("{}: {}", found.what, found.advice),
             Err(e) => tracing::warn!("other roles were not looked at: {e}"),

@@ -58,9 +58,10 @@ pub(super) async fn find(
     Ok(None)
 }
 
-/// A role that may make what PostgreSQL would take for this service's.
+/// A role that can create objects in a schema ahead on the `search_path`, which PostgreSQL
+/// would take for this service's: search_path hijacking, a kind that CVE-2018-1058 describes.
 #[derive(Debug)]
-pub struct Intruder {
+pub struct UntrustedRole {
     pub what: String,
     pub advice: &'static str,
 }
@@ -70,7 +71,9 @@ pub struct Intruder {
 /// tables. Not those of which this role is a member or the other way round, the owners of the
 /// database and of the tables' schema, and superusers. Roles that could become such a one, by
 /// SET ROLE or CREATEROLE, are not found.
-pub(super) async fn find_intruder(database: &Database) -> Result<Option<Intruder>, StoreError> {
+pub(super) async fn find_untrusted_role(
+    database: &Database,
+) -> Result<Option<UntrustedRole>, StoreError> {
     let sql = "WITH home AS (
              SELECT n.oid, n.nspname, n.nspowner FROM pg_namespace n
              WHERE n.oid = coalesce(
@@ -111,7 +114,7 @@ pub(super) async fn find_intruder(database: &Database) -> Result<Option<Intruder
             "revoke CREATE on the database from the role and from PUBLIC, or set search_path to the schema of the tables for the user of DATABASE_URL",
         ),
     };
-    Ok(Some(Intruder {
+    Ok(Some(UntrustedRole {
         what: format!(
             "the role {role} may make tables and functions in {place}, which PostgreSQL would take for this service's"
         ),

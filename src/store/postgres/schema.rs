@@ -62,7 +62,9 @@ pub(super) async fn check_user(database: &Database, state: &SchemaState) -> Resu
     }
     // Later it is a warning: a role that was added does not bar an emergency.
     if let SchemaState::Older { has: 0, .. } = state
-        && let Some(found) = planted::find_intruder(database).await.map_err(engine)?
+        && let Some(found) = planted::find_untrusted_role(database)
+            .await
+            .map_err(engine)?
     {
         return Err(OpenError::Server(found.what, found.advice));
     }

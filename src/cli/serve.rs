@@ -126,7 +126,7 @@ async fn serve(
     if let Some(addr) = listeners.service.first().and_then(|l| l.local_addr().ok()) {
         config.network.port = addr.port();
     }
-    let life = config.keys.policy.parts().key_lifetime;
+    let life = config.keys.policy.key_lifetime;
     if let Err(e) = store.record_settings(config.recorded(), life).await {
         // As on a full disk, on which keys must go on being published.
         tracing::warn!("commands will not know the settings of the service: {e}");

@@ -132,7 +132,7 @@ const RECORDED: &[Name] = &[
 
 /// How far the clock of PostgreSQL may be off.
 fn clock_tolerance(policy: &Policy) -> Duration {
-    policy.parts().skew / 2
+    policy.skew / 2
 }
 
 impl Config {
@@ -142,13 +142,13 @@ impl Config {
 
     /// The settings to record, in one way of writing each.
     pub fn recorded(&self) -> Vec<(String, String)> {
-        let parts = self.keys.policy.parts();
+        let policy = self.keys.policy;
         let times = [
-            (name::KEY_LIFETIME, parts.key_lifetime),
-            (name::TOKEN_LIFETIME, parts.token_lifetime),
-            (name::KEY_LEAD, parts.lead),
-            (name::CLOCK_SKEW, parts.skew),
-            (name::KEY_RETENTION, parts.retention),
+            (name::KEY_LIFETIME, policy.key_lifetime),
+            (name::TOKEN_LIFETIME, policy.token_lifetime),
+            (name::KEY_LEAD, policy.lead),
+            (name::CLOCK_SKEW, policy.skew),
+            (name::KEY_RETENTION, policy.retention),
             (name::JWKS_MAX_AGE, self.keys.jwks_max_age),
         ];
         let times = times.map(|(name, time)| (name.to_string(), format!("{}s", time.as_secs())));

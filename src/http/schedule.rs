@@ -94,10 +94,10 @@ impl Schedule {
                 .unwrap_or(now)
                 .into(),
             contract: Contract {
-                max_cache_seconds: policy.lead().as_secs(),
-                min_notice_seconds: policy.lead().as_secs(),
-                max_token_lifetime_seconds: policy.token_lifetime().as_secs(),
-                clock_skew_seconds: policy.skew().as_secs(),
+                max_cache_seconds: policy.lead.as_secs(),
+                min_notice_seconds: policy.lead.as_secs(),
+                max_token_lifetime_seconds: policy.token_lifetime.as_secs(),
+                clock_skew_seconds: policy.skew.as_secs(),
             },
         }
     }

@@ -1,5 +1,6 @@
 //! The configured times of keys and tokens, and the rule between them.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use super::KeyTimes;
@@ -10,13 +11,7 @@ pub const MIN_SIGNING_WINDOW: Duration = Duration::from_secs(60);
 
 /// The times that all keys follow, checked. Whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    pub(super) key_lifetime: Duration,
-    pub(super) token_lifetime: Duration,
-    pub(super) lead: Duration,
-    pub(super) skew: Duration,
-    pub(super) retention: Duration,
-}
+pub struct Policy(PolicyParts);
 
 /// The times as they are configured. The letters are those of the picture in
 /// [`lifecycle`](super).
@@ -36,66 +31,35 @@ pub struct PolicyParts {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "keys live {have} s, but need at least {need} s: lead {lead} s + token {token} s + clock skew {skew} s + a signing window of {window} s"
+    "keys live {} s, but need at least {need} s: lead {} s + token {} s + clock skew {} s + a signing window of {} s",
+    .parts.key_lifetime.as_secs(),
+    .parts.lead.as_secs(),
+    .parts.token_lifetime.as_secs(),
+    .parts.skew.as_secs(),
+    MIN_SIGNING_WINDOW.as_secs()
 )]
 pub struct PolicyError {
-    have: u64,
+    parts: PolicyParts,
     need: u64,
-    lead: u64,
-    token: u64,
-    skew: u64,
-    window: u64,
 }
 
 impl Policy {
     /// Checks `L >= P + T + S + 1 min`, without which no key could both be
     /// announced in time and outlive its tokens.
     pub fn new(parts: PolicyParts) -> Result<Self, PolicyError> {
-        let PolicyParts {
-            key_lifetime,
-            token_lifetime,
-            lead,
-            skew,
-            retention,
-        } = parts;
-        let need = [lead, token_lifetime, skew, MIN_SIGNING_WINDOW]
+        let needed = [
+            parts.lead,
+            parts.token_lifetime,
+            parts.skew,
+            MIN_SIGNING_WINDOW,
+        ];
+        let need = needed
             .into_iter()
             .fold(0_u64, |sum, part| sum.saturating_add(part.as_secs()));
-        if key_lifetime.as_secs() < need {
-            return Err(PolicyError {
-                have: key_lifetime.as_secs(),
-                need,
-                lead: lead.as_secs(),
-                token: token_lifetime.as_secs(),
-                skew: skew.as_secs(),
-                window: MIN_SIGNING_WINDOW.as_secs(),
-            });
+        if parts.key_lifetime.as_secs() < need {
+            return Err(PolicyError { parts, need });
         }
-        Ok(Self {
-            key_lifetime,
-            token_lifetime,
-            lead,
-            skew,
-            retention,
-        })
-    }
-
-    pub fn parts(&self) -> PolicyParts {
-        PolicyParts {
-            key_lifetime: self.key_lifetime,
-            token_lifetime: self.token_lifetime,
-            lead: self.lead,
-            skew: self.skew,
-            retention: self.retention,
-        }
-    }
-
-    pub fn token_lifetime(&self) -> Duration {
-        self.token_lifetime
-    }
-
-    pub fn lead(&self) -> Duration {
-        self.lead
+        Ok(Self(parts))
     }
 
     /// Time from a key's creation until it signs: `P`, and a margin for rounding to
@@ -103,10 +67,6 @@ impl Policy {
     pub(super) fn lead_with_margin(&self) -> Duration {
         const MARGIN: Duration = Duration::from_secs(2);
         self.lead + MARGIN
-    }
-
-    pub fn skew(&self) -> Duration {
-        self.skew
     }
 
     /// Keys that expired before this time are deleted at `now`.
@@ -128,5 +88,13 @@ impl Policy {
         let longest = self.key_lifetime - self.token_lifetime - self.skew;
         let full = self.signs_full_until(key.expires_at);
         key.signs_from.map_or(full, |from| full.min(from + longest))
+    }
+}
+
+impl Deref for Policy {
+    type Target = PolicyParts;
+
+    fn deref(&self) -> &PolicyParts {
+        &self.0
     }
 }

@@ -371,10 +371,6 @@ fn what_operators_ask_for_has_the_times_of_the_policy() {
         ..rotated
     };
     assert_eq!(emergency_key(&p, T0), emergency);
-    assert_eq!(
-        (p.token_lifetime(), p.lead(), p.skew()),
-        (secs(1800), secs(600), secs(60))
-    );
 }
 
 #[test]

@@ -145,7 +145,7 @@ pub(super) fn run(command: UsersCommand, env_file: Option<&Path>) -> Result<(), 
     }
     let config = Config::from_settings(&settings)?;
     let outlook = TokenOutlook {
-        token_lifetime: config.keys.policy.parts().token_lifetime,
+        token_lifetime: config.keys.policy.token_lifetime,
         now: SystemClock::new().now(),
     };
     match command {

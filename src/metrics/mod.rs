@@ -80,75 +80,44 @@ impl Metrics {
     }
 }
 
-/// Values that other parts of the service keep. `http/metrics_page.rs` copies them here
-/// before each page.
-#[derive(Debug, Default)]
-pub struct Current {
-    pub quota_refusals: Counter,
-    pub quota_clients: Gauge,
-    pub hashing_queue: Family<Label, Gauge>,
-    pub keys: Family<Label, Gauge>,
-    pub keys_next_change: Family<Label, Gauge>,
-    pub next_key: Gauge,
-    pub rotation_failures: Counter,
-    pub rotation_failing: Gauge,
-    pub wal_bytes: Gauge,
-    pub disk_low: Gauge,
+macro_rules! current {
+    ($($field:ident: $metric:ty = $name:literal, $help:literal;)*) => {
+        /// Values that other parts of the service keep. `http/metrics_page.rs` copies them
+        /// here before each page.
+        #[derive(Debug, Default)]
+        pub struct Current {
+            $(pub $field: $metric,)*
+        }
+
+        impl Current {
+            fn register(&self, registry: &mut Registry) {
+                $(registry.register($name, $help, self.$field.clone());)*
+            }
+        }
+    };
 }
 
-impl Current {
-    fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "jwks_quota_refusals",
-            "Calls that the quotas of POST /auth and POST /register have refused",
-            self.quota_refusals.clone(),
-        );
-        registry.register(
-            "jwks_quota_clients",
-            "Client addresses that the quotas remember",
-            self.quota_clients.clone(),
-        );
-        registry.register(
-            "jwks_hashing_queue_length",
-            "Passwords that wait for a hashing thread",
-            self.hashing_queue.clone(),
-        );
-        registry.register(
-            "jwks_keys",
-            "Keys in memory, by stage: all in the key set, and the latest that are not",
-            self.keys.clone(),
-        );
-        registry.register(
-            "jwks_keys_next_change_seconds",
-            "Seconds until the first key of the stage leaves it; negative when overdue",
-            self.keys_next_change.clone(),
-        );
-        registry.register(
-            "jwks_next_key_seconds",
-            "Seconds until the next key is due; negative when overdue",
-            self.next_key.clone(),
-        );
-        registry.register(
-            "jwks_rotation_failures",
-            "Rotation ticks that have failed",
-            self.rotation_failures.clone(),
-        );
-        registry.register(
-            "jwks_wal_bytes",
-            "Size of the write-ahead log of the database",
-            self.wal_bytes.clone(),
-        );
-        registry.register(
-            "jwks_disk_low",
-            "1 when too little is left on the disk for new accounts",
-            self.disk_low.clone(),
-        );
-        registry.register(
-            "jwks_rotation_failing",
-            "1 when the latest rotation tick has failed",
-            self.rotation_failing.clone(),
-        );
-    }
+current! {
+    quota_refusals: Counter = "jwks_quota_refusals",
+        "Calls that the quotas of POST /auth and POST /register have refused";
+    quota_clients: Gauge = "jwks_quota_clients",
+        "Client addresses that the quotas remember";
+    hashing_queue: Family<Label, Gauge> = "jwks_hashing_queue_length",
+        "Passwords that wait for a hashing thread";
+    keys: Family<Label, Gauge> = "jwks_keys",
+        "Keys in memory, by stage: all in the key set, and the latest that are not";
+    keys_next_change: Family<Label, Gauge> = "jwks_keys_next_change_seconds",
+        "Seconds until the first key of the stage leaves it; negative when overdue";
+    next_key: Gauge = "jwks_next_key_seconds",
+        "Seconds until the next key is due; negative when overdue";
+    rotation_failures: Counter = "jwks_rotation_failures",
+        "Rotation ticks that have failed";
+    wal_bytes: Gauge = "jwks_wal_bytes",
+        "Size of the write-ahead log of the database";
+    disk_low: Gauge = "jwks_disk_low",
+        "1 when too little is left on the disk for new accounts";
+    rotation_failing: Gauge = "jwks_rotation_failing",
+        "1 when the latest rotation tick has failed";
 }
 
 /// Outcome of a call of `POST /auth` that the quota let in; its label in snake case.

@@ -71,32 +71,17 @@ pub enum RotationError {
     NoProgress,
 }
 
-/// Kind of a key that is due.
-#[derive(Clone, Copy, Debug)]
-enum Due {
-    Signing,
-    Expired,
-}
+/// The times of a key that is due; none when it is not.
+type Due = fn(&[KeyTimes], &Policy, UnixTime) -> Option<KeySpan>;
 
-impl Due {
-    /// A signing key comes first: without one no sign-in succeeds.
-    fn first(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<Self> {
-        if lifecycle::due_signing_key(keys, policy, now).is_some() {
-            Some(Self::Signing)
-        } else if lifecycle::due_expired_key(keys, now).is_some() {
-            Some(Self::Expired)
-        } else {
-            None
-        }
-    }
-
-    fn span(self, keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<KeySpan> {
-        match self {
-            Self::Signing => lifecycle::due_signing_key(keys, policy, now),
-            Self::Expired => lifecycle::due_expired_key(keys, now),
-        }
-    }
-}
+/// Kinds of keys that are created when they are due. A signing key comes first: without
+/// one no sign-in succeeds.
+const KINDS: [(&str, Due); 2] = [
+    ("signing", lifecycle::due_signing_key),
+    ("expired", |keys, _, now| {
+        lifecycle::due_expired_key(keys, now)
+    }),
+];
 
 impl Rotation {
     pub fn new(
@@ -229,7 +214,8 @@ impl Rotation {
                 self.move_back(clock_behind_for).await?;
                 self.load(now).await?;
             }
-            let Some(due) = Due::first(self.ring.snapshot().times(), &self.policy, now) else {
+            let due = first_due(self.ring.snapshot().times(), &self.policy, now);
+            let Some((kind, due)) = due else {
                 if self.prune(now).await? > 0 {
                     // Deleted keys must not be published when the clock is set back.
                     self.load(now).await?;
@@ -241,7 +227,7 @@ impl Rotation {
                 let next = lifecycle::next_due(self.ring.snapshot().times(), &self.policy, now);
                 return Ok(next.unwrap_or(now));
             };
-            self.create(due).await?;
+            self.create(kind, due).await?;
             was_due = true;
         }
         Err(RotationError::NoProgress)
@@ -344,7 +330,7 @@ impl Rotation {
     }
 
     /// Creates a key and inserts it, unless it is no longer due by then.
-    async fn create(&self, due: Due) -> Result<(), RotationError> {
+    async fn create(&self, kind: &str, due: Due) -> Result<(), RotationError> {
         let (kid, sealed) = generate_sealed(&self.source, &self.sealing_keys, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
         let sealed = sealed.into_bytes();
@@ -354,7 +340,7 @@ impl Rotation {
             return Ok(());
         }
         let decide = move |keys: &KeyRows, now| {
-            let span = due.span(&usable(keys, &bad), &policy, now);
+            let span = due(&usable(keys, &bad), &policy, now);
             let insert = span.map(|span| NewKey { kid, sealed, span });
             let is_due = insert.is_some();
             let change = KeyChange {
@@ -368,10 +354,6 @@ impl Rotation {
             .change_keys(self.selection(), &self.clock, decide)
             .await?;
         if inserted {
-            let kind = match due {
-                Due::Signing => "signing",
-                Due::Expired => "expired",
-            };
             tracing::info!(%kid, "a new {kind} key is in the database");
         }
         Ok(())
@@ -408,6 +390,11 @@ impl Rotation {
     fn expired_rows(&self) -> usize {
         (2 * self.bad.len()).max(1)
     }
+}
+
+fn first_due(keys: &[KeyTimes], policy: &Policy, now: UnixTime) -> Option<(&'static str, Due)> {
+    let mut kinds = KINDS.into_iter();
+    kinds.find(|(_, due)| due(keys, policy, now).is_some())
 }
 
 fn usable(keys: &KeyRows, bad: &HashSet<Kid>) -> Vec<KeyTimes> {

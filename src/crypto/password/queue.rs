@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use secrecy::SecretString;
+use strum::VariantArray;
 use tokio::sync::oneshot;
 
 use super::compute::Workspace;
@@ -33,7 +34,7 @@ const SLOW: u64 = 8;
 /// machine would starve sign-ins.
 const NICENESS: i32 = 8;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 enum QueueName {
     SignIns,
     SignUps,
@@ -71,9 +72,8 @@ struct PoolState {
 }
 
 struct Queues {
-    sign_ins: Queue,
-    sign_ups: Queue,
-    slow_sign_ins: Queue,
+    /// In the order of [`QueueName`].
+    queues: [Queue; 3],
     threads: u32,
     slow_threads: u32,
     slow_running: u32,
@@ -223,9 +223,7 @@ impl Queues {
             charged: Duration::ZERO,
         };
         Self {
-            sign_ins: queue(cost),
-            sign_ups: queue(cost),
-            slow_sign_ins: queue(SLOW * cost),
+            queues: [cost, cost, SLOW * cost].map(queue),
             threads,
             slow_threads: (threads / 2).max(1),
             slow_running: 0,
@@ -235,28 +233,15 @@ impl Queues {
     }
 
     fn get(&self, name: QueueName) -> &Queue {
-        match name {
-            QueueName::SignIns => &self.sign_ins,
-            QueueName::SignUps => &self.sign_ups,
-            QueueName::SlowSignIns => &self.slow_sign_ins,
-        }
+        &self.queues[name as usize]
     }
 
     fn get_mut(&mut self, name: QueueName) -> &mut Queue {
-        match name {
-            QueueName::SignIns => &mut self.sign_ins,
-            QueueName::SignUps => &mut self.sign_ups,
-            QueueName::SlowSignIns => &mut self.slow_sign_ins,
-        }
+        &mut self.queues[name as usize]
     }
 
     fn all(&self) -> impl Iterator<Item = (QueueName, &Queue)> {
-        let names = [
-            QueueName::SignIns,
-            QueueName::SignUps,
-            QueueName::SlowSignIns,
-        ];
-        names.into_iter().map(|name| (name, self.get(name)))
+        QueueName::VARIANTS.iter().copied().zip(&self.queues)
     }
 
     fn add(&mut self, name: QueueName, client: ClientKey, job: HashJob) -> Result<(), HashError> {

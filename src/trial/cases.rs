@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
@@ -15,8 +15,11 @@ const WALKS: &str = include_str!("walks.json");
 /// has no value for, and `$…` stands for a value of the run; see `forge`.
 pub(super) type Patch = BTreeMap<String, Value>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, EnumString, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Grade {
     /// Choice of the verifier's owner.
     Policy,
@@ -27,12 +30,11 @@ pub enum Grade {
 }
 
 impl Grade {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Policy => "policy",
-            Self::Should => "should",
-            Self::Must => "must",
-        }
+    /// The highest first, as reports and the help list them.
+    pub const ALL: [Self; 3] = [Self::Must, Self::Should, Self::Policy];
+
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
 use strum::VariantNames as _;
 
 use crate::trial::{Codes, Grade, TrialStage};
@@ -68,8 +68,8 @@ pub(in crate::cli) struct TrialArgs {
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
     pub(super) except: Vec<String>,
     /// Lowest grade whose findings fail the run
-    #[arg(long, value_enum, default_value = "must")]
-    pub(super) grade: Fails,
+    #[arg(long, value_parser = grade(), default_value = "must")]
+    pub(super) grade: Grade,
     /// Accepted findings: a file with a case's id and the reason on each line
     #[arg(long, value_name = "FILE")]
     pub(super) known: Option<PathBuf>,
@@ -100,21 +100,8 @@ fn stage() -> impl TypedValueParser<Value = TrialStage> {
     PossibleValuesParser::new(TrialStage::VARIANTS).try_map(|name| name.parse())
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Fails {
-    Must,
-    Should,
-    Policy,
-}
-
-impl From<Fails> for Grade {
-    fn from(fails: Fails) -> Self {
-        match fails {
-            Fails::Must => Self::Must,
-            Fails::Should => Self::Should,
-            Fails::Policy => Self::Policy,
-        }
-    }
+fn grade() -> impl TypedValueParser<Value = Grade> {
+    PossibleValuesParser::new(Grade::ALL.map(Grade::name)).try_map(|name| name.parse())
 }
 
 fn within(text: &str) -> Result<Duration, String> {

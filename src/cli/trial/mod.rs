@@ -94,7 +94,7 @@ pub(super) fn run(args: &TrialArgs) -> Result<(), Failure> {
         target: name,
         outcomes: &outcomes,
         known: &known,
-        fails: args.grade.into(),
+        fails: args.grade,
     };
     hand_out(&report, args)?;
     verdict(&report)
@@ -131,7 +131,7 @@ fn tried<'a>(
     let tell = |outcome: &Outcome<'_>| {
         progress.clear();
         if args.is_for_people() && printed.is_ok() {
-            let line = line(outcome, known, args.grade.into(), colour);
+            let line = line(outcome, known, args.grade, colour);
             let columns = terminal::columns();
             printed = print(&terminal::line(line.trim_end(), INDENT, columns));
         }

@@ -74,7 +74,7 @@ impl TrialReport<'_> {
     }
 
     pub(super) fn counts(&self) -> String {
-        let counts: Vec<_> = [Grade::Must, Grade::Should, Grade::Policy]
+        let counts: Vec<_> = Grade::ALL
             .map(|grade| format!("{} {}", self.count(grade), grade.name()))
             .into();
         let silent = |it: &&Outcome<'_>| it.verdict == Verdict::SaysNothing;
@@ -91,9 +91,9 @@ impl TrialReport<'_> {
             let case = outcome.case;
             let (rfc, mend) = outcome.advice();
             json!({
-                "id": case.id, "grade": outcome.grade(), "rfc": rfc, "what": case.what,
+                "id": case.id, "grade": outcome.grade().name(), "rfc": rfc, "what": case.what,
                 "verdict": outcome.verdict.name(), "detail": outcome.detail,
-                "finding": outcome.finding,
+                "finding": outcome.finding.map(Grade::name),
                 "mend": outcome.finding.map(|_| mend),
                 "known": outcome.finding.and(self.known.get(&case.id)),
             })

@@ -3,33 +3,31 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use strum::IntoStaticStr;
+
 use super::target::{Answer, TIMEOUT};
 
 /// Bytes of a token above which servers may close the connection: that refuses it.
 const LONG: usize = 8 * 1024;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     Accepted,
     Refused,
     /// A status that neither accepts nor refuses, mostly 5xx.
     Error,
     Crash,
+    #[strum(serialize = "no answer")]
     NoAnswer,
     /// A good token was refused beside it.
+    #[strum(serialize = "says nothing")]
     SaysNothing,
 }
 
 impl Verdict {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Refused => "refused",
-            Self::Error => "error",
-            Self::Crash => "crash",
-            Self::NoAnswer => "no answer",
-            Self::SaysNothing => "says nothing",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -10,6 +10,7 @@ mod parts;
 use std::time::Duration;
 
 use serde_json::Value;
+use strum::IntoStaticStr;
 
 use crate::clock::UnixTime;
 use crate::crypto::rsa::PublicKey;
@@ -27,7 +28,8 @@ pub struct Expectations {
 }
 
 /// Reason for which a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Cause {
     /// Not a signed JWT, or one with impossible values.
     Malformed,
@@ -36,31 +38,23 @@ pub enum Cause {
     /// `typ` is not JWT.
     Type,
     /// The key set does not contain its key.
+    #[strum(serialize = "unknown key")]
     UnknownKey,
     /// Its key must not be used for RS256 signatures.
+    #[strum(serialize = "unfit key")]
     UnfitKey,
     /// It was changed, or another key signed it.
     Signature,
     Expired,
+    #[strum(serialize = "not yet valid")]
     NotYetValid,
     Issuer,
     Audience,
 }
 
 impl Cause {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Algorithm => "algorithm",
-            Self::Type => "type",
-            Self::UnknownKey => "unknown key",
-            Self::UnfitKey => "unfit key",
-            Self::Signature => "signature",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not yet valid",
-            Self::Issuer => "issuer",
-            Self::Audience => "audience",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeySource;
 use crate::lifecycle::{self, KeyTimes, Kid, Policy, Stage};
 use crate::store::{
-    AdoptedRow, BadRow, KeyChange, KeyRow, KeyRows, KeySelection, NewKey, Store, StoreError,
+    AdoptedRow, KeyChange, KeyRow, KeyRows, KeySelection, NewKey, Store, StoreError,
 };
 pub use crate::store::{KeyEvent, KeyEventKind};
 
@@ -78,18 +78,6 @@ pub enum RevokeError {
 }
 
 impl KeyOperations {
-    /// Status of all keys at `now`, ours in creation order and then adopted ones, and the
-    /// rows that could not be read. Opens each key, so it is slow.
-    pub async fn list(
-        &self,
-        now: UnixTime,
-    ) -> Result<(Vec<KeyStatus>, Vec<BadRow>), RotationError> {
-        let keys = self.store.all_keys().await?;
-        let (sealing_keys, policy) = (Arc::clone(&self.sealing_keys), self.policy);
-        let list = move || (statuses(&keys, &sealing_keys, &policy, now), keys.bad);
-        Ok(tokio::task::spawn_blocking(list).await?)
-    }
-
     /// Publishes a new key, which signs after the usual lead. Returns its times.
     pub async fn rotate(&self) -> Result<(Kid, UnixTime), RotationError> {
         let (kid, sealed) = self.generate_sealed().await?;
@@ -187,8 +175,12 @@ impl KeyOperations {
     /// Index of the entry of `NOT_MY_KEY` that opens the newest published key. A
     /// running server has it; it may not have the first one yet.
     pub(super) async fn entry_in_use(&self) -> Result<usize, RotationError> {
-        let (keys, _) = self.list(self.clock.now()).await?;
-        let published: Vec<_> = keys
+        let now = self.clock.now();
+        let keys = self.store.all_keys().await?;
+        let (sealing_keys, policy) = (Arc::clone(&self.sealing_keys), self.policy);
+        let list = move || statuses(&keys, &sealing_keys, &policy, now);
+        let published: Vec<_> = tokio::task::spawn_blocking(list)
+            .await?
             .into_iter()
             .filter(|key| key.stage.is_published() && key.stage != Stage::Adopted)
             .collect();

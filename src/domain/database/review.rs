@@ -1,7 +1,7 @@
 //! What doctor says of the keys of an inspected database, and of the key set that a
 //! service gives out beside it. Reads nothing itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inspection;
 use crate::clock::UnixTime;
@@ -11,7 +11,6 @@ use crate::domain::key_admin::{self, KeyStatus};
 use crate::domain::opened_key::OpenedKey;
 use crate::domain::verification::KeySet;
 use crate::lifecycle::{self, Policy};
-use crate::store::{AdoptedRow, KeyRow};
 
 /// The latest time that is stored in the database.
 pub fn newest_time(found: &Inspection) -> Option<UnixTime> {
@@ -69,37 +68,29 @@ pub fn difference(
     sealing_keys: Option<&SealingKeys>,
     now: UnixTime,
 ) -> Option<Difference> {
-    let published = || {
-        let rows = found.keys.rows.iter();
-        rows.filter(|row| row.times.is_published_at(now))
-    };
-    let opens = |row: &&KeyRow| {
-        sealing_keys.is_some_and(|sealing_keys| OpenedKey::open(row, sealing_keys).is_ok())
-    };
-    let kid = |row: &KeyRow| row.times.kid.to_string();
-    let served: BTreeSet<String> = set.kids().map(str::to_owned).collect();
-    let adopted = || {
-        let rows = found.keys.adopted.iter();
-        rows.filter(|row| row.times.is_published_at(now))
-    };
-    let adopted_opens = |row: &&AdoptedRow| {
-        let opened = sealing_keys.and_then(|keys| AdoptedKey::open(row, keys).ok());
-        // It may end before its row does.
-        opened.is_some_and(|key| key.times().is_published_at(now))
-    };
-    let adopted_kid = |row: &AdoptedRow| row.kid.clone();
-    let may: BTreeSet<String> = published()
-        .map(kid)
-        .chain(adopted().map(adopted_kid))
-        .collect();
-    let own = published().filter(opens).map(kid);
-    let must: BTreeSet<String> = own
-        .chain(adopted().filter(adopted_opens).map(adopted_kid))
-        .collect();
-    let extra: Vec<_> = served.difference(&may).cloned().collect();
+    // By kid, whether the key is known to open.
+    let mut published = BTreeMap::new();
+    for row in &found.keys.rows {
+        if row.times.is_published_at(now) {
+            let opens = sealing_keys.is_some_and(|keys| OpenedKey::open(row, keys).is_ok());
+            published.insert(row.times.kid.to_string(), opens);
+        }
+    }
+    for row in &found.keys.adopted {
+        if row.times.is_published_at(now) {
+            let opened = sealing_keys.and_then(|keys| AdoptedKey::open(row, keys).ok());
+            // It may end before its row does.
+            let opens = opened.is_some_and(|key| key.times().is_published_at(now));
+            *published.entry(row.kid.clone()).or_default() |= opens;
+        }
+    }
+    let served: BTreeSet<&str> = set.kids().collect();
+    let extra = served.iter().filter(|&&kid| !published.contains_key(kid));
+    let extra: Vec<_> = extra.map(|&kid| kid.to_owned()).collect();
     if !extra.is_empty() {
         return Some(Difference::Extra(extra));
     }
-    let missing: Vec<_> = must.difference(&served).cloned().collect();
+    published.retain(|kid, opens| *opens && !served.contains(kid.as_str()));
+    let missing: Vec<_> = published.into_keys().collect();
     (!missing.is_empty()).then_some(Difference::Missing(missing))
 }

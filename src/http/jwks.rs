@@ -10,6 +10,9 @@ use axum::routing::{MethodRouter, get};
 use super::error::ApiError;
 use super::public_document::{ANY_ORIGIN, key_caching, respond, with_cors};
 use super::state::{AppState, SharedState};
+use crate::clock::UnixTime;
+use crate::domain::document::Document;
+use crate::domain::snapshot::Snapshot;
 
 pub(super) const PATH: &str = "/.well-known/jwks.json";
 
@@ -26,17 +29,8 @@ async fn key_set(State(state): State<SharedState>, request: Request) -> Response
     if let Some(response) = published(&state, request.headers()) {
         return response;
     }
-    // The first key is still being made, none has come for long, or this replica is cut off.
-    let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
-        snapshot.published(now).cloned()
-    });
-    match awaited.await {
-        Some((set, _)) => match key_caching(&state) {
-            Some(caching) => respond(&set, request.headers(), &caching),
-            None => out_of_date(),
-        },
-        None => no_keys(),
-    }
+    let pick = |snapshot: &Snapshot, now| snapshot.published(now).cloned();
+    await_and_respond(&state, request.headers(), pick).await
 }
 
 /// The answer from the keys in memory, if one is published.
@@ -46,14 +40,21 @@ pub(super) fn published(state: &AppState, headers: &HeaderMap) -> Option<Respons
     Some(respond(set, headers, &*key_caching(state)?))
 }
 
-/// 503 of a replica that is cut off: a key may have been revoked meanwhile.
-pub(super) fn out_of_date() -> Response {
-    let why = "the database has not answered for as long as the keys may be kept";
-    ([ANY_ORIGIN], ApiError::busy(why)).into_response()
-}
-
-/// 503: a key set without keys would make verifiers refuse every token.
-pub(super) fn no_keys() -> Response {
-    let error = ApiError::busy("no key is published at the moment");
-    ([ANY_ORIGIN], error).into_response()
+/// The answer that waits for a document: the first key is still being made, none has come
+/// for long, or this replica is cut off.
+pub(super) async fn await_and_respond(
+    state: &AppState,
+    headers: &HeaderMap,
+    pick: impl Fn(&Snapshot, UnixTime) -> Option<Document>,
+) -> Response {
+    let busy = |why| ([ANY_ORIGIN], ApiError::busy(why)).into_response();
+    let Some((document, _)) = state.keys.wait_for(&*state.clock, pick).await else {
+        // A key set without keys would make verifiers refuse every token.
+        return busy("no key is published at the moment");
+    };
+    match key_caching(state) {
+        Some(caching) => respond(&document, headers, &caching),
+        // This replica is cut off: a key may have been revoked meanwhile.
+        None => busy("the database has not answered for as long as the keys may be kept"),
+    }
 }

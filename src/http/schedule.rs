@@ -8,8 +8,8 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::{Serialize, Serializer};
 
-use super::jwks::{no_keys, out_of_date};
-use super::public_document::{key_caching, respond, with_cors};
+use super::jwks::await_and_respond;
+use super::public_document::with_cors;
 use super::state::SharedState;
 use crate::clock::{Moment, UnixTime};
 use crate::domain::adopted_keys::AdoptedKey;
@@ -65,17 +65,11 @@ pub(super) fn routes() -> Router<SharedState> {
 }
 
 async fn schedule(State(state): State<SharedState>, headers: HeaderMap) -> Response {
-    let awaited = state.keys.wait_for(&*state.clock, |snapshot, now| {
+    let pick = |snapshot: &Snapshot, now| {
         snapshot.published(now)?;
         Some(Document::new(&Schedule::new(snapshot, &state.policy, now)))
-    });
-    match awaited.await {
-        Some((document, _)) => match key_caching(&state) {
-            Some(caching) => respond(&document, &headers, &caching),
-            None => out_of_date(),
-        },
-        None => no_keys(),
-    }
+    };
+    await_and_respond(&state, &headers, pick).await
 }
 
 impl Schedule {

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::client_addr::{ClientAddr, Peer};
-use super::refusals::{NO_STATUS, Note};
+use super::refusals::NO_STATUS;
 use super::state::{AppState, SharedState};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -179,14 +179,13 @@ impl LoggedRequest {
         let refusals = &self.state.refusals;
         // A quota bounds the tokens and accounts that are given.
         let note = if is_good {
-            Note::Line(0)
+            Some(0)
         } else {
             refusals.note(self.client, status, self.state.clock.monotonic())
         };
-        match note {
-            Note::Line(0) => line!(info, self, took, "answered", status = status),
-            Note::Line(more) => line!(info, self, took, "answered", status = status, more = more),
-            Note::Counted => {}
+        if let Some(more) = note {
+            let more = (more > 0).then_some(more);
+            line!(info, self, took, "answered", status = status, more = more);
         }
     }
 }
@@ -198,7 +197,7 @@ impl Drop for LoggedRequest {
         }
         self.state.metrics.requests.abandoned(self.route());
         let now = self.state.clock.monotonic();
-        if let Note::Line(more) = self.state.refusals.note(self.client, NO_STATUS, now) {
+        if let Some(more) = self.state.refusals.note(self.client, NO_STATUS, now) {
             line!(
                 info,
                 self,

@@ -37,15 +37,9 @@ struct Recent {
     unlogged: u64,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Note {
-    /// It gets a line; so many before it had none.
-    Line(u64),
-    Counted,
-}
-
 impl Refusals {
-    pub(super) fn note(&self, client: ClientAddr, status: u16, now: Duration) -> Note {
+    /// Number of refusals before this one that had no line; none if it has none itself.
+    pub(super) fn note(&self, client: ClientAddr, status: u16, now: Duration) -> Option<u64> {
         let limit = if status == 429 { 1 } else { 20 };
         let key = (client.key(), status);
         let mut latest = self.0.lock();
@@ -56,7 +50,7 @@ impl Refusals {
             }
             if latest.entries.len() >= MAX_ENTRIES {
                 latest.without_entry += 1;
-                return Note::Counted;
+                return None;
             }
         }
         let recent = latest.entries.entry(key).or_insert(Recent {
@@ -70,10 +64,10 @@ impl Refusals {
         }
         if recent.lines == limit {
             recent.unlogged += 1;
-            return Note::Counted;
+            return None;
         }
         recent.lines += 1;
-        Note::Line(std::mem::take(&mut recent.unlogged))
+        Some(std::mem::take(&mut recent.unlogged))
     }
 
     /// Logs the counts of clients that have been quiet for a second.

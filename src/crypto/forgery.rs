@@ -11,7 +11,9 @@ use aws_lc_rs::signature::{
     KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
 };
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rsa::pkcs1::LineEnding;
+use rsa::pkcs1::pem::encode_string;
 
 use super::rsa::{PrivateKey, SigningError};
 
@@ -50,16 +52,8 @@ pub fn spki(key: &PrivateKey) -> Result<Vec<u8>, SigningError> {
 }
 
 /// PEM (RFC 7468), with a line end after the last line.
-pub fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for (i, c) in text.chars().enumerate() {
-        if i > 0 && i % 64 == 0 {
-            pem.push('\n');
-        }
-        pem.push(c);
-    }
-    pem + &format!("\n-----END {label}-----\n")
+pub fn pem(label: &str, der: &[u8]) -> Result<String, SigningError> {
+    encode_string(label, LineEnding::LF, der).map_err(|e| SigningError(e.to_string()))
 }
 
 /// A certificate of version 1 that the key signed itself, for the years 2025 to 2049.

@@ -20,7 +20,7 @@ impl Forge {
     pub fn strangers(&self) -> Result<[String; 2], TrialError> {
         let mut key = jwk(&self.stranger);
         key["kid"] = "stranger".into();
-        let certificate = pem("CERTIFICATE", &certificate(&self.stranger)?);
+        let certificate = pem("CERTIFICATE", &certificate(&self.stranger)?)?;
         Ok([json!({ "keys": [key] }).to_string(), certificate])
     }
 

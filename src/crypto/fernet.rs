@@ -70,16 +70,16 @@ impl SealingKeys {
         Zeroizing::new(fernet::Fernet::generate_key())
     }
 
-    /// Encrypts and authenticates `plain` under the first key.
-    pub fn seal(&self, plain: &[u8]) -> FernetToken {
+    /// Encrypts and authenticates `plain` under the first key: the text of a Fernet token.
+    pub fn seal(&self, plain: &[u8]) -> Vec<u8> {
         self.seal_under(0, plain)
     }
 
     /// The same under the key at `index`, as [`open_with_index`](Self::open_with_index)
     /// returns it; under the first when there is no such key.
-    pub fn seal_under(&self, index: usize, plain: &[u8]) -> FernetToken {
+    pub fn seal_under(&self, index: usize, plain: &[u8]) -> Vec<u8> {
         let key = self.0.get(index).unwrap_or(&self.0[0]);
-        FernetToken(key.encrypt(plain).into_bytes())
+        key.encrypt(plain).into_bytes()
     }
 
     /// Decrypts what any of the keys encrypted; `None` when none did, or it was changed.
@@ -100,16 +100,6 @@ impl SealingKeys {
 impl fmt::Debug for SealingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SealingKeys({} keys, redacted)", self.0.len())
-    }
-}
-
-/// Text of a Fernet token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FernetToken(Vec<u8>);
-
-impl FernetToken {
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
     }
 }
 

@@ -157,7 +157,7 @@ impl PublicJwk {
         let plain = serde_json::to_vec(&sealed).unwrap_or_default();
         NewAdoptedKey {
             kid: self.kid.clone(),
-            sealed: sealing_keys.seal_under(entry, &plain).into_bytes(),
+            sealed: sealing_keys.seal_under(entry, &plain),
             until,
         }
     }

@@ -167,9 +167,7 @@ impl KeyOperations {
     /// A new key, sealed under the entry of `NOT_MY_KEY` that is in use.
     async fn generate_sealed(&self) -> Result<(Kid, Vec<u8>), RotationError> {
         let entry = self.entry_in_use().await?;
-        let (kid, sealed) =
-            rotation::generate_sealed(&self.source, &self.sealing_keys, entry).await?;
-        Ok((kid, sealed.into_bytes()))
+        rotation::generate_sealed(&self.source, &self.sealing_keys, entry).await
     }
 
     /// Index of the entry of `NOT_MY_KEY` that opens the newest published key. A
@@ -232,7 +230,7 @@ fn plan_reencryption(keys: &KeyRows, sealing_keys: &SealingKeys) -> (KeyChange, 
             done.unchanged += 1;
             return None;
         }
-        let sealed = sealing_keys.seal(&plain).into_bytes();
+        let sealed = sealing_keys.seal(&plain);
         match sealing_keys.open_with_index(&sealed) {
             Some((0, again)) if again == plain => {
                 done.changed += 1;

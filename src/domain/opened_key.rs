@@ -125,7 +125,7 @@ pub fn seal_clear(stored: &[u8], sealing_keys: &SealingKeys) -> Option<Vec<u8>> 
     let key = PrivateKey::from_pem(stored)
         .ok()
         .filter(|_| is_pem(stored))?;
-    Some(sealing_keys.seal(key.to_pem().as_bytes()).into_bytes())
+    Some(sealing_keys.seal(key.to_pem().as_bytes()))
 }
 
 fn is_pem(stored: &[u8]) -> bool {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::heartbeat::Heartbeat;
 use super::key_ring::{KeyRing, Unopened};
 use crate::clock::{Clock, UnixTime};
-use crate::crypto::fernet::{FernetToken, SealingKeys};
+use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::KeyError;
 pub use crate::crypto::rsa::{KeySource, Rsa2048};
 use crate::lifecycle::{self, Policy};
@@ -333,7 +333,6 @@ impl Rotation {
     async fn create(&self, kind: &str, due: Due) -> Result<(), RotationError> {
         let (kid, sealed) = generate_sealed(&self.source, &self.sealing_keys, 0).await?;
         let (policy, bad) = (self.policy, self.bad.clone());
-        let sealed = sealed.into_bytes();
         // A key is due for all replicas at once: few may wait for the lock, so those that
         // another was faster than load the keys instead.
         if self.store.keys_have_changed(self.seen_change).await? {
@@ -407,7 +406,7 @@ pub(super) async fn generate_sealed(
     source: &Arc<dyn KeySource>,
     sealing_keys: &Arc<SealingKeys>,
     entry: usize,
-) -> Result<(Kid, FernetToken), RotationError> {
+) -> Result<(Kid, Vec<u8>), RotationError> {
     let (source, sealing_keys) = (Arc::clone(source), Arc::clone(sealing_keys));
     let made = tokio::task::spawn_blocking(move || -> Result<_, KeyError> {
         let key = source.generate()?;

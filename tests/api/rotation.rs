@@ -32,7 +32,7 @@ async fn published(app: &TestApp) -> BTreeMap<String, String> {
 
 /// Puts a key into the table the way another server did.
 fn insert_key(app: &TestApp, kid: i64, key: &PrivateKey, exp: i64) {
-    let sealed = app.sealing_keys.seal(key.to_pem().as_bytes()).into_bytes();
+    let sealed = app.sealing_keys.seal(key.to_pem().as_bytes());
     app.sql()
         .execute(
             "INSERT INTO keys (kid, key, exp) VALUES (?, ?, ?)",
@@ -235,10 +235,7 @@ async fn a_bad_row_is_logged_once_left_alone_and_not_published() {
     app.execute(&format!(
         "INSERT INTO keys (kid, key, exp) VALUES (5, '{foreign}', {exp}), (6, '', {exp}), (7, x'ff00', {exp});"
     ));
-    let sealed = app
-        .sealing_keys
-        .seal(b"-----BEGIN PRIVATE KEY-----")
-        .into_bytes();
+    let sealed = app.sealing_keys.seal(b"-----BEGIN PRIVATE KEY-----");
     let sql = "INSERT INTO keys (kid, key, exp) VALUES (8, ?, ?)";
     app.sql()
         .execute(sql, rusqlite::params![sealed, exp])

@@ -193,7 +193,7 @@ fn earlier(dir: &TempDir, sealing_keys: &SealingKeys) {
     )
     .unwrap();
     for pem in [&twin, &twin, &other] {
-        let sealed = sealing_keys.seal(pem.as_bytes()).into_bytes();
+        let sealed = sealing_keys.seal(pem.as_bytes());
         let row = params![sealed, START.as_secs() + 86_400];
         sql.execute("INSERT INTO keys (key, exp) VALUES (?, ?)", row)
             .unwrap();

@@ -117,7 +117,6 @@ impl Simulation {
         let sealed = sealing_keys(&[0]).seal(plain.as_bytes());
         let exp = START.as_secs() + ends_in;
         let sql = "INSERT INTO keys (kid, key, exp) VALUES ($1, $2, $3)";
-        let sealed = sealed.into_bytes();
         let row = [Integer(kid), Bytes(sealed.clone()), Integer(exp)];
         self.sql.rows(sql, &row);
         // As if it had been there when the file was taken over.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use strum::AsRefStr;
 
-use super::terminal;
+use super::{Failure, print, terminal};
 use crate::trial::key_set;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, AsRefStr)]
@@ -64,9 +64,15 @@ impl Report {
         }
     }
 
-    pub(super) fn failures(&self) -> usize {
+    /// Prints all findings; an error when something failed.
+    pub(super) fn finish(&self, as_json: bool) -> Result<(), Failure> {
+        print(&self.render(as_json))?;
         let failed = self.0.iter().filter(|f| f.level == Level::Fail);
-        failed.count()
+        match failed.count() {
+            0 => Ok(()),
+            1 => Err(Failure::broken("a check has failed")),
+            n => Err(Failure::broken(format!("{n} checks have failed"))),
+        }
     }
 
     pub(super) fn render(&self, as_json: bool) -> String {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::report::Report;
-use super::{Failure, fetch, print};
+use super::{Failure, fetch};
 use crate::trial::key_set;
 use fetch::Client;
 use token::Tokens;
@@ -83,12 +83,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
             time::watch(&client, url, &plan, &mut tokens, &mut report);
         }
     }
-    print(&report.render(args.json))?;
-    match report.failures() {
-        0 => Ok(()),
-        1 => Err(Failure::broken("a check has failed")),
-        n => Err(Failure::broken(format!("{n} checks have failed"))),
-    }
+    report.finish(args.json)
 }
 
 fn time(text: &str) -> Result<Duration, String> {

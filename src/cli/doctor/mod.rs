@@ -14,7 +14,7 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::report::Report;
-use super::{Failure, print, runtime};
+use super::{Failure, runtime};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::domain::database::newest_time;
@@ -39,12 +39,7 @@ pub(super) struct DoctorArgs {
 
 pub(super) fn run(args: DoctorArgs, env_file: Option<&Path>) -> Result<(), Failure> {
     let report = check_all(&runtime()?, env_file);
-    print(&report.render(args.json))?;
-    match report.failures() {
-        0 => Ok(()),
-        1 => Err(Failure::broken("a check has failed")),
-        n => Err(Failure::broken(format!("{n} checks have failed"))),
-    }
+    report.finish(args.json)
 }
 
 fn check_all(runtime: &Runtime, env_file: Option<&Path>) -> Report {

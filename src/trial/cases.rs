@@ -65,8 +65,9 @@ pub struct Case {
     pub mend: String,
     #[serde(default)]
     pub(super) expect: Expected,
+    /// True when it is about `aud`, which good tokens must have then.
     #[serde(default)]
-    needs_audience: bool,
+    pub needs_audience: bool,
     #[serde(default)]
     pub(super) header: Patch,
     /// Members given once more, before or after all others.
@@ -136,11 +137,6 @@ fn json() -> String {
 }
 
 impl Case {
-    /// True when it is about `aud`, which good tokens must have then.
-    pub fn needs_audience(&self) -> bool {
-        self.needs_audience
-    }
-
     /// True when it waits for a verifier to follow changes of the key set.
     pub fn waits(&self) -> bool {
         self.walk.is_some()

@@ -84,13 +84,8 @@ impl Forge {
         &self.issuer
     }
 
-    pub fn has_audience(&self) -> bool {
-        self.audience.is_some()
-    }
-
     pub fn good(&self, now: UnixTime) -> Result<String, TrialError> {
-        let (header, claims) = (object(&self.header()), object(&self.good_claims(now)));
-        self.signed(&header, claims.as_bytes(), "RS256")
+        self.good_as("RS256", now)
     }
 
     /// A good token by another algorithm that an RSA key can have.
@@ -256,16 +251,8 @@ impl Forge {
         Ok(match raw {
             "null" | "1e400" => raw.to_owned(),
             "jwk" => jwk(&self.stranger).to_string(),
-            "jwk-es256" => self
-                .curve("ES256")
-                .map(CurveKey::jwk)
-                .unwrap_or_default()
-                .to_string(),
-            "jwk-eddsa" => self
-                .curve("EdDSA")
-                .map(CurveKey::jwk)
-                .unwrap_or_default()
-                .to_string(),
+            "jwk-es256" => self.curve_jwk("ES256").to_string(),
+            "jwk-eddsa" => self.curve_jwk("EdDSA").to_string(),
             "certificate" => quoted(&STANDARD.encode(certificate(&self.stranger)?)),
             _ => return Err(unknown()),
         })
@@ -297,8 +284,12 @@ impl Forge {
         Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    pub(super) fn curve(&self, alg: &str) -> Option<&CurveKey> {
+    fn curve(&self, alg: &str) -> Option<&CurveKey> {
         self.curves.iter().find(|key| key.alg() == alg)
+    }
+
+    pub(super) fn curve_jwk(&self, alg: &str) -> Value {
+        self.curve(alg).map(CurveKey::jwk).unwrap_or_default()
     }
 
     fn signature(&self, sign: &str, message: &[u8]) -> Result<Vec<u8>, TrialError> {

@@ -8,7 +8,6 @@ use super::TrialError;
 use super::cases::{Patch, Set};
 use super::forge::{Forge, jwk};
 use super::page::Page;
-use crate::crypto::curves::CurveKey;
 use crate::crypto::forgery::{certificate, pem};
 
 impl Forge {
@@ -57,7 +56,7 @@ impl Forge {
         let mut key = match patch.get("$").map(|it| it.as_str().unwrap_or_default()) {
             Some("good") => jwk(&self.keys[0]),
             Some("second") => jwk(&self.keys[1]),
-            Some("ES256") => self.curve("ES256").map(CurveKey::jwk).unwrap_or_default(),
+            Some("ES256") => self.curve_jwk("ES256"),
             Some(other) => return Err(TrialError::Table(format!("there is no key {other:?}"))),
             None => json!({}),
         };

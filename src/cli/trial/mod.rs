@@ -266,7 +266,7 @@ fn chosen<'a>(args: &TrialArgs, cases: &'a [Case]) -> Result<Vec<&'a Case>, Fail
         (args.only.is_empty() || args.only.contains(&case.id))
             && !args.except.contains(&case.id)
             && args.stages.contains(&case.stage())
-            && (args.audience.is_some() || !case.needs_audience())
+            && (args.audience.is_some() || !case.needs_audience)
     };
     let chosen: Vec<_> = cases.iter().filter(is_chosen).collect();
     if chosen.is_empty() {

@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 
 use super::bad_key::BadKey;
 use crate::clock::UnixTime;
-use crate::crypto::SECRET_MEMBERS;
 use crate::crypto::curves::is_point;
 use crate::crypto::digest::sha256;
 use crate::crypto::fernet::SealingKeys;
 use crate::crypto::rsa::{CHECKED_BITS, PublicKey};
+use crate::crypto::{SECRET_MEMBERS, jwk_text};
 use crate::lifecycle::AdoptedTimes;
 use crate::store::{AdoptedRow, NewAdoptedKey};
 
@@ -66,7 +66,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<PublicJwk>, UnfitSet> {
     }
     let keys = entries.into_iter().map(|entry| match entry {
         Value::Object(members) => {
-            let name = text_of(&members, "kid").map_or("a key without kid".to_owned(), named);
+            let name = jwk_text(&members, "kid").map_or("a key without kid".to_owned(), named);
             let key = PublicJwk::new(members).and_then(PublicJwk::publishable);
             key.map_err(|why| UnfitSet::Key(name, why))
         }
@@ -90,7 +90,7 @@ impl PublicJwk {
                 "it has the secret member {name}: whoever fetched the set can sign; take the key out of use"
             ));
         }
-        let kid = text_of(&members, "kid").unwrap_or_default().to_owned();
+        let kid = jwk_text(&members, "kid").unwrap_or_default().to_owned();
         // Text of PostgreSQL has no NUL.
         if kid.is_empty() || kid.len() > MAX_KID || kid.contains('\0') {
             return Err(format!(
@@ -99,7 +99,7 @@ impl PublicJwk {
         }
         check_usage(&members)?;
         let thumbprint = thumbprint(&members)?;
-        let of_type: &[&str] = match text_of(&members, "kty") {
+        let of_type: &[&str] = match jwk_text(&members, "kty") {
             Some("RSA") => &["e", "n"],
             Some("EC") => &["crv", "x", "y"],
             _ => &["crv", "x"],
@@ -116,7 +116,7 @@ impl PublicJwk {
     /// refuses `key_ops` of other types and large keys: verifiers may stumble over them.
     fn publishable(mut self) -> Result<Self, String> {
         for (name, size) in [("x5t", 20), ("x5t#S256", 32)] {
-            let hash = text_of(&self.members, name).and_then(|it| URL_SAFE_NO_PAD.decode(it).ok());
+            let hash = jwk_text(&self.members, name).and_then(|it| URL_SAFE_NO_PAD.decode(it).ok());
             if hash.is_none_or(|hash| hash.len() != size) {
                 self.members.remove(name);
             }
@@ -179,7 +179,7 @@ fn check_usage(members: &Members) -> Result<(), String> {
             return Err("its key_ops do not have verify".to_owned());
         }
     }
-    let (kty, crv) = (text_of(members, "kty"), text_of(members, "crv"));
+    let (kty, crv) = (jwk_text(members, "kty"), jwk_text(members, "crv"));
     let algorithms: &[&str] = match (kty, crv) {
         (Some("RSA"), _) => &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"],
         (Some("EC"), Some("P-256")) => &["ES256"],
@@ -203,12 +203,12 @@ fn check_usage(members: &Members) -> Result<(), String> {
 /// issuers write, or one key had two thumbprints.
 fn thumbprint(members: &Members) -> Result<[u8; 32], String> {
     let bytes = |name: &str, size: usize| {
-        let decoded = text_of(members, name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let decoded = jwk_text(members, name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
         decoded
             .filter(|bytes| bytes.len() == size)
             .ok_or_else(|| format!("its {name} must be base64url of {size} bytes"))
     };
-    let member = |name: &str| text_of(members, name).unwrap_or_default();
+    let member = |name: &str| jwk_text(members, name).unwrap_or_default();
     let size = match member("crv") {
         _ if member("kty") == "RSA" => {
             return rsa_thumbprint(PublicKey {
@@ -255,10 +255,6 @@ fn rsa_thumbprint(key: PublicKey) -> Result<[u8; 32], String> {
         true => Ok(key.thumbprint()),
         false => Err("its e must be odd and more than 1".to_owned()),
     }
-}
-
-fn text_of<'a>(members: &'a Members, name: &str) -> Option<&'a str> {
-    members.get(name).and_then(Value::as_str)
 }
 
 /// JSON in the Fernet token of an adopted key.

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use crate::crypto::SECRET_MEMBERS;
 use crate::crypto::curves::is_point;
 use crate::crypto::rsa::PublicKey;
+use crate::crypto::{SECRET_MEMBERS, jwk_text};
 
 /// More operations than RFC 7517 section 4.3 knows; a longer list is not looked at.
 const MAX_OPERATIONS: usize = 32;
@@ -66,7 +66,7 @@ pub fn findings(body: &[u8]) -> Findings {
         return findings;
     }
     for (n, key) in keys.iter().enumerate() {
-        let name = match text(key, "kid") {
+        let name = match jwk_text(key, "kid") {
             Some(kid) => format!("key {}", shortened(kid)),
             None => format!("key number {}", n + 1),
         };
@@ -96,7 +96,7 @@ impl Finding {
 /// Findings about one key.
 fn about(key: &Map<String, Value>) -> Findings {
     let mut findings = Findings::new();
-    let kty = text(key, "kty");
+    let kty = jwk_text(key, "kty");
     let secret = SECRET_MEMBERS.into_iter();
     let held: Vec<_> = secret.filter(|it| key.contains_key(*it)).collect();
     if kty == Some("oct") || !held.is_empty() {
@@ -122,7 +122,7 @@ fn about(key: &Map<String, Value>) -> Findings {
     if let Err(why) = numbers {
         findings.push(("numbers", Fail(why, BROKEN)));
     }
-    let e = text(key, "e").and_then(|e| URL_SAFE_NO_PAD.decode(e).ok());
+    let e = jwk_text(key, "e").and_then(|e| URL_SAFE_NO_PAD.decode(e).ok());
     if kty == Some("RSA") && e.is_some_and(|e| e.len() > 4) {
         let why = "e has over 32 bits, which some libraries do not read".to_owned();
         findings.push(("numbers", Warn(why, "use 65537 (AQAB) for new keys")));
@@ -134,11 +134,11 @@ fn about(key: &Map<String, Value>) -> Findings {
 
 /// `alg` (RFC 7517 section 4.4).
 fn algorithm(key: &Map<String, Value>) -> Option<Finding> {
-    let Some(alg) = text(key, "alg") else {
+    let Some(alg) = jwk_text(key, "alg") else {
         let why = "it has no alg, without which some verifiers take no key".to_owned();
         return Some(Warn(why, "name the one algorithm that it signs with"));
     };
-    let curve = text(key, "crv").unwrap_or_default();
+    let curve = jwk_text(key, "crv").unwrap_or_default();
     let wanted = match alg {
         "ES256" => ("EC", "P-256"),
         "ES384" => ("EC", "P-384"),
@@ -147,9 +147,9 @@ fn algorithm(key: &Map<String, Value>) -> Option<Finding> {
         _ if ["RS", "PS"].contains(&alg.get(..2).unwrap_or_default()) => ("RSA", ""),
         _ if alg.starts_with("HS") || alg == "none" => ("oct", ""),
         // Of encryption, or not known here.
-        _ => (text(key, "kty").unwrap_or_default(), ""),
+        _ => (jwk_text(key, "kty").unwrap_or_default(), ""),
     };
-    let has_kty = text(key, "kty") == Some(wanted.0);
+    let has_kty = jwk_text(key, "kty") == Some(wanted.0);
     (!has_kty || (!wanted.1.is_empty() && curve != wanted.1)).then(|| {
         let why = format!("alg {} is not of its kty and crv", shortened(alg));
         Fail(why, "publish the right alg")
@@ -211,7 +211,7 @@ fn rsa(key: &Map<String, Value>) -> Result<(), String> {
             ));
         }
     }
-    let member = |name| text(key, name).unwrap_or_default().to_owned();
+    let member = |name| jwk_text(key, name).unwrap_or_default().to_owned();
     let (n, e_text) = (member("n"), member("e"));
     let public = PublicKey { n, e: e_text };
     let bits = public.modulus_bits().unwrap_or(0);
@@ -225,7 +225,7 @@ fn rsa(key: &Map<String, Value>) -> Result<(), String> {
 }
 
 fn ec(key: &Map<String, Value>) -> Result<(), String> {
-    let curve = text(key, "crv").ok_or("crv is missing or not a string")?;
+    let curve = jwk_text(key, "crv").ok_or("crv is missing or not a string")?;
     let (x, y) = (number(key, "x")?, number(key, "y")?);
     let size = match curve {
         "P-256" => 32,
@@ -243,7 +243,7 @@ fn ec(key: &Map<String, Value>) -> Result<(), String> {
 }
 
 fn okp(key: &Map<String, Value>) -> Result<(), String> {
-    let curve = text(key, "crv").ok_or("crv is missing or not a string")?;
+    let curve = jwk_text(key, "crv").ok_or("crv is missing or not a string")?;
     let x = number(key, "x")?;
     let size = match curve {
         "Ed25519" | "X25519" => 32,
@@ -258,7 +258,7 @@ fn okp(key: &Map<String, Value>) -> Result<(), String> {
 }
 
 fn number(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
-    let text = text(key, name).ok_or(format!("{name} is missing or not a string"))?;
+    let text = jwk_text(key, name).ok_or(format!("{name} is missing or not a string"))?;
     let bytes = URL_SAFE_NO_PAD.decode(text).ok();
     bytes
         .filter(|bytes| !bytes.is_empty())
@@ -267,7 +267,7 @@ fn number(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
 
 fn same_kid(keys: &[&Map<String, Value>], findings: &mut Findings) {
     let mut counts = BTreeMap::new();
-    for kid in keys.iter().filter_map(|key| text(key, "kid")) {
+    for kid in keys.iter().filter_map(|key| jwk_text(key, "kid")) {
         *counts.entry(kid).or_insert(0) += 1;
     }
     for (kid, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
@@ -280,7 +280,7 @@ fn same_kid(keys: &[&Map<String, Value>], findings: &mut Findings) {
 /// Limits of verifiers that others wrote.
 fn verifier_limits(body: &[u8], keys: &[&Map<String, Value>]) -> Findings {
     const CHECK: &str = "verifiers";
-    let kty = |key: &&&Map<String, Value>| text(key, "kty").unwrap_or_default().to_owned();
+    let kty = |key: &&&Map<String, Value>| jwk_text(key, "kty").unwrap_or_default().to_owned();
     let kinds: Vec<_> = keys.iter().map(|key| kty(&key)).collect();
     let first_rsa = kinds.iter().position(|kind| kind == "RSA");
     let is_known = |kind: &String| ["RSA", "EC", "OKP", "oct"].contains(&kind.as_str());
@@ -344,10 +344,6 @@ fn shorten(findings: &mut Findings) {
             findings.push((check, finding));
         }
     }
-}
-
-fn text<'a>(key: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    key.get(name).and_then(Value::as_str)
 }
 
 fn shortened(text: &str) -> String {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::parts::Object;
 use super::{Cause, Finding, failed, passed, quoted};
+use crate::crypto::jwk_text;
 use crate::crypto::rsa::{CHECKED_BITS, PublicKey};
 
 /// Members that only a private RSA key has.
@@ -38,7 +39,7 @@ impl KeySet {
 
     /// The kids of all keys that have one.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().filter_map(|key| text(key, "kid"))
+        self.keys.iter().filter_map(|key| jwk_text(key, "kid"))
     }
 }
 
@@ -56,7 +57,7 @@ pub(super) fn named_by<'a>(
     let named: Vec<_> = set
         .keys
         .iter()
-        .filter(|key| text(key, "kid") == Some(kid))
+        .filter(|key| jwk_text(key, "kid") == Some(kid))
         .collect();
     if named.is_empty() {
         return Err(format!(
@@ -99,19 +100,19 @@ fn read(key: &Object) -> Result<PublicKey, String> {
     let other = |name: &str, needed: &str| {
         format!(
             "its {name} is {} and must be {needed}",
-            text(key, name).map_or("missing or not a string".to_owned(), quoted)
+            jwk_text(key, name).map_or("missing or not a string".to_owned(), quoted)
         )
     };
-    if text(key, "kty") != Some("RSA") {
+    if jwk_text(key, "kty") != Some("RSA") {
         return Err(other("kty", "RSA"));
     }
     if PRIVATE.iter().any(|name| key.contains_key(*name)) {
         return Err("the set contains its private half: anyone can sign with it".to_owned());
     }
-    if key.contains_key("use") && text(key, "use") != Some("sig") {
+    if key.contains_key("use") && jwk_text(key, "use") != Some("sig") {
         return Err(other("use", "sig"));
     }
-    if key.contains_key("alg") && text(key, "alg") != Some("RS256") {
+    if key.contains_key("alg") && jwk_text(key, "alg") != Some("RS256") {
         return Err(other("alg", "RS256"));
     }
     if let Some(operations) = key.get("key_ops") {
@@ -127,7 +128,7 @@ fn read(key: &Object) -> Result<PublicKey, String> {
 }
 
 fn numbers(key: &Object) -> Result<PublicKey, String> {
-    let (Some(n), Some(e)) = (text(key, "n"), text(key, "e")) else {
+    let (Some(n), Some(e)) = (jwk_text(key, "n"), jwk_text(key, "e")) else {
         return Err("its n or e is missing or not a string".to_owned());
     };
     let key = PublicKey {
@@ -143,10 +144,6 @@ fn numbers(key: &Object) -> Result<PublicKey, String> {
         )),
         Some(_) => Ok(key),
     }
-}
-
-fn text<'a>(key: &'a Object, name: &str) -> Option<&'a str> {
-    key.get(name).and_then(Value::as_str)
 }
 
 fn listed(set: &KeySet) -> String {

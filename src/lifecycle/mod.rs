@@ -212,22 +212,12 @@ pub fn deleted_at(end: UnixTime, policy: &Policy) -> UnixTime {
     end + policy.retention + Duration::from_secs(1)
 }
 
-/// A key that the rotation has not made yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlannedKey {
-    pub span: KeySpan,
-    /// The key after it takes over then.
-    pub stops_signing: UnixTime,
-}
-
-/// The key that the rotation makes at `due`, if by then nothing else happens: existing
-/// keys sign while it is announced.
-pub fn planned_key(policy: &Policy, due: UnixTime) -> PlannedKey {
+/// The times of the key that the rotation makes at `due`, if by then nothing else happens,
+/// and the time at which it stops signing: existing keys sign while it is announced, and
+/// the key after it takes over.
+pub fn planned_key(policy: &Policy, due: UnixTime) -> (KeySpan, UnixTime) {
     let span = rotated_key(policy, due);
-    PlannedKey {
-        span,
-        stops_signing: policy.signs_full_until(span.expires_at),
-    }
+    (span, policy.signs_full_until(span.expires_at))
 }
 
 /// The times of a key that is made at `now`, by an operator or as planned, and announced

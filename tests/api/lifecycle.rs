@@ -348,13 +348,10 @@ fn the_key_that_is_planned_is_the_one_that_is_made_when_it_is_due() {
     let p = policy();
     let first = key(1, due_signing_key(&[], &p, T0).unwrap());
     let due = next_due(&[first], &p, T0).unwrap();
-    let planned = planned_key(&p, due);
-    assert_eq!(due_signing_key(&[first], &p, due), Some(planned.span));
-    let second = key(2, planned.span);
-    assert_eq!(
-        planned.stops_signing,
-        stops_signing(&second, &[first, second], &p)
-    );
+    let (planned, stops) = planned_key(&p, due);
+    assert_eq!(due_signing_key(&[first], &p, due), Some(planned));
+    let second = key(2, planned);
+    assert_eq!(stops, stops_signing(&second, &[first, second], &p));
 }
 
 #[test]

@@ -55,13 +55,13 @@ fn bars<'a>(schedule: &'a Schedule, policy: &Policy) -> Vec<Bar<'a>> {
 }
 
 fn planned(schedule: &Schedule, policy: &Policy) -> Bar<'static> {
-    let next = lifecycle::planned_key(policy, schedule.next_rotation.at());
+    let (span, stops) = lifecycle::planned_key(policy, schedule.next_rotation.at());
     Bar {
         key: None,
-        published: Some(next.span.created_at),
-        signs: Some(next.span.signs_from),
-        stops: next.stops_signing,
-        leaves: next.span.expires_at,
+        published: Some(span.created_at),
+        signs: Some(span.signs_from),
+        stops,
+        leaves: span.expires_at,
     }
 }
 

@@ -72,11 +72,6 @@ impl Moment {
     pub fn at(&self) -> UnixTime {
         UnixTime(self.epoch)
     }
-
-    /// In RFC 3339.
-    pub fn rfc3339(&self) -> &str {
-        &self.time
-    }
 }
 
 impl From<UnixTime> for Moment {
@@ -85,12 +80,6 @@ impl From<UnixTime> for Moment {
             time: at.rfc3339(),
             epoch: at.as_secs(),
         }
-    }
-}
-
-impl From<Moment> for UnixTime {
-    fn from(moment: Moment) -> Self {
-        Self(moment.epoch)
     }
 }
 

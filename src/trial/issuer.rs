@@ -3,13 +3,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{AppendHeaders, IntoResponse as _, Response};
+use parking_lot::RwLock;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -104,8 +105,7 @@ impl Bound {
 impl TrialIssuer {
     /// Answers requests for the key set by this from now on.
     pub(super) fn serve(&self, page: Page) {
-        let key_set = self.served.key_set.write();
-        *key_set.unwrap_or_else(PoisonError::into_inner) = Arc::new(page);
+        *self.served.key_set.write() = Arc::new(page);
     }
 
     /// Requests so far for the key set, and to the server that no good verifier calls.
@@ -135,8 +135,7 @@ async fn issuers(State(served): State<Arc<Served>>, uri: Uri) -> Response {
         return document(&served, &uri, true);
     }
     served.fetched.fetch_add(1, Ordering::Relaxed);
-    let key_set = served.key_set.read();
-    let page = Arc::clone(&key_set.unwrap_or_else(PoisonError::into_inner));
+    let page = Arc::clone(&served.key_set.read());
     answer(Page::clone(&page)).await
 }
 

@@ -17,6 +17,7 @@ const EARLY: &str =
     "publish a key for at least max-age before its first token (KEY_LEAD in this service)";
 const LATE: &str = "keep a key in the set until its last token has expired, unless it was stolen";
 
+#[derive(Default)]
 pub(super) struct Watch {
     /// Time for which caches hold the set.
     max_age: Duration,
@@ -50,15 +51,7 @@ impl Watch {
         Self {
             max_age,
             every,
-            looks: 0,
-            empty: 0,
-            failed: 0,
-            tokenless: 0,
-            last_error: String::new(),
-            differed: 0,
-            most_differed: 0,
-            keys: BTreeMap::new(),
-            findings: Findings::new(),
+            ..Self::default()
         }
     }
 

@@ -92,7 +92,6 @@ pub trait Clock: Send + Sync + 'static {
     fn monotonic(&self) -> Duration;
 }
 
-/// The clock of the machine.
 #[derive(Debug)]
 pub struct SystemClock {
     started: Instant,

@@ -24,7 +24,6 @@ struct Finding {
     advice: Option<String>,
 }
 
-/// All findings, in their order.
 #[derive(Default)]
 pub(super) struct Report(Vec<Finding>);
 

@@ -26,7 +26,6 @@ pub const MAX_PUBLISHED: usize = 16;
 pub struct KeyOperations {
     pub store: Store,
     pub sealing_keys: Arc<SealingKeys>,
-    /// Source of new keys.
     pub source: Arc<dyn KeySource>,
     pub policy: Policy,
     pub clock: Arc<dyn Clock>,
@@ -46,7 +45,6 @@ pub struct KeyStatus {
     pub stops_signing: Option<UnixTime>,
     /// Time at which it leaves the key set, or has left it.
     pub unpublished_at: UnixTime,
-    /// Time at which its row is deleted.
     pub deleted_at: UnixTime,
     /// Index of the entry of `NOT_MY_KEY` that opens it.
     pub opened_by: Result<usize, BadKey>,

@@ -41,7 +41,6 @@ pub struct Rotation {
     policy: Policy,
     clock: Arc<dyn Clock>,
     heartbeat: Arc<Heartbeat>,
-    /// Bad rows.
     bad: HashSet<Kid>,
     /// Kids of rows that were logged, once each.
     logged: HashSet<String>,

@@ -214,7 +214,6 @@ impl Commits {
         (self.committed.get(), self.failed.get())
     }
 
-    /// True when the latest transaction failed.
     pub fn last_failed(&self) -> bool {
         self.last_failed.load(Ordering::Relaxed)
     }

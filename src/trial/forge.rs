@@ -88,7 +88,7 @@ impl Forge {
         self.good_as("RS256", now)
     }
 
-    /// A good token by another algorithm that an RSA key can have.
+    /// A good token by an algorithm that an RSA key can have.
     pub(super) fn good_as(&self, alg: &str, now: UnixTime) -> Result<String, TrialError> {
         let (header, claims) = (object(&self.header()), object(&self.good_claims(now)));
         self.signed(&header, claims.as_bytes(), alg)

@@ -93,7 +93,6 @@ impl Finding {
     }
 }
 
-/// Findings about one key.
 fn about(key: &Map<String, Value>) -> Findings {
     let mut findings = Findings::new();
     let kty = jwk_text(key, "kty");

@@ -54,7 +54,6 @@ struct HashJob {
 #[derive(Clone)]
 pub struct PasswordHasher {
     pool: Arc<Pool>,
-    /// Cost of a current hash.
     current_cost: u64,
     computed: Arc<AtomicU64>,
 }

@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from harness.left_out import left_out  # noqa: E402
-from harness.server import DATABASE, PATIENCE, ROOT, Process, free_port, sealing_key  # noqa: E402
+from harness.server import DATABASE, JWKS, PATIENCE, ROOT, Process, free_port, sealing_key  # noqa: E402
 
 PROXY, CLIENT = "127.0.0.1", "127.0.0.3"
 FORGED = [
@@ -105,6 +106,9 @@ def post(port: int, path: str, body: dict, forwarded: bytes | None = None) -> tu
 def through(name: str, folder: Path) -> None:
     environment = {"NOT_MY_KEY": sealing_key(), "HOST": "127.0.0.1", "PORT": "0", "TRUSTED_PROXIES": PROXY}
     with Process(folder, environment) as service:
+        # Answered once there is a key: HAProxy takes a server that is not ready at its first
+        # check for down.
+        urllib.request.urlopen(f"http://127.0.0.1:{service.port}{JWKS}").close()
         port = free_port()
         file = folder / f"{name}.conf"
         file.write_text(configuration(name, folder, port, service.port))

@@ -22,8 +22,7 @@ const MAX_SHOWN: usize = 200;
 /// Label of requests that match no route, and of methods that are not listed below.
 const OTHER: &str = "other";
 
-/// Wraps the handling of a request. The client's address goes into the request's
-/// extensions, and so does the id.
+/// Wraps the handling of a request. The [`Caller`] goes into the request's extensions.
 pub(super) async fn access_log(
     State(state): State<SharedState>,
     Extension(peer): Extension<Peer>,
@@ -32,8 +31,11 @@ pub(super) async fn access_log(
 ) -> Response {
     let client = state.proxies.client(peer, request.headers());
     let id = request_id(request.headers());
-    request.extensions_mut().insert(client);
-    request.extensions_mut().insert(RequestId(id.clone()));
+    let caller = Caller {
+        client,
+        id: id.clone(),
+    };
+    request.extensions_mut().insert(caller);
     let mut entry = LoggedRequest {
         began: Instant::now(),
         trace: trace_parent(request.headers()),
@@ -47,11 +49,8 @@ pub(super) async fn access_log(
     };
     let mut response = next.run(request).await;
     entry.answered(response.status());
-    add_ids(
-        response.headers_mut(),
-        entry.id.clone(),
-        entry.trace.clone(),
-    );
+    let id = std::mem::replace(&mut entry.id, HeaderValue::from_static("none"));
+    add_ids(response.headers_mut(), id, entry.trace.take());
     response
 }
 
@@ -126,9 +125,12 @@ fn is_public(headers: &HeaderMap) -> bool {
     caching.is_some_and(|value| value.as_bytes().starts_with(b"public"))
 }
 
-/// Id of a request, in its extensions.
+/// Who sends a request, and its id. One extension: a fourth would have their map grow.
 #[derive(Clone)]
-pub(super) struct RequestId(pub(super) HeaderValue);
+pub(super) struct Caller {
+    pub(super) client: ClientAddr,
+    pub(super) id: HeaderValue,
+}
 
 /// Parts of a request that the log and the metrics need.
 struct LoggedRequest {

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::access_log::RequestId;
+use super::access_log::Caller;
 use super::client_addr::ClientAddr;
 use super::error::{ApiError, Challenge, NO_STORE};
 use super::state::SharedState;
@@ -45,11 +45,10 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
 
 async fn auth(
     State(state): State<SharedState>,
-    Extension(client): Extension<ClientAddr>,
-    Extension(id): Extension<RequestId>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    super::within_time(id, sign_in(state, client, request)).await
+    super::within_time(&caller.id, sign_in(state, caller.client, request)).await
 }
 
 async fn sign_in(

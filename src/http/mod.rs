@@ -31,12 +31,12 @@ pub mod state;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
 use axum::middleware;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
-use access_log::RequestId;
 use error::ApiError;
 pub use operators::metrics_service;
 pub use public_document::caching;
@@ -72,7 +72,7 @@ fn router(state: &SharedState) -> Router {
 /// that is logged meanwhile. No layer, which refusals would pay for too. Not `async`,
 /// since the future of such a function holds `answer` twice, 3 KiB for a sign-in.
 fn within_time(
-    RequestId(id): RequestId,
+    id: &HeaderValue,
     answer: impl Future<Output = Result<Response, ApiError>>,
 ) -> impl Future<Output = Result<Response, ApiError>> {
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());

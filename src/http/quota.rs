@@ -14,6 +14,7 @@
 //! asks it once for each request, before the handler, and stops at its error; the
 //! tests of `tests/api` that count the calls which are let in would show otherwise.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -24,6 +25,7 @@ use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 
+use super::access_log::Caller;
 use super::client_addr::ClientAddr;
 use super::error::{ApiError, whole_seconds};
 use super::origin;
@@ -61,22 +63,16 @@ impl Quota {
     }
 }
 
-/// Asks the quota from inside `tower_governor`'s layer.
+/// Asks the quota from inside `tower_governor`'s layer. Cloned for each request.
 #[derive(Clone)]
-pub(super) struct QuotaExtractor {
-    quota: Quota,
-    state: SharedState,
-}
+pub(super) struct QuotaExtractor(Arc<(Quota, SharedState)>);
 
-/// The layer for a route. Requests must have a [`ClientAddr`] among their extensions.
+/// The layer for a route. Requests must have a [`Caller`] among their extensions.
 pub(super) fn layer(
     quota: &Quota,
     state: &SharedState,
 ) -> GovernorLayer<QuotaExtractor, NoOpMiddleware, Body> {
-    let extractor = QuotaExtractor {
-        quota: quota.clone(),
-        state: state.clone(),
-    };
+    let extractor = QuotaExtractor(Arc::new((quota.clone(), state.clone())));
     let config = GovernorConfigBuilder::const_default()
         .key_extractor(extractor)
         .per_nanosecond(1)
@@ -94,18 +90,19 @@ impl KeyExtractor for QuotaExtractor {
     type Key = ();
 
     fn extract<T>(&self, request: &Request<T>) -> Result<(), GovernorError> {
-        if origin::refuse_other_origins(&self.state, request).is_err() {
+        let (quota, state) = &*self.0;
+        if origin::refuse_other_origins(state, request).is_err() {
             return Err(GovernorError::Other {
                 code: StatusCode::FORBIDDEN,
                 msg: None,
                 headers: None,
             });
         }
-        let Some(&client) = request.extensions().get::<ClientAddr>() else {
+        let Some(caller) = request.extensions().get::<Caller>() else {
             return Err(GovernorError::UnableToExtractKey);
         };
-        self.quota
-            .admit(client)
+        quota
+            .admit(caller.client)
             .map_err(|wait| GovernorError::TooManyRequests {
                 wait_time: whole_seconds(wait),
                 headers: None,

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-use super::access_log::RequestId;
+use super::access_log::Caller;
 use super::client_addr::ClientAddr;
 use super::error::{ApiError, NO_STORE};
 use super::state::SharedState;
@@ -36,11 +36,10 @@ pub(super) fn routes(state: &SharedState) -> Router<SharedState> {
 
 async fn register(
     State(state): State<SharedState>,
-    Extension(client): Extension<ClientAddr>,
-    Extension(id): Extension<RequestId>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    super::within_time(id, sign_up(state, client, request)).await
+    super::within_time(&caller.id, sign_up(state, caller.client, request)).await
 }
 
 async fn sign_up(

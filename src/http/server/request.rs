@@ -159,6 +159,8 @@ async fn with_body(
         Ok(_) if is_http2 => true,
         // To read on would send 100 Continue (RFC 9110 section 10.1.1).
         Ok((_, is_begun)) if expects_continue && !is_begun => false,
+        // It took too long already.
+        Ok(_) if response.status() == StatusCode::REQUEST_TIMEOUT => false,
         Ok((body, _)) => discard(body).await,
         // It was read to its end, or broke off.
         Err(_) => true,

@@ -1,16 +1,21 @@
 //! Who gives a permit up.
 
-use super::*;
+use tokio_util::sync::CancellationToken;
 
-/// Its number orders it, in milliseconds after the start; even ones are unused.
+use super::*;
+use crate::http::server::activity::Activity;
+
+/// Its number orders it, in milliseconds after the start; even ones are unused, and those
+/// from 1,000 on busy.
 struct Connection(Instant, u64);
 
 impl Holder for Connection {
     fn usage(&self) -> Usage {
         let since = self.0 + Duration::from_millis(self.1);
-        match self.1.is_multiple_of(2) {
-            true => Usage::Unused(since),
-            false => Usage::Idle(since),
+        match self.1 {
+            1000.. => Usage::Busy(since),
+            number if number.is_multiple_of(2) => Usage::Unused(since),
+            _ => Usage::Idle(since),
         }
     }
 
@@ -40,7 +45,7 @@ async fn acquire(start: Instant, limit: usize, connections: &[(u8, u64)]) -> Vec
     held(&permits)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_longest_idle_of_the_client_that_holds_most_gives_way() {
     let start = Instant::now();
     let permits = Permits::new(6);
@@ -67,7 +72,7 @@ async fn the_longest_idle_of_the_client_that_holds_most_gives_way() {
     assert_eq!(permits.0.holders.lock().leaving, 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_crowd_of_unused_ones_gives_way_itself() {
     let start = Instant::now();
     // Half of the permits are no crowd.
@@ -82,7 +87,7 @@ async fn a_crowd_of_unused_ones_gives_way_itself() {
     assert_eq!(acquire(start, 8, &all).await, [1, 3, 5, 20, 24, 26, 28, 30]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_gives_way_for_a_fair_share() {
     let limit = 2 * FAIR_SHARE;
     let numbers = (1..).step_by(2).take(limit - 2);
@@ -103,4 +108,43 @@ async fn of_few_unused_ones_a_silent_one_gives_way_first() {
     assert_eq!(acquire(start, 4, &silent).await, [1, 3, 5, 22]);
     let young = [(1, 1), (2, 3), (3, 5), (4, 22), (5, 24)];
     assert_eq!(acquire(start, 4, &young).await, [3, 5, 22, 24]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn busy_ones_give_way_last() {
+    let start = Instant::now();
+    let busy = [(1, 1001), (2, 1003), (3, 205), (4, 1007)];
+    assert_eq!(acquire(start, 3, &busy).await, [1001, 1003, 1007]);
+    // Nobody else is there.
+    let all_busy = [(1, 1003), (2, 1001), (3, 1005), (4, 1007)];
+    assert_eq!(acquire(start, 3, &all_busy).await, [1003, 1005, 1007]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_connections_of_a_proxy_in_a_crowd_one_is_as_good_as_another() {
+    let start = Instant::now();
+    let permits = Permits::new(4);
+    let mut all = Vec::new();
+    for (client, number) in [
+        (None, 1),
+        (None, 24),
+        (None, 22),
+        (client(1), 20),
+        (client(2), 26),
+    ] {
+        all.push(permits.acquire(client, Connection(start, number)).await);
+    }
+    assert_eq!(held(&permits), [1, 22, 24, 26]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_unused_then_busy_then_idle() {
+    let activity = Arc::new(Activity::new(CancellationToken::new()));
+    assert!(matches!(activity.usage(), Usage::Unused(_)));
+    let first = activity.begin(true, false);
+    let second = activity.begin(true, false);
+    drop(first);
+    assert!(matches!(activity.usage(), Usage::Busy(_)));
+    drop(second);
+    assert!(matches!(activity.usage(), Usage::Idle(_)));
 }

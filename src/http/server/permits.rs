@@ -1,7 +1,7 @@
 //! Permits: bounds on connections, and on the requests whose bodies are awaited. When
 //! none is free, one of the client that holds most is taken away for a newcomer, so that
-//! one address cannot shut others out; among many clients that hold few, any one. Of a
-//! crowd of connections without a request one of these is.
+//! one address cannot shut others out; among many clients that hold few, any one. When
+//! more than half of the connections have had no request yet, one of those.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -43,6 +43,14 @@ pub(super) enum Usage {
 impl Usage {
     fn is_unused(self) -> bool {
         matches!(self, Self::Unused(_))
+    }
+
+    /// Who is unused for a moment only may have a request on its way.
+    fn or_idle_while_young(self, now: Instant) -> Self {
+        match self {
+            Self::Unused(since) if now < since + SILENT => Self::Idle(since),
+            usage => usage,
+        }
     }
 }
 
@@ -105,7 +113,7 @@ impl<T: Holder> Permits<T> {
 
 impl<T: Holder> Holders<T> {
     fn insert(&mut self, client: Option<ClientKey>, newcomer: T) -> u64 {
-        if self.count == self.limit
+        if self.count >= self.limit
             && let Some((client, id)) = self.first_to_go()
             && let Some(evicted) = self.remove(client, id)
         {
@@ -124,22 +132,29 @@ impl<T: Holder> Holders<T> {
     /// each. When more than half are unused only these are looked at, however young they
     /// are: a crowd that connects and sends nothing cannot take the other half.
     fn first_to_go(&self) -> Option<(Option<ClientKey>, u64)> {
-        let fair_share = self.limit / FAIR_SHARE;
         let holders = self.by_client.values().flat_map(BTreeMap::values);
         let unused = holders.filter(|it| it.usage().is_unused()).count();
         let is_crowd = unused > self.limit / 2;
+        // Requests begin meanwhile: the crowd may be gone.
+        let of_crowd = is_crowd.then(|| self.first_of(Usage::is_unused)).flatten();
+        of_crowd.or_else(|| self.first_of(|_| true))
+    }
+
+    fn first_of(&self, is_looked_at: fn(Usage) -> bool) -> Option<(Option<ClientKey>, u64)> {
+        let fair_share = self.limit / FAIR_SHARE;
         let now = Instant::now();
-        let firsts = self.by_client.iter().filter_map(|(client, held)| {
-            let usages = held.iter().map(|(id, holder)| (holder.usage(), *id));
-            let looked_at = usages.filter(|(usage, _)| usage.is_unused() || !is_crowd);
-            let weight = client.map_or(1, |_| looked_at.clone().count());
-            let order = looked_at.map(|(usage, id)| match usage {
-                Usage::Unused(since) if now < since + SILENT => (Usage::Idle(since), id),
-                usage => (usage, id),
-            });
-            Some((Reverse(weight.max(fair_share)), order.min()?, *client))
+        let candidates = self.by_client.iter().filter_map(|(&client, held)| {
+            let usages = held.iter().map(|(&id, holder)| (holder.usage(), id));
+            let looked_at = usages.filter(|(usage, _)| is_looked_at(*usage));
+            let share = client.map_or(1, |_| looked_at.clone().count());
+            let (usage, id) = looked_at
+                .map(|(usage, id)| (usage.or_idle_while_young(now), id))
+                .min()?;
+            let share = share.max(fair_share);
+            Some((Reverse(share), usage, id, client))
         });
-        let (_, (_, id), client) = firsts.min_by_key(|&(weight, usage, _)| (weight, usage))?;
+        let (_, _, id, client) =
+            candidates.min_by_key(|&(share, usage, id, _)| (share, usage, id))?;
         Some((client, id))
     }
 }

@@ -146,6 +146,10 @@ fn what_another_program_planted_in_the_schema_is_refused_by_name() {
             "CREATE VIEW look AS SELECT * FROM users",
             "the view \"look\"",
         ),
+        (
+            "ALTER TABLE keys RENAME TO others; CREATE VIEW keys AS SELECT kid, key, exp FROM gone",
+            "the view \"keys\"",
+        ),
         // SQLite runs these two like any other.
         (
             "PRAGMA writable_schema = 1;

@@ -41,7 +41,12 @@ pub(super) fn state(conn: &Connection) -> rusqlite::Result<SchemaState> {
         .is_autocommit()
         .then(|| conn.unchecked_transaction())
         .transpose()?;
-    if let Some(fault) = planted(conn)?.or(differing_columns(conn)?) {
+    // In this order: the columns of a planted view may be an error to ask for.
+    let unfit = match planted(conn)? {
+        None => differing_columns(conn)?,
+        planted => planted,
+    };
+    if let Some(fault) = unfit {
         return Ok(SchemaState::Unusable(fault));
     }
     let runner = embedded::migrations::runner();

@@ -1,12 +1,12 @@
-//! The service of a listener: the router, before it the GET of the key set, and after it
-//! the header that every response has.
+//! The service of a listener: the router; before it the headers that a request with a body
+//! keeps, and the GET of the key set; after it the header that every response has.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::HttpBody;
-use axum::http::{self, HeaderName, HeaderValue, Method, header};
+use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use tower::Service as _;
@@ -23,6 +23,23 @@ pub(super) const NO_SNIFF: (HeaderName, HeaderValue) = (
     header::X_CONTENT_TYPE_OPTIONS,
     HeaderValue::from_static("nosniff"),
 );
+
+/// Allowlist of request headers: a request that has a body loses all others before its
+/// body is awaited, see [`keep_allowed_headers`]. A handler that reads a header which is
+/// not here finds it on a GET, and never on a POST: whoever writes a POST route adds the
+/// headers that it reads, and those that its extractors and layers read.
+const HEADER_ALLOWLIST: [HeaderName; 10] = [
+    header::AUTHORIZATION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::FORWARDED,
+    header::HOST,
+    header::ORIGIN,
+    HeaderName::from_static("sec-fetch-site"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-request-id"),
+];
 
 /// Answers the requests of any connection; clones share it.
 #[derive(Clone)]
@@ -87,6 +104,9 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
+        if !request.body().is_end_stream() {
+            keep_allowed_headers(&mut request);
+        }
         let key_set = self.key_set.as_ref();
         let ready = key_set.and_then(|key_set| key_set.answer(peer, &request));
         let routed = ready.is_none().then(|| {
@@ -108,6 +128,24 @@ fn no_sniff(mut response: Response) -> Response {
     let (name, value) = NO_SNIFF;
     response.headers_mut().insert(name, value);
     response
+}
+
+/// Replaces the header section by a copy of the headers in [`HEADER_ALLOWLIST`], and the
+/// target by a copy too: any part of an HTTP/1.1 header section keeps all of its bytes in
+/// memory, for as long as the body takes to come.
+fn keep_allowed_headers<B>(request: &mut http::Request<B>) {
+    let mut allowed = HeaderMap::new();
+    for name in HEADER_ALLOWLIST {
+        for value in request.headers().get_all(&name) {
+            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                allowed.append(name.clone(), copy);
+            }
+        }
+    }
+    *request.headers_mut() = allowed;
+    if let Ok(copy) = request.uri().to_string().parse::<Uri>() {
+        *request.uri_mut() = copy;
+    }
 }
 
 impl KeySetShortcut {

@@ -1,13 +1,13 @@
-//! A request before and after its route: what is refused whatever the route, how much
-//! of it is kept while its body comes, and how the connection goes on.
+//! A request before and after its route: what is refused whatever the route, and how the
+//! connection goes on.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::http::header::{self, HeaderName};
+use axum::http::header;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use axum::http::{HeaderValue, Request, StatusCode, Version};
 use axum::response::Response;
 use hyper::body::{Body as _, Incoming};
 
@@ -25,23 +25,6 @@ use crate::http::service::Service;
 pub(super) const MAX_HEADER_SECTION: usize = 16 * 1024;
 /// Header fields of a request. hyper has the same bound for HTTP/1.1.
 const MAX_FIELDS: usize = 100;
-/// Allowlist of request headers: a request that has a body loses all others before its
-/// body is awaited, see [`keep_allowed_headers`]. A handler that reads a header which is
-/// not here finds it on a GET, and never on a POST: whoever writes a POST route adds the
-/// headers that it reads, and those that its extractors and layers read.
-const HEADER_ALLOWLIST: [HeaderName; 10] = [
-    header::AUTHORIZATION,
-    header::CONTENT_ENCODING,
-    header::CONTENT_TYPE,
-    header::FORWARDED,
-    header::HOST,
-    header::ORIGIN,
-    HeaderName::from_static("sec-fetch-site"),
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-request-id"),
-];
-
 /// State that the requests of a connection share.
 pub(super) struct ConnectionState {
     pub(super) server: Arc<Server>,
@@ -149,7 +132,7 @@ async fn with_body(
     permit: BodyPermit,
 ) -> Result<(Response, bool), Infallible> {
     let expects_continue = request.headers().contains_key(header::EXPECT);
-    let (head, body) = keep_allowed_headers(request).into_parts();
+    let (head, body) = request.into_parts();
     let (body, returned) = ReturnedBody::new(body, permit);
     let request = Request::from_parts(head, body);
     let is_http2 = request.version() == Version::HTTP_2;
@@ -166,23 +149,4 @@ async fn with_body(
         Err(_) => true,
     };
     Ok((response, is_usable))
-}
-
-/// Replaces the header section by a copy of the headers in [`HEADER_ALLOWLIST`], and the
-/// target by a copy too: any part of an HTTP/1.1 header section keeps all of its bytes in
-/// memory, for as long as the body takes to come.
-fn keep_allowed_headers(mut request: Request<Incoming>) -> Request<Incoming> {
-    let mut allowed = HeaderMap::new();
-    for name in HEADER_ALLOWLIST {
-        for value in request.headers().get_all(&name) {
-            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
-                allowed.append(name.clone(), copy);
-            }
-        }
-    }
-    *request.headers_mut() = allowed;
-    if let Ok(copy) = request.uri().to_string().parse::<Uri>() {
-        *request.uri_mut() = copy;
-    }
-    request
 }

@@ -3,8 +3,8 @@
 //! ARCHITECTURE.md has the picture of the modules.
 //!
 //! `use` points down only; a test holds it so. [`config`], beside `domain`, is the
-//! one reader of the environment and `.env`. [`store`] sees sealed keys and password hashes
-//! only, [`crypto`] sees no database: bytes in, bytes out. All `unsafe` is in the
+//! one reader of the environment and `.env`. [`store`] sees sealed keys and password hashes,
+//! but for what an earlier server left in the clear; [`crypto`] sees no database: bytes in, bytes out. All `unsafe` is in the
 //! package `crates/argon2id-simd`.
 //!
 //! A request: [`http::service()`], then one file for each route. A new key:

@@ -43,7 +43,12 @@ impl From<StoreError> for ServiceError {
                 Self::DatabaseUnavailable(error.to_string())
             }
             StoreError::Replaced => Self::DatabaseReplaced,
-            _ => Self::Internal(error.to_string()),
+            StoreError::AlreadyExists
+            | StoreError::BadRow(_)
+            | StoreError::Refused(_)
+            | StoreError::NotPermitted(_)
+            | StoreError::NoData(_)
+            | StoreError::Revoked(_) => Self::Internal(error.to_string()),
         }
     }
 }

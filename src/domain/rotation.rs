@@ -151,8 +151,8 @@ impl Rotation {
     /// must leave the key set soon. Also when the clock was set back or jumped past
     /// `next`, as after a suspend.
     ///
-    /// One thread sleeps and reads: through the runtime each check woke four. It checks
-    /// disk and schema too, which may be changed long before the next tick.
+    /// One thread sleeps and reads: through the runtime each check woke four threads. It
+    /// checks disk and schema too, which may be changed long before the next tick.
     async fn until_changed(&self, mut last: UnixTime, next: UnixTime) {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let (heartbeat, seen_change) = (Arc::clone(&self.heartbeat), self.seen_change);
@@ -168,6 +168,7 @@ impl Rotation {
                 }
                 last = now;
                 store.blocking_check_room();
+                // Ends the store by itself when it finds a planted trigger or view.
                 let _ = store.blocking_check_schema();
                 // The next tick reports a database that does not answer.
                 if let Ok(counter) = store.blocking_change_counter()
@@ -177,7 +178,8 @@ impl Rotation {
                 }
             }
         });
-        // It ends otherwise only when the runtime does.
+        // The runtime ends, or the thread has panicked, of which the log has a line; then the
+        // next tick comes within 30 s.
         if changed.await.is_err() {
             std::future::pending().await
         }
@@ -334,7 +336,11 @@ impl Rotation {
         let (policy, bad) = (self.policy, self.bad.clone());
         // A key is due for all replicas at once: few may wait for the lock, so those that
         // another was faster than load the keys instead.
-        if self.store.keys_have_changed(self.seen_change).await? {
+        if self
+            .store
+            .another_replica_changed_keys(self.seen_change)
+            .await?
+        {
             return Ok(());
         }
         let decide = move |keys: &KeyRows, now| {

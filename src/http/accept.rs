@@ -3,9 +3,8 @@
 use axum::http::{HeaderMap, header};
 use mime::Mime;
 
-/// JSON unless `Accept` ranks HTML above
-/// it: by the quality, and with equal ones by how exactly the type is named, as some
-/// browsers of text send `text/html, */*`.
+/// JSON unless `Accept` ranks HTML above it: by the quality, and with equal ones by how
+/// exactly the type is named, as some browsers of text send `text/html, */*`.
 pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter();
     let values = values.filter_map(|value| value.to_str().ok());

@@ -49,6 +49,7 @@ pub(super) async fn access_log(
     };
     let mut response = next.run(request).await;
     entry.answered(response.status());
+    // It has its line, so nothing reads the id again.
     let id = std::mem::replace(&mut entry.id, HeaderValue::from_static("none"));
     add_ids(response.headers_mut(), id, entry.trace.take());
     response
@@ -125,7 +126,7 @@ fn is_public(headers: &HeaderMap) -> bool {
     caching.is_some_and(|value| value.as_bytes().starts_with(b"public"))
 }
 
-/// Who sends a request, and its id. One extension: a fourth would have their map grow.
+/// Who sends a request, and its id, among the extensions of the request.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) client: ClientAddr,

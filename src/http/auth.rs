@@ -1,7 +1,7 @@
 //! `POST /auth`: credentials in, a token out; with `?expired` an expired token,
 //! signed by an expired key.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, header, request::Parts};
 use axum::response::{IntoResponse as _, Response};
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::access_log::Caller;
 use super::client_addr::ClientAddr;
 use super::error::{ApiError, Challenge, NO_STORE};
-use super::state::SharedState;
+use super::state::{AppState, SharedState};
 use super::{body, quota};
 use crate::domain::sign_in::Credentials;
 use crate::domain::tokens::TokenKind;
@@ -63,22 +63,29 @@ async fn sign_in(
     };
     let (parts, body) = request.into_parts();
     let kind = token_kind(&parts);
-    let token = async {
-        let body = body::read(body).await?;
-        let (credentials, challenge) = credentials(&parts, &body)?;
-        let signed_in = state
-            .sign_in
-            .token_for(credentials, kind, client.0, &*state.clock);
-        let signed_in = signed_in.await;
-        signed_in.map_err(|e| ApiError::from_sign_in(e, challenge))
-    };
-    let token = token.await;
-    counted.outcome = match &token {
+    let issued = issue(&state, client, &parts, body, kind).await;
+    counted.outcome = match &issued {
         Ok(_) if kind == TokenKind::Expired => SignInOutcome::ExpiredToken,
         Ok(_) => SignInOutcome::Token,
         Err(e) => ApiError::sign_in_outcome(e),
     };
-    Ok(token_response(token?))
+    Ok(token_response(issued?))
+}
+
+async fn issue(
+    state: &AppState,
+    client: ClientAddr,
+    parts: &Parts,
+    body: Body,
+    kind: TokenKind,
+) -> Result<String, ApiError> {
+    let bytes = body::read(body).await?;
+    let (credentials, challenge) = credentials(parts, &bytes)?;
+    let sign_in = &state.sign_in;
+    let issued = sign_in.token_for(credentials, kind, client.0, &*state.clock);
+    issued
+        .await
+        .map_err(|e| ApiError::from_sign_in(e, challenge))
 }
 
 /// Counts a sign-in when it is dropped, since a request may be cancelled at any

@@ -13,7 +13,7 @@ use crate::client_key::ClientKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-/// Address of the client. The access log puts it into the request's extensions.
+/// Address of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 

@@ -55,14 +55,14 @@ pub(super) enum ApiError {
     TooLarge(usize),
     /// 415: neither JSON nor a form.
     UnsupportedMediaType,
-    /// 431: over 100 header fields, or over 16 KiB of target and fields.
-    HeaderSectionTooLarge,
-    /// 501: a transfer coding other than `chunked`.
-    UnknownTransferCoding,
     /// 429; the time until the next request is admitted.
     TooManyRequests(Duration),
+    /// 431: over 100 header fields, or over 16 KiB of target and fields.
+    HeaderSectionTooLarge,
     /// 500; the cause is in the log.
     Internal,
+    /// 501: a transfer coding other than `chunked`.
+    UnknownTransferCoding,
     /// 503; the reason, and `Retry-After`.
     Unavailable(Cow<'static, str>, Duration),
     /// 503: the hash would not start within two seconds.

@@ -24,7 +24,8 @@ pub(super) fn routes() -> Router<SharedState> {
         .route(READY, get_only(get(readyz)))
 }
 
-fn get_only(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
+/// Adds the 405 of a route that answers GET alone and that nobody may cache.
+pub(super) fn get_only(get: MethodRouter<SharedState>) -> MethodRouter<SharedState> {
     get.fallback(|| async { ([NO_STORE], ApiError::MethodNotAllowed(METHODS)) })
 }
 

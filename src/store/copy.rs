@@ -101,7 +101,8 @@ impl From<StoreError> for CopyError {
             StoreError::BadRow(row) => Self::Row(row),
             StoreError::Unavailable(why)
             | StoreError::Refused(why)
-            | StoreError::NotPermitted(why) => Self::Failed(why),
+            | StoreError::NotPermitted(why)
+            | StoreError::NoData(why) => Self::Failed(why),
             other => Self::Failed(other.to_string()),
         }
     }

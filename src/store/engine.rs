@@ -120,7 +120,7 @@ impl Store {
 
     /// Has another replica changed the keys since `seen`? Always false on SQLite, where a
     /// step waits for the lock for a moment only, and decides under it again.
-    pub async fn keys_have_changed(&self, seen: i64) -> Result<bool, StoreError> {
+    pub async fn another_replica_changed_keys(&self, seen: i64) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(_) => Ok(false),
             Self::Postgres(store) => Ok(store.change_counter().await? != seen),

@@ -24,8 +24,8 @@ pub enum StoreError {
     #[error("the database does not permit it: {0}")]
     NotPermitted(String),
     /// A function of PostgreSQL lacks a row that it needs.
-    #[error("a row was changed or deleted meanwhile")]
-    NoData,
+    #[error("a row was changed or deleted meanwhile: {0}")]
+    NoData(String),
     /// The answer to a COMMIT was lost, and nobody could say more.
     #[error("the outcome of a transaction is unknown: {0}")]
     Unknown(String),
@@ -38,7 +38,9 @@ impl StoreError {
     /// now, such as for want of a right, it may take then.
     pub fn or_later(self) -> Self {
         match self {
-            Self::Refused(why) | Self::NotPermitted(why) => Self::Unavailable(why),
+            Self::Refused(why) | Self::NotPermitted(why) | Self::NoData(why) => {
+                Self::Unavailable(why)
+            }
             other => other,
         }
     }

@@ -1,5 +1,5 @@
-//! All the SQL. It sees sealed keys and password hashes, never a private key or a
-//! password. This file and those named `_row` and `_change` have the types that the domain
+//! All the SQL. It sees sealed keys and password hashes, never a user's password, and no
+//! private key but those that an earlier server left in the clear (`sqlite/take_over.rs`). This file and those named `_row` and `_change` have the types that the domain
 //! sees, `engine.rs` the [`Store`], `sqlite/` and `postgres/` its methods, each of them
 //! atomic. A method that changes keys reads their rows, calls a function of the domain that
 //! decides, and writes its plan.

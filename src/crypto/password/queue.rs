@@ -260,6 +260,10 @@ impl Queues {
 
     /// Estimated time until a new job of `client` starts. While the jobs before it in
     /// its own queue have their time, each of the other queues has as much at most.
+    ///
+    /// With two threads, jobs of 10 ms, 40 sign-ins ahead and 100 sign-ups waiting: 400 ms of
+    /// sign-ins come before it, and as much of the sign-ups' 1,000 ms, so 800 ms of work on
+    /// two threads: 400 ms.
     fn wait(&self, name: QueueName, client: ClientKey) -> Duration {
         let time = |queue: &Queue, jobs: usize| {
             let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);

@@ -71,7 +71,7 @@ pub(super) async fn run(stream: TcpStream, shared: ConnectionState) {
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
     // With no request so far, part of a header section is not waited for.
-    if is_over(connection.as_mut(), activity).await || !activity.has_begun() {
+    if has_ended(connection.as_mut(), activity).await || !activity.has_begun() {
         return;
     }
     connection.as_mut().graceful_shutdown();
@@ -94,9 +94,9 @@ pub(super) async fn run(stream: TcpStream, shared: ConnectionState) {
     }
 }
 
-/// Drives a connection until it ends, which is true, or has to end: it is told to stop, or
-/// has timed out.
-async fn is_over(mut connection: Pin<&mut impl Future>, activity: &Activity) -> bool {
+/// Drives a connection. True when it has ended; false when it has to be ended, since it is
+/// told to stop or has timed out.
+async fn has_ended(mut connection: Pin<&mut impl Future>, activity: &Activity) -> bool {
     // Each request wakes this task, which then polls the token too, and polling a token
     // takes its lock. The token is a child with a lock of its own: with the server's
     // all connections would wait for each other.

@@ -38,9 +38,9 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_BODIES: usize = 512;
 /// Open files that are kept for the database, the log and the listeners.
 const RESERVED_FILES: u64 = 48;
-/// Time for requests that are under way when the service stops. Supervisors kill after
-/// ten seconds; the rest is for closing the database, which takes longer only while
-/// another program holds a lock on it.
+/// Time for requests that are under way when the service stops. Many supervisors kill after
+/// ten seconds; the rest is for closing the database. That takes up to 11 s more only while
+/// another program holds a lock on it, for which the systemd unit and `compose.yaml` allow 25.
 const DRAIN: Duration = Duration::from_secs(7);
 /// Pause when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

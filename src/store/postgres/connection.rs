@@ -180,7 +180,8 @@ impl Database {
             Err(StoreError::Unavailable(_)
                 | StoreError::Unknown(_)
                 | StoreError::Refused(_)
-                | StoreError::NotPermitted(_))
+                | StoreError::NotPermitted(_)
+                | StoreError::NoData(_))
         );
         self.commits.ended(is_kept, writes, began.elapsed());
     }

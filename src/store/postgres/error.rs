@@ -13,7 +13,7 @@ impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(&SqlState::UNIQUE_VIOLATION) => Self::AlreadyExists,
-            Some(&SqlState::NO_DATA_FOUND) => Self::NoData,
+            Some(&SqlState::NO_DATA_FOUND) => Self::NoData(text(&error)),
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::NotPermitted(text(&error)),
             Some(code) if is_passing(code) => Self::Unavailable(text(&error)),
             // The connection was lost, or could not be made.

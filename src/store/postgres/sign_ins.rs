@@ -83,7 +83,7 @@ async fn commit(database: &Database, records: &[&SignInRecord]) -> Result<Vec<bo
             .commit_at_once(id, RECORD, &columns.params(&Some(id)))
             .await
         {
-            Err(StoreError::NoData) => {}
+            Err(StoreError::NoData(_)) => {}
             outcome => {
                 database.count(&outcome, records.len(), began);
                 return outcome.map(|()| vec![true; records.len()]);

@@ -1,6 +1,7 @@
 //! Keys that lie in the clear in a file of an earlier server.
 
 use rusqlite::{Connection, params};
+use zeroize::Zeroizing;
 
 use super::schema;
 use crate::store::OpenError;
@@ -21,8 +22,8 @@ pub(super) fn seal_keys(
     }
     let mut query = tx
         .prepare("SELECT kid, CAST(key AS BLOB) FROM keys WHERE typeof(key) IN ('text', 'blob')")?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let stored: Vec<(i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
+    let stored: Vec<(i64, Zeroizing<Vec<u8>>)> = rows.collect::<Result<_, _>>()?;
     drop(query);
     let mut sealed = 0;
     for (kid, key) in stored {

@@ -88,8 +88,8 @@ impl SqliteStore {
         self.writer.commits()
     }
 
-    /// Returns after [`close`](Self::close), when the database file is no longer the one at its path,
-    /// or because the writer thread has died.
+    /// Returns after [`close`](Self::close), or when the database file is no longer the one at
+    /// its path, has a planted trigger or view, or the writer thread has died.
     pub async fn ended(&self) {
         self.writer.ended().await;
     }

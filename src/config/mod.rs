@@ -24,6 +24,7 @@ use crate::domain::database::Location;
 use crate::domain::issuer::Issuer;
 use crate::domain::tokens::Audience;
 use crate::lifecycle::Policy;
+use crate::text::plain;
 pub use demo_user::{DemoUser, demo_user};
 pub use dotenv::FILE;
 pub use settings::{Name, Settings, name};
@@ -113,8 +114,9 @@ pub enum Mode {
 pub struct ConfigError(String);
 
 impl ConfigError {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+    /// One line without what a terminal obeys: a value or a path may have any characters.
+    pub fn new(text: impl AsRef<str>) -> Self {
+        Self(plain(text.as_ref()))
     }
 }
 

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::ConfigError;
 use super::dotenv::{self, FILE};
+use crate::crypto::fernet::SealingKeys;
 
 /// Name of a setting. Only the list below makes one, so that every setting that
 /// the code asks for is read from the environment as well as from `.env`.
@@ -113,7 +114,13 @@ impl Settings {
         let credential = credentials
             .map(|folder| Path::new(&folder).join(name::NOT_MY_KEY.0))
             .filter(|path| path.exists());
-        let named = self.get(name::NOT_MY_KEY_FILE).map(PathBuf::from);
+        let named = self.get(name::NOT_MY_KEY_FILE);
+        // Its text would be shown as the name of a file that is not there.
+        if named.is_some_and(|name| SealingKeys::parse(name).is_ok()) {
+            let text = "NOT_MY_KEY_FILE has a key, where the name of a file with the key belongs: give it to NOT_MY_KEY";
+            return Err(ConfigError::new(text));
+        }
+        let named = named.map(PathBuf::from);
         let variable = self.get(name::NOT_MY_KEY).map(|_| "NOT_MY_KEY");
         let sources = [
             variable,

@@ -325,6 +325,14 @@ fn two_sealing_keys_at_once_or_a_file_without_one_are_refused() {
             "NOT_MY_KEY_FILE: there is no file missing",
         ),
         (
+            [("NOT_MY_KEY_FILE", "two\nlines"), ("NOT_MY_KEY", "")],
+            "NOT_MY_KEY_FILE: there is no file two\\u{a}lines",
+        ),
+        (
+            [("NOT_MY_KEY_FILE", &*key), ("NOT_MY_KEY", "")],
+            "NOT_MY_KEY_FILE has a key, where the name of a file with the key belongs",
+        ),
+        (
             [("NOT_MY_KEY_FILE", "empty"), ("NOT_MY_KEY", "")],
             "NOT_MY_KEY_FILE: empty is empty",
         ),

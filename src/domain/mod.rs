@@ -9,6 +9,7 @@ pub mod adopted_keys;
 pub mod audit;
 pub mod backup;
 pub mod bad_key;
+mod change_watch;
 pub mod copy;
 pub mod database;
 pub mod document;

@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::change_watch::ChangeWatch;
 pub use super::heartbeat::Heartbeat;
 use super::key_ring::{KeyRing, Unopened};
 use crate::clock::{Clock, UnixTime};
@@ -21,8 +21,6 @@ use crate::store::{KeyChange, KeyRows, KeySelection, NewKey, Store, StoreError};
 /// Longest time between two ticks: a change by a program that records no key event
 /// is seen by then.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-/// Interval of the checks for changes by other processes and clock steps.
-const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// Keys dated ahead keep their times until the clock has been behind them for this long:
 /// it may be wrong now, and their tokens are good when it is put right.
 const CLOCK_BEHIND_FOR: Duration = Duration::from_secs(300);
@@ -140,48 +138,15 @@ impl Rotation {
     /// Waits until `next`, or until a change that needs a tick.
     async fn wait(&self, next: UnixTime) {
         let now = self.clock.now();
+        let watch = ChangeWatch {
+            store: self.store.clone(),
+            clock: Arc::clone(&self.clock),
+            heartbeat: Arc::clone(&self.heartbeat),
+            seen_change: self.seen_change,
+        };
         tokio::select! {
             () = tokio::time::sleep(now.until(next).min(MAX_SLEEP)) => {}
-            () = self.until_changed(now, next) => {}
-        }
-    }
-
-    /// Returns after a change that is newer than the last load: a key that another
-    /// process announced must be published here well before it signs, and a revoked one
-    /// must leave the key set soon. Also when the clock was set back or jumped past
-    /// `next`, as after a suspend.
-    ///
-    /// One thread sleeps and reads: through the runtime each check woke four threads. It
-    /// checks disk and schema too, which may be changed long before the next tick.
-    async fn until_changed(&self, mut last: UnixTime, next: UnixTime) {
-        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
-        let (heartbeat, seen_change) = (Arc::clone(&self.heartbeat), self.seen_change);
-        // Nothing is ever sent: when this future is dropped, so is the guard, which ends the
-        // thread's wait, and with it the thread.
-        let (_stop_on_drop, stopped) = mpsc::channel::<()>();
-        let changed = tokio::task::spawn_blocking(move || {
-            while stopped.recv_timeout(CHECK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                heartbeat.beat();
-                let now = clock.now();
-                if now < last || now >= next {
-                    return;
-                }
-                last = now;
-                store.blocking_check_room();
-                // Ends the store by itself when it finds a planted trigger or view.
-                let _ = store.blocking_check_schema();
-                // The next tick reports a database that does not answer.
-                if let Ok(counter) = store.blocking_change_counter()
-                    && counter != seen_change
-                {
-                    return;
-                }
-            }
-        });
-        // The runtime ends, or the thread has panicked, of which the log has a line; then the
-        // next tick comes within 30 s.
-        if changed.await.is_err() {
-            std::future::pending().await
+            () = watch.until_changed(now, next) => {}
         }
     }
 

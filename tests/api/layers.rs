@@ -70,16 +70,8 @@ fn modules_and_libraries_are_named_only_where_they_belong() {
 #[test]
 fn the_pages_about_the_code_name_files_that_exist() {
     let roots = ".cargo src tests docs migrations benches crates packaging openapi.json SECURITY.md CHANGELOG.md README.md compose.yaml";
-    let found = Command::new("find")
-        .args(roots.split(' '))
-        .output()
-        .unwrap()
-        .stdout;
-    let files: Vec<_> = str::from_utf8(&found)
-        .unwrap()
-        .lines()
-        .map(|path| format!("/{path}"))
-        .collect();
+    let found = find(roots);
+    let files: Vec<_> = found.iter().map(|path| format!("/{path}")).collect();
     let ends = [
         ".rs", ".md", ".json", ".sql", ".txt", ".yml", ".toml", ".py",
     ];
@@ -100,15 +92,9 @@ fn the_pages_about_the_code_name_files_that_exist() {
 
 #[test]
 fn architecture_names_functions_that_exist() {
-    let files = "src tests crates migrations -name *.rs -o -name *.sql -o -name *.py";
-    let found = Command::new("find")
-        .args(files.split(' '))
-        .output()
-        .unwrap();
-    let paths = str::from_utf8(&found.stdout).unwrap().lines();
-    let files: Vec<_> = paths
-        .map(|path| fs::read_to_string(path).unwrap())
-        .collect();
+    let found = find("src tests crates migrations -name *.rs -o -name *.sql -o -name *.py");
+    let files = found.iter().map(|path| fs::read_to_string(path).unwrap());
+    let files: Vec<_> = files.collect();
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let words = |text| str::split(text, |c| !is_part(c)).collect::<BTreeSet<_>>();
     let words: Vec<_> = files.iter().map(|text| words(text)).collect();
@@ -129,15 +115,21 @@ fn is_in(path: &str, outer: &str) -> bool {
 
 /// The modules of `src`, each with the paths in its code.
 fn files() -> BTreeMap<String, Vec<String>> {
-    let find = "src -name *.rs -not -name tests.rs -not -name lib.rs".split(' ');
-    let found = Command::new("find").args(find).output().unwrap().stdout;
-    let read = |path: &str| {
+    let read = |path: &String| {
         let module = path[4..path.len() - 3].replace('/', "::");
         let text = fs::read_to_string(path).unwrap();
         let module = module.strip_suffix("::mod").unwrap_or(&module).to_owned();
         (module, paths(&text))
     };
-    str::from_utf8(&found).unwrap().lines().map(read).collect()
+    let found = find("src -name *.rs -not -name tests.rs -not -name lib.rs");
+    found.iter().map(read).collect()
+}
+
+/// Paths that `find` prints for these words.
+fn find(words: &str) -> Vec<String> {
+    let found = Command::new("find").args(words.split(' ')).output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    found.lines().map(str::to_owned).collect()
 }
 
 /// The entries of a group `a::{b, c}` are paths of their own.

@@ -58,3 +58,7 @@ impl ChangeWatch {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/change_watch.rs"]
+mod tests;
